@@ -1,0 +1,281 @@
+"""The one object a user must know: fit on good photos, predict, evaluate, save, load."""
+
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+import hyperspot
+from hyperspot import modelfile
+from hyperspot.backbones import Backbone, create
+from hyperspot.backbones import restore as restore_backbone
+from hyperspot.calibration import Calibration
+from hyperspot.errors import DataError, ModelFileError, SettingsError
+from hyperspot.evaluation import Evaluation, evaluate
+from hyperspot.fitting import Fitted, fit
+from hyperspot.images import Dataset, Frame, View, open_dataset, read_image, read_size
+from hyperspot.intake import Photos, Source, ahead
+from hyperspot.methods import method_class
+from hyperspot.progress import SILENT, Progress
+from hyperspot.scorer import Scorer, Usual
+from hyperspot.settings import Settings, make_settings
+from hyperspot.verdict import Verdict, find_regions
+
+
+class Detector:
+    """Shown photos of good parts only, it finds, scores and outlines what is wrong in a new photo.
+
+    Attributes:
+        settings: Everything that decided the result.
+        record: How the detector was made: data, versions, backbone, times. Stored in the model file.
+
+    """
+
+    def __init__(self, fitted: Fitted, settings: Settings, record: dict[str, Any]) -> None:
+        self.scorer = fitted.scorer.eval()
+        self.calibration = fitted.calibration
+        self.pixel_threshold = fitted.pixel_threshold
+        self.heat_range = fitted.heat_range
+        self.settings = settings
+        self.record = record
+
+    @classmethod
+    def fit(
+        cls,
+        data: Path | str | Dataset | Sequence[Source],
+        *,
+        settings: Settings | None = None,
+        weights: Path | str | None = None,
+        progress: Progress = SILENT,
+        **changes: Any,
+    ) -> "Detector":
+        """Learn what good parts look like.
+
+        Args:
+            data: A folder (of good photos or in a known layout, whose good training photos are used), an open
+                data set, or photos as paths, arrays (h w 3, 8-bit RGB) or Pillow images.
+            settings: All settings; `changes` are single ones by name, for example `method="cfa"`.
+            weights: A file of backbone weights, where they should not be looked for in the usual places.
+            progress: Told how far the work is.
+
+        Raises:
+            DataError, ImageError: Where there is no good photo or one cannot be read.
+            SettingsError, WeightsError, CalibrationError: As their names say.
+
+        """
+        started = time.perf_counter()
+        if settings is None:
+            settings = make_settings(changes)
+        elif changes:
+            settings = make_settings({**dict(settings), **changes})
+        sources, described = _training_photos(data)
+        sizes = [_size(source) for source in sources]
+        frame = Frame.for_sizes(sizes, settings.short_side, settings.aspect)
+        placements = [frame.place(*size) for size in sizes]
+        options = method_class(settings.method).backbone_options(settings.method_settings)
+        backbone = create(settings.backbone, weights=weights, **options)
+        fitted = fit(Photos(sources, frame), placements, backbone, settings, progress)
+        record = {
+            "data": {**described, "photos": len(sources)},
+            "backbone": {
+                "name": backbone.name,
+                "options": options,
+                "weights_source": backbone.weights_source,
+                "weights_sha256": backbone.weights_sha256,
+            },
+            "versions": _versions(),
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        return cls(fitted, settings, record)
+
+    @torch.inference_mode()
+    def predict(self, photo: Source) -> Verdict:
+        """Judge one photo: a path, encoded bytes, an array (h w 3, 8-bit RGB) or a Pillow image.
+
+        Raises ImageError where it cannot be read.
+        """
+        image = read_image(photo)
+        started = time.perf_counter()
+        placement = self.scorer.frame.place(*image.shape[:2])
+        maps, own = self.scorer(torch.from_numpy(placement.to_frame(image)[None]))
+        input_map = maps[0].numpy()
+        score = float(input_map[placement.content].max()) if own is None else float(own[0])
+        heatmap = placement.to_original(input_map)
+        is_anomalous = self.calibration.is_anomalous(score)
+        mask = np.zeros(heatmap.shape, dtype=bool)
+        if is_anomalous and self.pixel_threshold is not None:
+            mask = heatmap > self.pixel_threshold
+        return Verdict(
+            score=score,
+            p_value=self.calibration.p_value(score),
+            is_anomalous=is_anomalous,
+            heatmap=heatmap,
+            mask=mask,
+            regions=find_regions(mask, heatmap),
+            image=image,
+            input_map=input_map,
+            placement=placement,
+            heat_range=self.heat_range,
+            milliseconds=(time.perf_counter() - started) * 1000,
+            path=Path(photo) if isinstance(photo, str | Path) else None,
+        )
+
+    def predict_many(self, photos: Iterable[Source]) -> Iterator[Verdict]:
+        """Judge photos one after the other, decoding ahead; the order is kept."""
+        yield from map(self._judge_decoded, ahead(_decoded, photos))
+
+    def _judge_decoded(self, decoded: tuple[Source, Any]) -> Verdict:
+        source, image = decoded
+        verdict = self.predict(image)
+        if isinstance(source, str | Path):
+            object.__setattr__(verdict, "path", Path(source))
+        return verdict
+
+    def evaluate(
+        self,
+        data: Path | str | Dataset,
+        *,
+        progress: Progress = SILENT,
+        command: str = "",
+    ) -> Evaluation:
+        """Judge the test photos of a labelled data set and measure everything (see `evaluation`)."""
+        dataset = data if isinstance(data, Dataset) else open_dataset(Path(data))
+        if self.calibration.threshold is None:
+            promised = None
+        else:
+            promised = self.calibration.false_alarm_rate
+        return evaluate(
+            self.predict_many,
+            dataset,
+            views=self.scorer.views,
+            promised_rate=promised,
+            threshold=self.calibration.threshold,
+            calibration_scores=tuple(float(score) for score in self.calibration.scores),
+            made_by={
+                "command": command,
+                "settings": self.settings.model_dump(mode="json"),
+                "training": self.record,
+                "versions": _versions(),
+            },
+            progress=progress,
+        )
+
+    def save(self, path: Path | str) -> Path:
+        """Write the model file (atomically); raises ModelFileError where that cannot be done."""
+        path = Path(path)
+        scorer = self.scorer
+        backbone: Any = scorer.methods[0].backbone
+        tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+        for number, method in enumerate(scorer.methods):
+            learned: dict[str, torch.Tensor] = method.learned()  # type: ignore[operator]
+            tensors |= {f"views.{number}.{name}": tensor for name, tensor in learned.items()}
+        tensors["calibration.scores"] = torch.tensor(np.asarray(self.calibration.scores, dtype=np.float64))
+        metadata = {
+            "settings": self.settings.model_dump(mode="json"),
+            "frame": scorer.frame.to_dict(),
+            "views": [vars(view) for view in scorer.views],
+            "usual": [vars(usual) for usual in scorer.usual],
+            "calibration": {
+                "kind": self.calibration.kind,
+                "false_alarm_rate": self.calibration.false_alarm_rate,
+            },
+            "pixel_threshold": self.pixel_threshold,
+            "heat_range": list(self.heat_range),
+            "record": self.record,
+        }
+        modelfile.write(path, tensors, metadata)
+        return path
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Detector":
+        """Read a model file; raises ModelFileError where it is missing, damaged, foreign or too new."""
+        path = Path(path)
+        tensors, metadata = modelfile.read(path)
+        try:
+            return cls._from_parts(tensors, metadata)
+        except (KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
+            raise ModelFileError(
+                f"{path} does not hold a whole detector ({type(error).__name__}: {error}); train it again"
+            ) from None
+
+    @classmethod
+    def _from_parts(cls, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> "Detector":
+        settings = make_settings(metadata["settings"])
+        record = metadata["record"]
+        backbone = restore_backbone(
+            record["backbone"]["name"],
+            _under("backbone.", tensors),
+            **record["backbone"]["options"],
+            weights_source=record["backbone"]["weights_source"],
+            weights_sha256=record["backbone"]["weights_sha256"],
+        )
+        methods = []
+        for number in range(len(metadata["views"])):
+            method = method_class(settings.method)(backbone, settings.method_settings)
+            method.restore(_under(f"views.{number}.", tensors))
+            methods.append(method)
+        scorer = Scorer(
+            methods,
+            [View(**view) for view in metadata["views"]],
+            Frame.from_dict(metadata["frame"]),
+            settings.sigma,
+            [Usual(**usual) for usual in metadata["usual"]],
+        )
+        calibration = Calibration.from_scores(
+            metadata["calibration"]["kind"],
+            metadata["calibration"]["false_alarm_rate"],
+            tensors["calibration.scores"].numpy(),
+        )
+        cold, hot = metadata["heat_range"]
+        fitted = Fitted(scorer, calibration, metadata["pixel_threshold"], (cold, hot))
+        return cls(fitted, settings, record)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen feature extractor."""
+        backbone: Backbone = self.scorer.methods[0].backbone  # type: ignore[assignment]
+        return backbone
+
+
+def _training_photos(data: Path | str | Dataset | Sequence[Source]) -> tuple[list[Source], dict[str, Any]]:
+    if isinstance(data, str | Path):
+        data = open_dataset(Path(data))
+    if isinstance(data, Dataset):
+        if not data.train:
+            raise DataError(f"{data.root} has no good photo to learn from; add some to its training folder")
+        described = {"name": data.name, "layout": data.layout, "fingerprint": data.fingerprint()}
+        return [photo.path for photo in data.train], described
+    sources = list(data)
+    if not sources:
+        raise DataError("no photo was given; give at least one photo of a good part")
+    return sources, {"name": "photos", "layout": "memory", "fingerprint": None}
+
+
+def _size(source: Source) -> tuple[int, int]:
+    if isinstance(source, str | Path):
+        return read_size(Path(source))
+    if isinstance(source, Image.Image):
+        return source.height, source.width
+    image = read_image(source)
+    return image.shape[0], image.shape[1]
+
+
+def _decoded(source: Source) -> tuple[Source, Any]:
+    return source, read_image(source)
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pillow")}
+    return {"hyperspot": hyperspot.__version__, "python": platform.python_version(), **packages}

@@ -1,0 +1,32 @@
+"""Every mistake a person can make, as one sentence that names the file and the mend."""
+
+
+class HyperspotError(Exception):
+    """A person's mistake: the message is one sentence that names what is wrong and how to mend it.
+
+    The command line prints the message alone and exits with 1; nothing is lost by it.
+    """
+
+
+class ImageError(HyperspotError):
+    """A file that should be a photo or a mask cannot be read as one."""
+
+
+class DataError(HyperspotError):
+    """A folder or manifest does not hold what the task needs."""
+
+
+class WeightsError(HyperspotError):
+    """Backbone weights are missing, damaged or not those that were asked for."""
+
+
+class ModelFileError(HyperspotError):
+    """A model file is missing, damaged, foreign or made by a newer version."""
+
+
+class SettingsError(HyperspotError):
+    """A setting has an unknown name or a value outside its range."""
+
+
+class CalibrationError(HyperspotError):
+    """A promised false-alarm rate cannot be kept with so few good photos."""

@@ -1,0 +1,90 @@
+"""From raw anomaly maps to heatmaps: upsample, smooth, fuse geometries (CFA++).
+
+Bilinear upsampling and the separable Gaussian with its border rule are both linear along one axis, so the two
+together are one fixed matrix per axis: exact, fast on every engine, and right for inputs that are not square.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def bilinear_matrix(length: int, target: int) -> Float[np.ndarray, "target length"]:
+    """Return the matrix that resamples `length` values to `target` (half-pixel centres, edges repeated)."""
+    source = np.maximum((np.arange(target) + 0.5) * (length / target) - 0.5, 0)
+    first = np.minimum(source.astype(np.int64), length - 1)
+    second = np.minimum(first + 1, length - 1)
+    weight = source - first
+    matrix = np.zeros((target, length))
+    np.add.at(matrix, (np.arange(target), first), 1 - weight)
+    np.add.at(matrix, (np.arange(target), second), weight)
+    return matrix
+
+
+def gaussian_matrix(length: int, sigma: float) -> Float[np.ndarray, "length length"]:
+    """Return the matrix of a Gaussian cut at 4 sigma with half-sample symmetric borders (SciPy's defaults)."""
+    if sigma == 0:
+        return np.eye(length)
+    radius = int(4 * sigma + 0.5)
+    offsets = np.arange(-radius, radius + 1)
+    kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel /= kernel.sum()
+    reached = (np.arange(length)[:, None] + offsets) % (2 * length)
+    reached = np.where(reached < length, reached, 2 * length - 1 - reached)
+    matrix = np.zeros((length, length))
+    np.add.at(matrix, (np.arange(length)[:, None], reached), kernel)
+    return matrix
+
+
+@lru_cache(maxsize=32)
+def _axis(length: int, target: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.from_numpy(gaussian_matrix(target, sigma) @ bilinear_matrix(length, target)).to(device, dtype)
+
+
+def smooth(raw: Float[Tensor, "b h w"], height: int, width: int, sigma: float) -> Float[Tensor, "b H W"]:
+    """Upsample raw maps to `height` x `width` pixels and blur them with a Gaussian of `sigma` pixels."""
+    rows = _axis(raw.shape[1], height, sigma, raw.dtype, raw.device)
+    columns = _axis(raw.shape[2], width, sigma, raw.dtype, raw.device)
+    return rows @ raw @ columns.T
+
+
+def in_frame(
+    maps: Float[Tensor, "b h w"], top: int, left: int, height: int, width: int
+) -> Float[Tensor, "b H W"]:
+    """Put the maps of a cropped view into the whole frame.
+
+    What the view did not see gets the lowest value of its own map: no score may come from there, and no other
+    image may decide it.
+    """
+    if maps.shape[1:] == (height, width):
+        return maps
+    lowest = maps.amin((1, 2))[:, None, None]
+    whole = lowest.expand(-1, height, width).clone()
+    whole[:, top : top + maps.shape[1], left : left + maps.shape[2]] = maps
+    return whole
+
+
+def fuse(
+    maps: Sequence[Float[Tensor, "b H W"]],
+    seen: Sequence[tuple[int, int, int, int]],
+    statistics: Sequence[tuple[float, float]],
+) -> Float[Tensor, "b H W"]:
+    """Average the maps of several views, each standardised by the mean and deviation of good photos (CFA++).
+
+    Args:
+        maps: One batch per view, in the pixels of the common frame.
+        seen: Top, left, height and width of what each view saw; outside it the view has no say.
+        statistics: Mean and standard deviation of each view's map over held-out good photos.
+
+    """
+    total = torch.zeros_like(maps[0])
+    count = torch.zeros(maps[0].shape[1:], dtype=maps[0].dtype, device=maps[0].device)
+    for view, (top, left, height, width), (mean, deviation) in zip(maps, seen, statistics, strict=True):
+        box = (slice(top, top + height), slice(left, left + width))
+        total[:, *box] += (view[:, *box] - mean) / deviation
+        count[box] += 1
+    return total / count.clamp(min=1)

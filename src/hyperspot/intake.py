@@ -1,0 +1,110 @@
+"""The one way an image enters: in fitting, in prediction, in evaluation and in export.
+
+A photo is decoded, placed in the common frame and kept as 8-bit pixels; `Scorer` does the rest. Decoding runs
+in worker threads ahead of the model, in order, a bounded number of photos at a time.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from hyperspot.images import Frame, View, read_image
+
+Source = Path | str | bytes | np.ndarray | Image.Image
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+KEPT_BYTES = 400_000_000
+"""Placed photos kept in memory between passes; what exceeds it is decoded again."""
+BATCH = 8
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `function(item)` in order, computed by worker threads a few items ahead."""
+    workers = max(2, min(8, os.cpu_count() or 2))
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@dataclass
+class Photos:
+    """Good photos placed in the common frame: decoded once where memory allows."""
+
+    sources: Sequence[Source]
+    frame: Frame
+    _kept: dict[int, UInt8[np.ndarray, "H W 3"]] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        """Return how many photos there are."""
+        return len(self.sources)
+
+    def placed(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+        """Return one photo in the frame; raises ImageError where it cannot be read."""
+        if index in self._kept:
+            return self._kept[index]
+        image = read_image(self.sources[index])
+        placed = self.frame.place(*image.shape[:2]).to_frame(image)
+        if (len(self._kept) + 1) * placed.nbytes <= KEPT_BYTES:
+            self._kept[index] = placed
+        return placed
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Normalised batches of some photos as one view sees them; iterated as often as wanted."""
+
+    photos: Photos
+    chosen: Sequence[int]
+    view: View
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __len__(self) -> int:
+        """Return how many batches there are."""
+        return -(-len(self.chosen) // BATCH)
+
+    def __iter__(self) -> Iterator[Float[Tensor, "b 3 H W"]]:
+        """Yield one batch after the other, in the order of the photos."""
+        batch: list[UInt8[np.ndarray, "H W 3"]] = []
+        for placed in ahead(self.photos.placed, self.chosen):
+            batch.append(placed)
+            if len(batch) == BATCH:
+                yield normalise(crop(torch.from_numpy(np.stack(batch)), self.view), self.mean, self.std)
+                batch = []
+        if batch:
+            yield normalise(crop(torch.from_numpy(np.stack(batch)), self.view), self.mean, self.std)
+
+
+def crop(frames: UInt8[Tensor, "b H W 3"], view: View) -> UInt8[Tensor, "b h w 3"]:
+    """Return what a view sees of the frames."""
+    return frames[:, view.top : view.top + view.height, view.left : view.left + view.width]
+
+
+def normalise(
+    frames: UInt8[Tensor, "b h w 3"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "b 3 h w"]:
+    """Scale pixels to 0..1, subtract the mean and divide by the deviation of the backbone's training set."""
+    scaled = frames.permute(0, 3, 1, 2).float() / 255
+    centre = torch.tensor(mean, device=frames.device)[:, None, None]
+    spread = torch.tensor(std, device=frames.device)[:, None, None]
+    return ((scaled - centre) / spread).contiguous(memory_format=torch.channels_last)

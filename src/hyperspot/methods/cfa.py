@@ -1,0 +1,318 @@
+"""CFA: coupled-hypersphere-based feature adaptation (Lee, Lee and Song, IEEE Access 2022, arXiv 2206.04325).
+
+Patch features pass a learnable 1 x 1 CoordConv, the patch descriptor. It is trained so that each described
+patch falls into the hyperspheres of its K nearest memory vectors (attraction) and outside those of the J next
+ones (repulsion). The memory bank has a fixed size whatever the number of photos. A patch scores by its
+distance to the nearest memory vector, weighted by how certain that neighbour is (softmin).
+
+Everything before the distance is affine, so each pyramid level is projected at its own resolution and then
+upsampled and added: the same result as upsample, concatenate, project, at a quarter of the work.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from hyperspot.backbones import Backbone
+from hyperspot.clusters import k_means
+from hyperspot.methods.base import Method, MethodSettings
+from hyperspot.neighbors import nearest_centred, nearest_distances
+from hyperspot.patches import PatchCache, align, coordinates, pool
+from hyperspot.progress import Progress
+
+Variant = Literal["default", "released", "paper"]
+
+VARIANTS: dict[Variant, dict[str, Any]] = {
+    "released": {
+        "levels": (2, 3, 4),
+        "bank": "mean",
+        "initialisation": "torch",
+        "radius": 1e-5,
+        "learn_radius": True,
+        "tap_slope": 0.01,
+        "steps": 1500,
+    },
+    "paper": {
+        "levels": (2, 3, 4),
+        "bank": "algorithm1",
+        "initialisation": "he",
+        "radius": 1e-5,
+        "learn_radius": False,
+        "tap_slope": 0.0,
+        "steps": 1500,
+    },
+    "default": {
+        "levels": (3, 4),
+        "bank": "clusters",
+        "bank_ratio": 4,
+        "initialisation": "pca",
+        "radius": 1e-5,
+        "learn_radius": True,
+        "tap_slope": 0.0,
+        "steps": 60,
+    },
+}
+"""`released`: what the published code does. `paper`: what the text says. `default`: what we recommend."""
+
+
+class CFASettings(MethodSettings):
+    """The settings of CFA. A variant sets all of them; any that is given besides wins.
+
+    The paper's symbols: `gamma_c` and `gamma_d` divide the number of memory vectors and of channels,
+    `neighbors` is K, `hard_negatives` J, `radius` r (its first value where it is learned), `alpha` α,
+    `loss_scale` 1/ν, `beta` β (given no value in the paper; ours is a choice).
+    """
+
+    variant: Variant = "default"
+    levels: tuple[Literal[2, 3, 4], ...] = Field(min_length=1)
+    bank: Literal["mean", "algorithm1", "clusters"]
+    bank_ratio: int = Field(default=1, ge=1)
+    initialisation: Literal["torch", "he", "pca"]
+    gamma_c: int = Field(default=1, ge=1)
+    gamma_d: int = Field(default=1, ge=1)
+    neighbors: int = Field(default=3, ge=1)
+    hard_negatives: int = Field(default=3, ge=1)
+    radius: float = Field(ge=0)
+    learn_radius: bool
+    alpha: float = Field(default=0.1, ge=0)
+    beta: float = Field(default=0.1, gt=0, le=1)
+    loss_scale: float = Field(default=1000.0, gt=0)
+    losses: Literal["none", "attraction", "both"] = "both"
+    tap_slope: float = Field(ge=0, le=1)
+    steps: int = Field(ge=0)
+    images_per_step: int = Field(default=4, ge=1)
+    patches_per_step: int = Field(default=3136, ge=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_variant(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {**VARIANTS.get(given.get("variant", "default"), {}), **given}
+
+
+class CFA(Method):
+    """The patch descriptor, its memory bank and the score."""
+
+    name: ClassVar[str] = "cfa"
+    Settings: ClassVar[type[MethodSettings]] = CFASettings
+    settings: CFASettings
+    bank: Tensor
+    centre: Tensor
+    squares: Tensor
+
+    def __init__(self, backbone: Backbone, settings: CFASettings | None = None) -> None:
+        super().__init__(backbone, settings)
+        self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.bias = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.radius = nn.Parameter(torch.empty(0), requires_grad=False)
+        self.declare("bank", "centre", "squares")
+
+    @classmethod
+    def backbone_options(cls, settings: Any) -> dict[str, float]:
+        """Ask for the leaky activation at the taps where the variant has it."""
+        return {"tap_slope": settings.tap_slope}
+
+    def fit(self, images: Iterable[Float[Tensor, "b 3 H W"]], *, seed: int, progress: Progress) -> None:
+        """Cache the frozen features, build the bank with the untrained descriptor, train the descriptor."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            cache = PatchCache.collect(
+                self._pooled_levels(batch) for batch in progress.track(images, "reading features")
+            )
+            self._initialise(cache, generator)
+            self._remember(cache, seed, generator)
+        if self.settings.losses != "none" and self.settings.steps:
+            self._train_descriptor(cache, generator, progress)
+
+    def forward(
+        self, images: Float[Tensor, "b 3 H W"]
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
+        """Return δ_1 · softmin weight of δ_1 for each position (eq. of the anomaly score), and no image score."""
+        levels = self._pooled_levels(images)
+        height, width = levels[0].shape[-2:]
+        described = self._describe(levels)
+        maps = [
+            certainty_score(nearest_centred(tokens, self.bank, self.squares, self._scored)[0])
+            for tokens in described
+        ]
+        return torch.stack(maps).unflatten(1, (height, width)), None
+
+    @property
+    def _scored(self) -> int:
+        return min(self.settings.neighbors, self.bank.shape[0])
+
+    def _pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+        pyramid = self.backbone(images)
+        return [pool(pyramid[level - 2]) for level in sorted(self.settings.levels)]
+
+    def _describe(self, levels: list[Tensor]) -> Float[Tensor, "b n d"]:
+        """Project each level at its own resolution, upsample, add; the bank's centre is taken off on the way."""
+        height, width = levels[0].shape[-2:]
+        channels = [level.shape[1] for level in levels]
+        *slices, column = self.weight.split([*channels, 2], dim=1)
+        place = coordinates(height, width).to(self.weight)
+        described = (self.bias - self.centre + place @ column.T).expand(levels[0].shape[0], -1, -1)
+        for level, part in zip(levels, slices, strict=True):
+            projected = level.flatten(2).transpose(1, 2) @ part.T
+            if level.shape[-2:] != (height, width):
+                coarse = projected.transpose(1, 2).unflatten(2, level.shape[-2:])
+                projected = align(coarse, height, width).flatten(2).transpose(1, 2)
+            described = described + projected
+        return described
+
+    def _describe_patches(
+        self, patches: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]
+    ) -> Float[Tensor, "t d"]:
+        return torch.cat([patches, places], dim=1) @ self.weight.T + self.bias
+
+    def _initialise(self, cache: PatchCache, generator: torch.Generator) -> None:
+        """Set the untrained descriptor.
+
+        `torch`: U(±1/√fan_in), what the released code leaves in place. `he`: N(0, 2/fan_in), as the paper says.
+        `pca`: the principal axes of the training patches, scaled as one number so that the described patches
+        have the total variance that `torch` would give them: no direction of the features is lost or stretched.
+        """
+        fan_in = sum(cache.channels) + 2
+        rows = max(1, sum(cache.channels) // self.settings.gamma_d)
+        if self.settings.initialisation == "pca":
+            weight = self._principal_axes(cache, rows, generator)
+            bias = torch.zeros(rows)
+        else:
+            bound = fan_in**-0.5
+            bias = (torch.rand(rows, generator=generator) * 2 - 1) * bound
+            if self.settings.initialisation == "torch":
+                weight = (torch.rand(rows, fan_in, generator=generator) * 2 - 1) * bound
+            else:
+                weight = torch.randn(rows, fan_in, generator=generator) * (2 / fan_in) ** 0.5
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.radius = nn.Parameter(torch.tensor(self.settings.radius), requires_grad=False)
+
+    def _principal_axes(
+        self, cache: PatchCache, rows: int, generator: torch.Generator
+    ) -> Float[Tensor, "rows columns"]:
+        patches = cache.sample(20_000, generator).double()
+        covariance = torch.cov(patches.T, correction=0).reshape(patches.shape[1], -1)
+        axes = torch.linalg.eigh(covariance).eigenvectors.flip(1).T[:rows]
+        # Eigenvectors have no sign of their own: the largest entry is made positive so that runs agree.
+        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
+        weight = torch.zeros(rows, patches.shape[1] + 2)
+        weight[:, :-2] = (axes * largest.sign()).float() / 3**0.5
+        return weight
+
+    def _remember(self, cache: PatchCache, seed: int, generator: torch.Generator) -> None:
+        """Build the memory bank with the untrained descriptor; it stays as it is from then on."""
+        size = max(1, cache.positions * self.settings.bank_ratio // self.settings.gamma_c)
+        places = coordinates(*cache.sizes[0])
+        if self.settings.bank == "mean":
+            vectors = self._describe_patches(cache.mean(), places)
+            if self.settings.gamma_c > 1:
+                vectors = _reduce(vectors, size, seed)
+        elif self.settings.bank == "algorithm1":
+            described = (self._describe_patches(image, places) for image in cache.all_images())
+            vectors = algorithm_1(described, size, self.settings.beta, seed)
+        else:
+            total = cache.images * cache.positions
+            chosen = torch.randperm(total, generator=generator)[: size * 8]
+            where = chosen % cache.positions
+            points = self._describe_patches(cache.gather(chosen // cache.positions, where), places[where])
+            vectors = k_means(points, min(size, total), generator=generator)
+        self.centre = vectors.mean(0)
+        self.bank = vectors - self.centre
+        self.squares = self.bank.square().sum(1)
+
+    def _train_descriptor(self, cache: PatchCache, generator: torch.Generator, progress: Progress) -> None:
+        parameters = [self.weight, self.bias] + ([self.radius] if self.settings.learn_radius else [])
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimiser = torch.optim.AdamW(
+            parameters,
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            amsgrad=True,
+        )
+        places = coordinates(*cache.sizes[0])
+        batches = _batches(cache.images, self.settings.images_per_step, generator)
+        for step in progress.track(range(self.settings.steps), "training", self.settings.steps):
+            chosen = next(batches)
+            patches = torch.randperm(len(chosen) * cache.positions, generator=generator)
+            if self.settings.patches_per_step:
+                patches = patches[: self.settings.patches_per_step]
+            where = patches % cache.positions
+            features = cache.gather(chosen[patches // cache.positions], where)
+            loss, numbers = self._loss(features, places[where])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            progress.note(step=step + 1, **numbers)
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+
+    def _loss(
+        self, features: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]
+    ) -> tuple[Float[Tensor, ""], dict[str, float]]:
+        settings = self.settings
+        described = self._describe_patches(features, places) - self.centre
+        wanted = min(settings.neighbors + settings.hard_negatives, self.bank.shape[0])
+        distances = nearest_distances(described, self.bank, self.squares, wanted)
+        near, hard = distances[:, : settings.neighbors], distances[:, settings.neighbors :]
+        loss = attraction = (near - self.radius**2).clamp(min=0).mean()
+        repelled = 0.0
+        if settings.losses == "both" and hard.numel():
+            pushed = (self.radius**2 - hard - settings.alpha).clamp(min=0)
+            loss = attraction + pushed.mean()
+            repelled = float((pushed > 0).float().mean())
+        attracted = float((near > self.radius**2).float().mean())
+        numbers = {"loss": float(loss), "radius": float(self.radius)}
+        return loss * settings.loss_scale, {**numbers, "attracted": attracted, "repelled": repelled}
+
+
+def certainty_score(distances: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
+    """Return δ_1 · exp(-δ_1) / Σ_k exp(-δ_k), from ascending squared distances δ²."""
+    roots = distances.sqrt()
+    return roots[:, 0] * torch.softmax(-roots, dim=1)[:, 0]
+
+
+def algorithm_1(
+    described: Iterable[Float[Tensor, "n d"]], size: int, beta: float, seed: int
+) -> Float[Tensor, "size d"]:
+    """Build the bank as the paper's Algorithm 1 says.
+
+    K-means of the first image gives the centres; then, for each image, each centre in turn takes the nearest
+    patch that no earlier centre has taken, and moves by the exponential moving average with weight β.
+    """
+    bank = torch.empty(0)
+    for image in described:
+        if not bank.numel():
+            bank = _reduce(image, size, seed)
+        distances = torch.cdist(bank.double(), image.double())
+        taken = torch.zeros(image.shape[0], dtype=torch.double)
+        matched = torch.empty(len(bank), dtype=torch.long)
+        for centre in range(len(bank)):
+            matched[centre] = (distances[centre] + taken).argmin()
+            taken[matched[centre]] = torch.inf
+        bank = (1 - beta) * bank + beta * image[matched]
+    return bank
+
+
+def _reduce(vectors: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor, "size d"]:
+    """Return K-means centres, or the vectors themselves where there are no more of them than asked for."""
+    if size >= len(vectors):
+        return vectors
+    fitted = KMeans(size, n_init=1, max_iter=3000, random_state=seed).fit(vectors.numpy())
+    return torch.from_numpy(fitted.cluster_centers_).to(vectors.dtype)
+
+
+def _batches(images: int, size: int, generator: torch.Generator) -> Iterable[Tensor]:
+    """Yield batches of image numbers for ever: shuffled anew each time round, the incomplete last one dropped."""
+    size = min(size, images)
+    while True:
+        order = torch.randperm(images, generator=generator)
+        yield from order.split(size)[: images // size]

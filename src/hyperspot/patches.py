@@ -1,0 +1,142 @@
+"""From a feature pyramid to a grid of patch features: pool, align, concatenate.
+
+The grid is that of the finest level. Pooling is the 3 x 3 mean of the released code (zeros outside are
+counted), aligning is bilinear with half-pixel centres. Both are linear and act on each channel alone, so a
+1 x 1 projection may be applied to each level at its own resolution first (see `methods.cfa`).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+CACHE_BUDGET_BYTES = 1_000_000_000
+"""Above this size a `PatchCache` keeps half-precision features (relative rounding 5e-4)."""
+
+
+def pool(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Average each 3 x 3 neighbourhood, zeros outside counted (CFA, PaDiM and PatchCore's released code)."""
+    return F.avg_pool2d(level, kernel_size=3, stride=1, padding=1)
+
+
+def align(level: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:
+    """Upsample a coarse level bilinearly to the finest grid."""
+    if level.shape[-2:] == (height, width):
+        return level
+    return F.interpolate(level, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def concatenate(levels: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b n d"]:
+    """Return one feature vector per position of the finest level, row by row, channels fine to coarse."""
+    height, width = levels[0].shape[-2:]
+    grid = torch.cat([align(level, height, width) for level in levels], dim=1)
+    return grid.flatten(2).transpose(1, 2)
+
+
+def coordinates(height: int, width: int) -> Float[Tensor, "n 2"]:
+    """Return row and column of each position, each scaled linearly to [-1, 1] (CoordConv)."""
+    rows = torch.linspace(-1, 1, height) if height > 1 else torch.zeros(1)
+    columns = torch.linspace(-1, 1, width) if width > 1 else torch.zeros(1)
+    return torch.cartesian_prod(rows, columns)
+
+
+def _taps(length: int, fine: int) -> tuple[Int[Tensor, "fine"], Int[Tensor, "fine"], Float[Tensor, "fine"]]:
+    """Return, for each fine position, its two coarse neighbours and the weight of the second."""
+    source = ((torch.arange(fine, dtype=torch.float64) + 0.5) * (length / fine) - 0.5).clamp(0)
+    first = source.floor().long().clamp(max=length - 1)
+    return first, (first + 1).clamp(max=length - 1), (source - first).float()
+
+
+@dataclass(frozen=True)
+class PatchCache:
+    """The pooled levels of many images, kept so that training never runs the backbone twice.
+
+    `levels[l]` has shape (images, height_l * width_l, channels_l), fine to coarse; `sizes[l]` its grid.
+    """
+
+    levels: tuple[Tensor, ...]
+    sizes: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def collect(cls, batches: Iterable[Sequence[Float[Tensor, "b _c _h _w"]]]) -> "PatchCache":
+        """Keep every batch of pooled levels; raises ValueError where there is none."""
+        parts: list[list[Tensor]] = []
+        sizes: tuple[tuple[int, int], ...] = ()
+        kept, dtype = 0, torch.float32
+        for levels in batches:
+            sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
+            parts.append([level.flatten(2).transpose(1, 2).to(dtype).contiguous() for level in levels])
+            kept += sum(part.nbytes for part in parts[-1])
+            if dtype == torch.float32 and kept > CACHE_BUDGET_BYTES:
+                dtype = torch.float16
+                parts = [[part.half() for part in batch] for batch in parts]
+        if not parts:
+            raise ValueError("no image to keep")
+        joined = []
+        for level in range(len(sizes)):
+            joined.append(torch.cat([batch[level] for batch in parts]))
+            for batch in parts:
+                batch[level] = joined[-1][:0]
+        return cls(tuple(joined), sizes)
+
+    @property
+    def images(self) -> int:
+        """How many images are kept."""
+        return self.levels[0].shape[0]
+
+    @property
+    def positions(self) -> int:
+        """How many positions the finest grid has."""
+        return self.levels[0].shape[1]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """How many channels each level has."""
+        return tuple(level.shape[2] for level in self.levels)
+
+    def gather(self, images: Int[Tensor, "t"], positions: Int[Tensor, "t"]) -> Float[Tensor, "t d"]:
+        """Return the patch features at some positions: the same as `concatenate`, without the rest."""
+        height, width = self.sizes[0]
+        rows, columns = positions // width, positions % width
+        parts = [self.levels[0][images, positions].float()]
+        for level, (h, w) in zip(self.levels[1:], self.sizes[1:], strict=True):
+            top, bottom, down = (tap[rows] for tap in _taps(h, height))
+            left, right, across = (tap[columns] for tap in _taps(w, width))
+            down, across = down[:, None], across[:, None]
+            table = level.reshape(-1, level.shape[2])
+            base = images * (h * w)
+            upper = torch.lerp(
+                table[base + top * w + left].float(), table[base + top * w + right].float(), across
+            )
+            lower = torch.lerp(
+                table[base + bottom * w + left].float(), table[base + bottom * w + right].float(), across
+            )
+            parts.append(torch.lerp(upper, lower, down))
+        return torch.cat(parts, dim=1)
+
+    def image(self, index: int) -> Float[Tensor, "n d"]:
+        """Return all patch features of one image, row by row."""
+        positions = torch.arange(self.positions)
+        return self.gather(torch.full_like(positions, index), positions)
+
+    def all_images(self) -> Iterator[Float[Tensor, "n d"]]:
+        """Yield the patch features of one image after the other."""
+        for index in range(self.images):
+            yield self.image(index)
+
+    def mean(self) -> Float[Tensor, "n d"]:
+        """Return the patch features of the mean image, which is the mean of the patch features."""
+        means = tuple(level.mean(0, keepdim=True, dtype=torch.float32) for level in self.levels)
+        return PatchCache(means, self.sizes).image(0)
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "t d"]:
+        """Return `count` patches drawn without replacement over all images (all of them if fewer)."""
+        total = self.images * self.positions
+        if count >= total:
+            chosen = torch.arange(total)
+        else:
+            chosen = torch.randperm(total, generator=generator)[:count]
+        return self.gather(chosen // self.positions, chosen % self.positions)

@@ -1,0 +1,77 @@
+"""From frames of pixels to heatmaps and scores: what a detector runs, and what is exported."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from hyperspot.heatmaps import fuse, in_frame, smooth
+from hyperspot.images import Frame, View
+from hyperspot.intake import crop, normalise
+from hyperspot.methods import Method
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Mean and deviation over good training photos of a view's map and of its image score."""
+
+    map_mean: float = 0.0
+    map_deviation: float = 1.0
+    score_mean: float = 0.0
+    score_deviation: float = 1.0
+
+
+class Scorer(nn.Module):
+    """One method per view of the common frame, and how their maps become one heatmap.
+
+    With one view the heatmap is the method's own; with several it is the mean of their standardised maps
+    (CFA++ as a true fusion: no statistic of any test photo enters).
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        views: Sequence[View],
+        frame: Frame,
+        sigma: float,
+        usual: Sequence[Usual] = (),
+    ) -> None:
+        super().__init__()
+        self.methods = nn.ModuleList(methods)
+        self.views = tuple(views)
+        self.frame = frame
+        self.sigma = sigma
+        self.usual = tuple(usual)
+
+    def forward(
+        self, frames: UInt8[Tensor, "b H W 3"]
+    ) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
+        """Return the heatmap of each frame, and its image score where the method has one of its own."""
+        maps, scores = [], []
+        for number, view in enumerate(self.views):
+            seen, score = self.view_map(frames, number)
+            maps.append(in_frame(seen, view.top, view.left, self.frame.height, self.frame.width))
+            scores.append(score)
+        if len(self.views) == 1:
+            return maps[0], scores[0]
+        boxes = [(view.top, view.left, view.height, view.width) for view in self.views]
+        fused = fuse(maps, boxes, [(usual.map_mean, usual.map_deviation) for usual in self.usual])
+        standardised = [
+            (score - usual.score_mean) / usual.score_deviation
+            for score, usual in zip(scores, self.usual, strict=True)
+            if score is not None
+        ]
+        return fused, torch.stack(standardised).mean(0) if standardised else None
+
+    def view_map(
+        self, frames: UInt8[Tensor, "b H W 3"], number: int
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
+        """Return the smoothed map of one view in its own pixels, and its image score if it has one."""
+        view = self.views[number]
+        method = self.methods[number]
+        backbone: Any = method.backbone
+        raw, score = method(normalise(crop(frames, view), backbone.mean, backbone.std))
+        return smooth(raw, view.height, view.width, self.sigma), score

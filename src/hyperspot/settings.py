@@ -1,0 +1,102 @@
+"""Everything that decides a result, in one frozen object that is stored in the model file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
+
+from hyperspot.errors import SettingsError
+from hyperspot.methods import MethodSettings, method_class
+
+
+class Settings(BaseModel):
+    """How a detector sees, learns and decides.
+
+    Attributes:
+        method: The name of the method, and `method_settings` what is set in it.
+        backbone: The name of the frozen feature extractor.
+        short_side: Pixels of the short side of the common frame all photos are placed in.
+        aspect: `keep` gives the frame the median aspect ratio of the good photos; `square` stretches every
+            photo to a square, as the papers do.
+        views: `whole` sees the whole frame, `crop` its central 7/8 (the papers' 224 of 256), `fused` both,
+            each with a model of its own, and averages their standardised maps (CFA++).
+        sigma: Deviation in frame pixels of the Gaussian that smooths the map.
+        seed: Decides every random choice.
+        false_alarm_rate: The promised share of good photos that are called anomalous, in (0, 1); none asks for
+            0.01, or the smallest rate that the number of photos supports.
+        calibration: `split` holds good photos out; `cross` trains on folds and then on all photos; `auto`
+            takes the first where there are enough photos; `none` gives scores without a verdict.
+        pixel_false_alarm_rate: The share of pixels of good photos above the threshold of the mask, in (0, 1).
+
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = "cfa"
+    method_settings: SerializeAsAny[MethodSettings] = Field(default_factory=dict, validate_default=True)  # type: ignore[assignment]
+    backbone: str = "resnet18"
+    short_side: int = Field(default=256, ge=64, le=2048, multiple_of=32)
+    aspect: Literal["keep", "square"] = "keep"
+    views: Literal["whole", "crop", "fused"] = "whole"
+    sigma: float = Field(default=4.0, ge=0, le=64)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    false_alarm_rate: float | None = Field(default=None, gt=0, lt=1)
+    calibration: Literal["auto", "split", "cross", "none"] = "auto"
+    pixel_false_alarm_rate: float = Field(default=0.001, gt=0, lt=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_settings_of_the_method(cls, given: dict[str, Any]) -> dict[str, Any]:
+        settings_class = method_class(given.get("method", "cfa")).Settings
+        inner = given.get("method_settings", {})
+        if not isinstance(inner, MethodSettings):
+            inner = settings_class.model_validate(inner)
+        elif not isinstance(inner, settings_class):
+            raise SettingsError(f"these are not settings of the method '{given.get('method', 'cfa')}'")
+        return {**given, "method_settings": inner}
+
+
+def make_settings(values: Mapping[str, Any]) -> Settings:
+    """Return validated settings; raises SettingsError with one sentence on the first mistake."""
+    try:
+        return Settings.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, values)) from None
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the method settings given as `name=value` (`--set`); raises SettingsError on another form."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, value = assignment.partition("=")
+        if not (name and equals and value):
+            raise SettingsError(f"'{assignment}' is not of the form name=value, for example gamma_c=4")
+        values[name.strip()] = (
+            tuple(part.strip() for part in value.split(",")) if "," in value else value.strip()
+        )
+    if isinstance(values.get("levels"), str):
+        values["levels"] = (values["levels"],)
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_number(part) for part in value)
+    try:
+        return int(value)
+    except ValueError:
+        return value
+
+
+def _sentence(error: ValidationError, values: Mapping[str, Any]) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    inner = error.title != "Settings"
+    name = path[0] if path else "settings"
+    if first["type"] == "extra_forbidden":
+        owner = method_class(str(values.get("method", "cfa"))).Settings if inner else Settings
+        return f"there is no setting '{name}'; choose one of {', '.join(sorted(owner.model_fields))}"
+    if first["type"] == "missing":
+        return f"the setting '{name}' has no value"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"the setting '{name}' cannot be {first['input']!r}: {message}"

@@ -1,0 +1,169 @@
+"""What the detector says about one photo."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image
+from scipy import ndimage
+
+from hyperspot.images import Placement
+
+EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
+HEAT_COLOURS = np.array(
+    [[0, 0, 0], [60, 15, 110], [150, 30, 110], [220, 60, 60], [250, 140, 30], [255, 235, 120]], dtype=np.float32
+)
+OUTLINE_COLOUR = (255, 40, 90)
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected defect: its box in pixels of the photo, its area and its highest score."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+    area: int
+    score: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the fields under their names."""
+        return dict(self.__dict__)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Score, place and decision for one photo, all in the photo's own pixels.
+
+    Attributes:
+        score: How anomalous the photo is; comparable between photos judged by the same detector only.
+        p_value: The share of good photos expected to score at least this much, in (0, 1]; none without
+            calibration.
+        is_anomalous: Whether the p-value is at most the promised false-alarm rate; none without calibration.
+        heatmap: The score of each pixel.
+        mask: Where the defect is; empty where the photo is not called anomalous.
+        regions: The connected parts of the mask, highest score first.
+        image: The photo.
+        input_map: The heatmap in the pixels of the detector's input, and `placement` how the photo lies in it.
+        heat_range: The scores that `overlay` draws as cold and as hot; fixed at training.
+        milliseconds: Time from the decoded photo to this verdict.
+        path: Where the photo was read from, if from a file.
+
+    """
+
+    score: float
+    p_value: float | None
+    is_anomalous: bool | None
+    heatmap: Float[np.ndarray, "h w"]
+    mask: Bool[np.ndarray, "h w"]
+    regions: tuple[Region, ...]
+    image: UInt8[np.ndarray, "h w 3"]
+    input_map: Float[np.ndarray, "H W"]
+    placement: Placement
+    heat_range: tuple[float, float]
+    milliseconds: float
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        """Show the decision, not the pixels."""
+        p_value = "none" if self.p_value is None else f"{self.p_value:.4g}"
+        return (
+            f"Verdict(score={self.score:.4g}, p_value={p_value}, is_anomalous={self.is_anomalous}, "
+            f"regions={len(self.regions)})"
+        )
+
+    def overlay(self) -> Image.Image:
+        """Return the photo with the heatmap over it and the mask outlined."""
+        return Image.fromarray(outline(colour(self.image, self.heatmap, self.heat_range), self.mask))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what fits in JSON: everything but the pictures."""
+        return {
+            "image": None if self.path is None else str(self.path),
+            "score": self.score,
+            "p_value": self.p_value,
+            "is_anomalous": self.is_anomalous,
+            "regions": [region.to_dict() for region in self.regions],
+            "milliseconds": round(self.milliseconds, 3),
+        }
+
+    def save(self, folder: Path | str, stem: str | None = None) -> dict[str, Path]:
+        """Write the overlay, the mask, the heatmap (16-bit, cold to hot) and the JSON; return where they are."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if stem is None:
+            stem = "photo" if self.path is None else self.path.stem
+        paths = {
+            "overlay": folder / f"{stem}.overlay.png",
+            "heatmap": folder / f"{stem}.heatmap.png",
+            "mask": folder / f"{stem}.mask.png",
+        }
+        self.overlay().save(paths["overlay"])
+        Image.fromarray(np.round(heat(self.heatmap, self.heat_range) * 65535).astype(np.uint16)).save(
+            paths["heatmap"]
+        )
+        Image.fromarray(self.mask).save(paths["mask"])
+        paths["json"] = folder / f"{stem}.json"
+        paths["json"].write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
+        return paths
+
+
+def find_regions(
+    mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"]
+) -> tuple[Region, ...]:
+    """Return the 8-connected parts of a mask, highest score first."""
+    labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    regions = []
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        rows, columns = box
+        inside = heatmap[box][labels[box] == number]
+        regions.append(
+            Region(
+                left=int(columns.start),
+                top=int(rows.start),
+                width=int(columns.stop - columns.start),
+                height=int(rows.stop - rows.start),
+                area=int(areas[number]),
+                score=float(inside.max()),
+            )
+        )
+    return tuple(sorted(regions, key=lambda region: -region.score))
+
+
+def heat(heatmap: Float[np.ndarray, "h w"], heat_range: tuple[float, float]) -> Float[np.ndarray, "h w"]:
+    """Return the heatmap as 0 (cold) to 1 (hot)."""
+    cold, hot = heat_range
+    return np.clip((heatmap - cold) / (hot - cold), 0, 1).astype(np.float32)
+
+
+def colour(
+    image: UInt8[np.ndarray, "h w 3"],
+    heatmap: Float[np.ndarray, "h w"],
+    heat_range: tuple[float, float],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Lay the heatmap over a photo; where it is cold the photo shows through."""
+    level = heat(heatmap, heat_range)
+    place = level * (len(HEAT_COLOURS) - 1)
+    lower = np.minimum(place.astype(np.intp), len(HEAT_COLOURS) - 2)
+    share = (place - lower)[..., None]
+    colours = HEAT_COLOURS[lower] * (1 - share) + HEAT_COLOURS[lower + 1] * share
+    strength = (0.85 * np.clip(level * 1.6, 0, 1))[..., None]
+    return np.round(image * (1 - strength) + colours * strength).astype(np.uint8)
+
+
+def outline(
+    image: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"],
+    line: tuple[int, int, int] = OUTLINE_COLOUR,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw the border of a mask on a photo, its width growing with the photo."""
+    width = max(1, round(min(mask.shape) / 200))
+    inner = ndimage.binary_erosion(mask, EIGHT_CONNECTED, iterations=width, border_value=1)
+    drawn = image.copy()
+    drawn[mask & ~inner] = line
+    return drawn
