@@ -5,6 +5,7 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,7 @@ class Detector:
         source, image = decoded
         verdict = self.predict(image)
         if isinstance(source, str | Path):
-            object.__setattr__(verdict, "path", Path(source))
+            return replace(verdict, path=Path(source))
         return verdict
 
     def evaluate(

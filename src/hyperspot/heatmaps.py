@@ -78,7 +78,7 @@ def fuse(
     Args:
         maps: One batch per view, in the pixels of the common frame.
         seen: Top, left, height and width of what each view saw; outside it the view has no say.
-        statistics: Mean and standard deviation of each view's map over held-out good photos.
+        statistics: Mean and standard deviation of each view's map over good training photos.
 
     """
     total = torch.zeros_like(maps[0])

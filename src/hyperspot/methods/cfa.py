@@ -9,7 +9,7 @@ Everything before the distance is affine, so each pyramid level is projected at 
 upsampled and added: the same result as upsample, concatenate, project, at a quarter of the work.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -310,7 +310,7 @@ def _reduce(vectors: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor
     return torch.from_numpy(fitted.cluster_centers_).to(vectors.dtype)
 
 
-def _batches(images: int, size: int, generator: torch.Generator) -> Iterable[Tensor]:
+def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Yield batches of image numbers for ever: shuffled anew each time round, the incomplete last one dropped."""
     size = min(size, images)
     while True:

@@ -1,0 +1,385 @@
+"""The command line: `hyperspot demo | train | predict | evaluate | info`.
+
+Exit codes: 0 done; 1 a person's mistake (one sentence on stderr); 2 wrong usage; 3 anomalies were found and
+`--fail-on-anomaly` was given. Heavy libraries are imported inside the commands, so that help answers at once.
+"""
+
+import shlex
+import sys
+import webbrowser
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hyperspot import __version__, console
+from hyperspot.errors import DataError, HyperspotError, WeightsError
+
+if TYPE_CHECKING:
+    from hyperspot.detector import Detector
+    from hyperspot.evaluation import Evaluation
+
+app = typer.Typer(
+    name="hyperspot",
+    help="Show it what is right, and it finds what is wrong.\n\n"
+    "Learn from photos of good parts only, then find, score and outline what is wrong in a new photo:\n\n"
+    "    hyperspot train photos/good -o part.safetensors\n\n"
+    "    hyperspot predict part.safetensors new.png --out results",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+FOUND_ANOMALIES = 3
+
+
+class Aspect(StrEnum):
+    """How photos are placed in the common frame."""
+
+    KEEP = "keep"
+    SQUARE = "square"
+
+
+class Views(StrEnum):
+    """What of the frame is looked at."""
+
+    WHOLE = "whole"
+    CROP = "crop"
+    FUSED = "fused"
+
+
+class CalibrationMode(StrEnum):
+    """Where the good photos that set the threshold come from."""
+
+    AUTO = "auto"
+    SPLIT = "split"
+    CROSS = "cross"
+    NONE = "none"
+
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="A folder of good photos, a data set (MVTec AD, VisA, BTAD, MPDD, KolektorSDD/2) or a CSV manifest.",
+        show_default=False,
+    ),
+]
+ModelFile = Annotated[
+    Path, typer.Argument(help="A model file made by `hyperspot train`.", show_default=False)
+]
+Layout = Annotated[str, typer.Option(help="The layout of the data; recognised where not given.")]
+Category = Annotated[
+    str | None, typer.Option(help="Which category of a data set with several.", show_default=False)
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(help="A safetensors file of backbone weights, or random:SEED.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, nothing else.")]
+
+
+@app.callback()
+def _root(
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", help="Print the version.", callback=lambda wanted: _version(wanted))
+    ] = False,
+) -> None: ...
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(f"hyperspot {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    data: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the model file goes.")] = Path(
+        "part.safetensors"
+    ),
+    method: Annotated[str, typer.Option(help="The method that learns.")] = "cfa",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the method, as often as wanted, e.g. --set variant=released --set gamma_c=4.",
+            show_default=False,
+        ),
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="The frozen feature extractor.")] = "resnet18",
+    weights: Weights = None,
+    short_side: Annotated[int, typer.Option(help="Pixels of the short side of the common frame.")] = 256,
+    aspect: Annotated[
+        Aspect, typer.Option(help="Keep the photos' aspect ratio, or stretch to a square.")
+    ] = Aspect.KEEP,
+    views: Annotated[
+        Views, typer.Option(help="Look at the whole frame, its central 7/8, or both (CFA++).")
+    ] = Views.WHOLE,
+    sigma: Annotated[float, typer.Option(help="Smoothing of the heatmap in frame pixels.")] = 4.0,
+    seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 0,
+    false_alarm_rate: Annotated[
+        float | None,
+        typer.Option(
+            help="The promised share of good parts called anomalous; without it 0.01, or what the photos support.",
+            show_default=False,
+        ),
+    ] = None,
+    calibration: Annotated[
+        CalibrationMode, typer.Option(help="Hold good photos out (split), cross-fit, or give no verdict.")
+    ] = CalibrationMode.AUTO,
+    pixel_false_alarm_rate: Annotated[
+        float, typer.Option(help="The share of pixels of good parts above the threshold of the mask.")
+    ] = 0.001,
+    layout: Layout = "auto",
+    category: Category = None,
+    json: Json = False,
+) -> None:
+    """Learn from photos of good parts and write a model file."""
+    from hyperspot.detector import Detector
+    from hyperspot.images import open_dataset
+    from hyperspot.settings import make_settings, parse_assignments
+
+    settings = make_settings(
+        {
+            "method": method,
+            "method_settings": parse_assignments(setting or []),
+            "backbone": backbone,
+            "short_side": short_side,
+            "aspect": aspect.value,
+            "views": views.value,
+            "sigma": sigma,
+            "seed": seed,
+            "false_alarm_rate": false_alarm_rate,
+            "calibration": calibration.value,
+            "pixel_false_alarm_rate": pixel_false_alarm_rate,
+        }
+    )
+    if not output.parent.is_dir():
+        raise DataError(f"the folder {output.parent} does not exist; make it or give another --output")
+    dataset = open_dataset(data, layout, category)
+    _tell_problems(dataset.problems)
+    detector = Detector.fit(dataset, settings=settings, weights=weights, progress=console.Bars())
+    detector.save(output)
+    summary = {"model": str(output), **_training_summary(detector)}
+    if json:
+        console.say_json(summary)
+    else:
+        console.table(f"Trained on {dataset.name}", summary)
+
+
+@app.command()
+def predict(
+    model: ModelFile,
+    photos: Annotated[
+        list[str],
+        typer.Argument(
+            help="Photos, folders or patterns such as 'line/*.png'; - reads a list from stdin.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A folder for overlay, heatmap, mask and JSON of each photo.", show_default=False),
+    ] = None,
+    json: Json = False,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with 3 where a photo is called anomalous.")
+    ] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into sub-folders.")] = False,
+) -> None:
+    """Judge photos: score, p-value, verdict, heatmap, mask and regions.
+
+    A photo that cannot be read is named on stderr and the others are still judged; the exit code is then 1.
+    """
+    from hyperspot.detector import Detector
+    from hyperspot.predicting import find_photos, judge_each
+
+    found = find_photos(photos, recursive=recursive)
+    detector = Detector.load(model)
+    anomalies = unread = 0
+    results = judge_each(detector, found, out)
+    if not sys.stdout.isatty():
+        results = console.Bars().track(results, "judging", len(found))
+    for judged in results:
+        if isinstance(judged, HyperspotError):
+            console.complain(str(judged))
+            unread += 1
+            continue
+        verdict, files = judged
+        anomalies += verdict.is_anomalous is True
+        if json:
+            fields = {name: None if path is None else str(path) for name, path in files.items()}
+            console.say_json({**verdict.to_dict(), **fields})
+        else:
+            console.out.print(_verdict_line(verdict))
+    if unread:
+        raise typer.Exit(1)
+    if fail_on_anomaly and anomalies:
+        raise typer.Exit(FOUND_ANOMALIES)
+
+
+@app.command()
+def evaluate(
+    model: ModelFile,
+    data: Data,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the HTML report goes; beside the model file where not given.", show_default=False
+        ),
+    ] = None,
+    layout: Layout = "auto",
+    category: Category = None,
+    json: Json = False,
+    open_report: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+) -> None:
+    """Measure a model on labelled photos, with thresholds from good parts only, and write an HTML report."""
+    from hyperspot.detector import Detector
+    from hyperspot.images import open_dataset
+
+    detector = Detector.load(model)
+    dataset = open_dataset(data, layout, category)
+    page = report or model.with_name(f"{model.stem}.{dataset.name}.report.html")
+    _measure_and_report(detector, dataset, page, json=json, open_report=open_report)
+
+
+@app.command()
+def info(
+    path: Annotated[Path, typer.Argument(help="A model file, or data to be recognised.", show_default=False)],
+    layout: Layout = "auto",
+    category: Category = None,
+    json: Json = False,
+) -> None:
+    """Tell what is in a model file and how it was made, or what was recognised in a data set."""
+    if path.is_file() and path.suffix.lower() != ".csv":
+        from hyperspot import modelfile
+
+        metadata = modelfile.read_metadata(path)
+        if json:
+            console.say_json({"model": str(path), **metadata})
+            return
+        record = metadata["record"]
+        console.table(f"{path}", {"format": metadata["format"], **record})
+        console.table("Settings", metadata["settings"])
+        console.table("Verdict", {**metadata["calibration"], "pixel_threshold": metadata["pixel_threshold"]})
+        return
+    from hyperspot.images import open_dataset
+
+    dataset = open_dataset(path, layout, category)
+    described = dataset.describe()
+    if json:
+        console.say_json(described)
+        return
+    problems = described.pop("problems")
+    console.table(f"{path}", described)
+    _tell_problems(problems)
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--folder", help="Where the photos, the model and the report go.")
+    ] = Path("hyperspot-demo"),
+    weights: Weights = None,
+    seed: Annotated[int, typer.Option(help="Decides the photos and the training.")] = 0,
+    json: Json = False,
+    open_report: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+) -> None:
+    """Make photos of a small product, learn the good ones, judge the others and write a report."""
+    from hyperspot.detector import Detector
+    from hyperspot.images import open_dataset
+    from hyperspot.images.synthetic import make_product_set
+
+    product = make_product_set(folder / "product", seed=seed)
+    dataset = open_dataset(product)
+    try:
+        detector = Detector.fit(dataset, weights=weights, seed=seed, progress=console.Bars())
+    except WeightsError as error:
+        if weights is not None:
+            raise
+        console.warn(f"{error}. The demo goes on with UNTRAINED features: expect it to miss defects")
+        detector = Detector.fit(dataset, weights=f"random:{seed}", seed=seed, progress=console.Bars())
+    model = detector.save(folder / "product.safetensors")
+    if not json:
+        console.table("Trained", {"model": str(model), **_training_summary(detector)})
+    _measure_and_report(detector, dataset, folder / "report.html", json=json, open_report=open_report)
+
+
+def _measure_and_report(
+    detector: "Detector", dataset: Any, page: Path, *, json: bool, open_report: bool
+) -> None:
+    from hyperspot.report import write_report
+
+    _tell_problems(dataset.problems)
+    evaluation = detector.evaluate(dataset, progress=console.Bars(), command=_command())
+    write_report(evaluation, page)
+    if json:
+        console.say_json({**evaluation.to_dict(), "report": str(page)})
+    else:
+        console.table(f"Judged {dataset.name}", _evaluation_summary(evaluation))
+        console.out.print(f"report: {page}")
+    if open_report:
+        webbrowser.open(page.resolve().as_uri())
+
+
+def _training_summary(detector: "Detector") -> dict[str, Any]:
+    frame = detector.scorer.frame
+    return {
+        "photos": detector.record["data"]["photos"],
+        "method": detector.settings.method,
+        "backbone": detector.record["backbone"]["name"],
+        "weights": detector.record["backbone"]["weights_source"],
+        "frame": f"{frame.width} x {frame.height}",
+        "calibration": detector.calibration.kind,
+        "false_alarm_rate": detector.calibration.false_alarm_rate,
+        "threshold": detector.calibration.threshold,
+        "seconds": detector.record["seconds"],
+    }
+
+
+def _evaluation_summary(evaluation: "Evaluation") -> dict[str, Any]:
+    pixels = evaluation.pixels
+    return {
+        "photos": len(evaluation.judged),
+        "image AUROC": console.percent(evaluation.image_auroc),
+        "pixel AUROC": console.percent(pixels.pixel_auroc),
+        "AUPRO (0.30 / 0.05)": f"{console.percent(pixels.aupro_30)} / {console.percent(pixels.aupro_05)}",
+        "AUPIMO": console.percent(pixels.aupimo),
+        "defects found": console.percent(evaluation.found_rate),
+        "false alarms": f"{console.percent(evaluation.observed_false_alarm_rate)} observed, "
+        f"{console.percent(evaluation.promised_false_alarm_rate)} promised",
+        "segmentation F1": console.percent(evaluation.seg_f1),
+        "seconds": evaluation.seconds,
+    }
+
+
+def _verdict_line(verdict: Any) -> str:
+    called = {True: "[bold red]ANOMALOUS[/]", False: "[green]good     [/]", None: "[dim]no verdict[/]"}
+    p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"
+    regions = f"  {len(verdict.regions)} region(s)" if verdict.regions else ""
+    return f"{called[verdict.is_anomalous]}  score {verdict.score:.4g}{p_value}{regions}  {verdict.path}"
+
+
+def _tell_problems(problems: Any) -> None:
+    for problem in problems:
+        console.warn(problem)
+
+
+def _command() -> str:
+    return shlex.join(["hyperspot", *sys.argv[1:]])
+
+
+def main() -> None:
+    """Run the command line; a person's mistake ends with exit code 1 and one sentence."""
+    try:
+        app()
+    except HyperspotError as error:
+        console.complain(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.complain("interrupted; what was finished before is unchanged")
+        sys.exit(130)

@@ -1,0 +1,112 @@
+"""What a person sees in the terminal: bars, tables and one-sentence errors, all on stderr but results."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+T = TypeVar("T")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Bars:
+    """Progress bars, one per stage, with the latest numbers and the seconds left."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[numbers]}"),
+            console=err,
+            disable=not err.is_terminal,
+        )
+        self._depth = 0
+        self._numbers = ""
+
+    def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
+        """Yield `items` while a bar shows how many of `total` are done."""
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)
+        self._numbers = ""
+        task = self._progress.add_task(stage, total=total, numbers="")
+        if not err.is_terminal:
+            err.print(f"{stage} ({total})" if total else stage)
+        self._depth += 1
+        if self._depth == 1:
+            self._progress.start()
+        try:
+            for item in items:
+                yield item
+                self._progress.update(task, advance=1, numbers=self._numbers)
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                self._progress.stop()
+
+    def note(self, **values: float) -> None:
+        """Show the latest numbers of the running stage."""
+        self._numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "step")
+
+
+def say_json(values: Mapping[str, Any]) -> None:
+    """Print one JSON object on one line of stdout."""
+    sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def complain(message: str) -> None:
+    """Print one sentence about a mistake on stderr."""
+    err.print("[bold red]error:[/]", end=" ")
+    err.print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    """Print one loud sentence on stderr about something the result suffers from."""
+    err.print("[bold yellow]warning:[/]", end=" ")
+    err.print(message, markup=False)
+
+
+def table(title: str, rows: Mapping[str, Any]) -> None:
+    """Print names and values in two columns."""
+    drawn = Table(
+        title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
+    )
+    drawn.add_column(style="cyan", no_wrap=True)
+    drawn.add_column()
+    for name, value in rows.items():
+        drawn.add_row(name, _readable(value))
+    out.print(drawn)
+
+
+def percent(value: float | None) -> str:
+    """Return a rate as per cent, or a dash where it is undefined."""
+    return "–" if value is None else f"{100 * value:.2f} %"
+
+
+def _readable(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_readable(part) for part in value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_readable(part)}" for name, part in value.items())
+    return str(value)

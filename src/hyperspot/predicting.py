@@ -1,0 +1,90 @@
+"""Judging what a person names: files, folders, patterns and lists, where one bad photo stops nothing."""
+
+import glob
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from hyperspot.detector import Detector
+from hyperspot.errors import DataError, HyperspotError, ImageError
+from hyperspot.images import find_images, read_image
+from hyperspot.intake import ahead
+from hyperspot.verdict import Verdict
+
+
+def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
+    """Return the photos meant by files, folders, patterns and `-` (a list on stdin), in that order.
+
+    Raises DataError where a name leads nowhere.
+    """
+    photos: list[Path] = []
+    for name in named:
+        if name == "-":
+            photos += [Path(line.strip()) for line in sys.stdin if line.strip()]
+            continue
+        path = Path(name)
+        if path.is_dir():
+            found = find_images(path, recursive=recursive)
+            if not found:
+                more = "" if recursive else "; --recursive looks into sub-folders"
+                raise DataError(f"the folder {path} holds no photo{more}")
+            photos += found
+        elif path.exists():
+            photos.append(path)
+        else:
+            matched = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+            if not matched:
+                raise DataError(
+                    f"{name} does not exist and matches nothing; give a photo, a folder or a pattern"
+                )
+            photos += [match for match in matched if match.is_file()]
+    if not photos:
+        raise DataError("no photo was named; give photos, folders or patterns")
+    return photos
+
+
+def judge_each(
+    detector: Detector, photos: Sequence[Path], out: Path | None
+) -> Iterator[tuple[Verdict, dict[str, Path | None]] | HyperspotError]:
+    """Yield the verdict on each photo and the files written for it, or the error that names a bad one."""
+    for photo, stem, image in zip(photos, _stems(photos), ahead(_read, photos), strict=True):
+        if isinstance(image, ImageError):
+            yield image
+            continue
+        try:
+            verdict = replace(detector.predict(image), path=photo)
+            files: dict[str, Path | None] = {"heatmap": None, "mask": None}
+            if out is not None:
+                files |= verdict.save(out, stem)
+            yield verdict, files
+        except OSError as error:
+            yield DataError(f"{out} cannot be written to ({error.strerror}); choose another --out")
+            return
+
+
+def _read(photo: Path) -> UInt8[np.ndarray, "h w 3"] | ImageError:
+    try:
+        return read_image(photo)
+    except ImageError as error:
+        return error
+
+
+def _stems(photos: Sequence[Path]) -> list[str]:
+    """Return a name for each photo's results; photos of one name get their folder before it, then a number."""
+    stems: list[str] = []
+    taken: set[str] = set()
+    counts: dict[str, int] = {}
+    for photo in photos:
+        counts[photo.stem] = counts.get(photo.stem, 0) + 1
+    for photo in photos:
+        stem = photo.stem if counts[photo.stem] == 1 else f"{photo.parent.name}.{photo.stem}".lstrip(".")
+        unique, number = stem, 2
+        while unique in taken:
+            unique, number = f"{stem}-{number}", number + 1
+        taken.add(unique)
+        stems.append(unique)
+    return stems

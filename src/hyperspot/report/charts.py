@@ -1,0 +1,103 @@
+"""Small charts as SVG text: a histogram of scores and curves of rates. No script, no font, no file."""
+
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+
+WIDTH, HEIGHT = 460, 280
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
+PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+Points = tuple[Sequence[float], Sequence[float]]
+
+
+def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshold: float | None) -> str:
+    """Draw how many photos of each group have which score.
+
+    Args:
+        groups: Name, CSS class and scores of each group.
+        threshold: Drawn as a dashed line where there is one.
+
+    """
+    everything = np.concatenate([np.asarray(scores, dtype=float) for _, _, scores in groups])
+    marks = everything if threshold is None else np.append(everything, threshold)
+    low, high = float(marks.min()), float(marks.max())
+    span = (high - low) or 1.0
+    low, high = low - 0.03 * span, high + 0.03 * span
+    edges = np.linspace(low, high, 33)
+    counts = [np.histogram(scores, edges)[0] for _, _, scores in groups]
+    top = max(1, int(max(count.max() for count in counts)))
+    step = PLOT_WIDTH / 32
+    parts = [_frame("score", "photos", (low, high), (0, top))]
+    for (name, css, _), count in zip(groups, counts, strict=True):
+        bars = "".join(
+            f'<rect x="{LEFT + number * step + 0.5:.1f}" y="{TOP + PLOT_HEIGHT * (1 - value / top):.1f}" '
+            f'width="{step - 1:.1f}" height="{PLOT_HEIGHT * value / top:.1f}"><title>{escape(name)}: {value}</title></rect>'
+            for number, value in enumerate(count)
+            if value
+        )
+        parts.append(f'<g class="bar {css}">{bars}</g>')
+    if threshold is not None:
+        x = LEFT + PLOT_WIDTH * (threshold - low) / (high - low)
+        side, shift = ("end", -6) if x > WIDTH / 2 else ("start", 6)
+        parts.append(
+            f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{TOP + PLOT_HEIGHT}"/>'
+            f'<text class="threshold-name" x="{x + shift:.1f}" y="{TOP + 12}" text-anchor="{side}">threshold</text>'
+        )
+    return _svg("Histogram of scores", parts)
+
+
+def rate_curve(title: str, x_name: str, y_name: str, points: Points, x_limit: float = 1.0) -> str:
+    """Draw one curve of rates; `x_limit` is where the horizontal axis ends."""
+    x = np.asarray(points[0], dtype=float)
+    y = np.asarray(points[1], dtype=float)
+    kept = x <= x_limit
+    if not kept.all():
+        y = np.append(y[kept], np.interp(x_limit, x, y))
+        x = np.append(x[kept], x_limit)
+    path = " ".join(
+        f"{LEFT + PLOT_WIDTH * horizontal / x_limit:.1f},{TOP + PLOT_HEIGHT * (1 - vertical):.1f}"
+        for horizontal, vertical in zip(x, y, strict=True)
+    )
+    floor = TOP + PLOT_HEIGHT
+    area = f"{LEFT},{floor} {path} {LEFT + PLOT_WIDTH},{floor}"
+    parts = [
+        _frame(x_name, y_name, (0, x_limit), (0, 1)),
+        f'<polygon class="area" points="{area}"/><polyline class="curve" points="{path}"/>',
+    ]
+    return _svg(title, parts)
+
+
+def _frame(
+    x_name: str,
+    y_name: str,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+) -> str:
+    lines = []
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        y = TOP + PLOT_HEIGHT * (1 - share)
+        x = LEFT + PLOT_WIDTH * share
+        across = x_range[0] + share * (x_range[1] - x_range[0])
+        up = y_range[0] + share * (y_range[1] - y_range[0])
+        lines.append(
+            f'<line class="grid" x1="{LEFT}" x2="{LEFT + PLOT_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{up:.3g}</text>'
+            f'<text x="{x:.1f}" y="{TOP + PLOT_HEIGHT + 16}" text-anchor="middle">{across:.3g}</text>'
+        )
+    middle = TOP + PLOT_HEIGHT / 2
+    lines.append(
+        f'<text class="name" x="{LEFT + PLOT_WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_name)}</text>'
+        f'<text class="name" x="12" y="{middle}" text-anchor="middle" '
+        f'transform="rotate(-90 12 {middle})">{escape(y_name)}</text>'
+    )
+    return "".join(lines)
+
+
+def _svg(title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        + "".join(parts)
+        + "</svg>"
+    )
