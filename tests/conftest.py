@@ -1,4 +1,4 @@
-"""What all tests share: where the real photos and weights are, and small made-up ones."""
+"""What all tests share: where the real photos and weights are, and a small made-up product."""
 
 import os
 from pathlib import Path
@@ -24,3 +24,31 @@ def real_data() -> Path:
 def real_weights() -> Path:
     """Return the folder of real ImageNet weights, or skip where there is none."""
     return _shared("weights", "HYPERSPOT_REAL_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small made-up data set in the MVTec layout."""
+    from hyperspot.images.synthetic import make_product_set
+
+    return make_product_set(tmp_path_factory.mktemp("data") / "product", train=24, good=8, defective=9, size=128)
+
+
+@pytest.fixture(scope="session")
+def detector(product: Path):
+    """Return a detector of the product on untrained features: quick, and good enough to test all but accuracy."""
+    from hyperspot import Detector
+
+    return Detector.fit(
+        product,
+        weights="random:0",
+        short_side=64,
+        method_settings={"steps": 3},
+        false_alarm_rate=0.2,
+    )
+
+
+@pytest.fixture(scope="session")
+def model_file(detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return that detector's model file."""
+    return detector.save(tmp_path_factory.mktemp("model") / "product.safetensors")

@@ -1,3 +1,54 @@
-"""hyperspot: show it what is right, and it finds what is wrong."""
+"""Visual inspection from photos of good parts only: fit, predict, evaluate.
+
+The public names are loaded when first asked for, so that importing hyperspot costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hyperspot.detector import Detector
+    from hyperspot.errors import HyperspotError
+    from hyperspot.evaluation import Evaluation
+    from hyperspot.images import Dataset, open_dataset
+    from hyperspot.report import write_report
+    from hyperspot.settings import Settings
+    from hyperspot.verdict import Region, Verdict
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "images",
+    "Detector": "detector",
+    "Evaluation": "evaluation",
+    "HyperspotError": "errors",
+    "Region": "verdict",
+    "Settings": "settings",
+    "Verdict": "verdict",
+    "open_dataset": "images",
+    "write_report": "report",
+}
+
+__all__ = [
+    "Dataset",
+    "Detector",
+    "Evaluation",
+    "HyperspotError",
+    "Region",
+    "Settings",
+    "Verdict",
+    "__version__",
+    "open_dataset",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hyperspot' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"hyperspot.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

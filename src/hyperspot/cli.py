@@ -66,13 +66,9 @@ Data = Annotated[
         show_default=False,
     ),
 ]
-ModelFile = Annotated[
-    Path, typer.Argument(help="A model file made by `hyperspot train`.", show_default=False)
-]
+ModelFile = Annotated[Path, typer.Argument(help="A model file made by `hyperspot train`.", show_default=False)]
 Layout = Annotated[str, typer.Option(help="The layout of the data; recognised where not given.")]
-Category = Annotated[
-    str | None, typer.Option(help="Which category of a data set with several.", show_default=False)
-]
+Category = Annotated[str | None, typer.Option(help="Which category of a data set with several.", show_default=False)]
 Weights = Annotated[
     str | None,
     typer.Option(help="A safetensors file of backbone weights, or random:SEED.", show_default=False),
@@ -82,7 +78,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per li
 
 @app.callback()
 def _root(
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=lambda wanted: _version(wanted))
     ] = False,
 ) -> None: ...
@@ -228,9 +224,7 @@ def evaluate(
     data: Data,
     report: Annotated[
         Path | None,
-        typer.Option(
-            help="Where the HTML report goes; beside the model file where not given.", show_default=False
-        ),
+        typer.Option(help="Where the HTML report goes; beside the model file where not given.", show_default=False),
     ] = None,
     layout: Layout = "auto",
     category: Category = None,
@@ -281,9 +275,9 @@ def info(
 
 @app.command()
 def demo(
-    folder: Annotated[
-        Path, typer.Option("--folder", help="Where the photos, the model and the report go.")
-    ] = Path("hyperspot-demo"),
+    folder: Annotated[Path, typer.Option("--folder", help="Where the photos, the model and the report go.")] = Path(
+        "hyperspot-demo"
+    ),
     weights: Weights = None,
     seed: Annotated[int, typer.Option(help="Decides the photos and the training.")] = 0,
     json: Json = False,
@@ -309,9 +303,7 @@ def demo(
     _measure_and_report(detector, dataset, folder / "report.html", json=json, open_report=open_report)
 
 
-def _measure_and_report(
-    detector: "Detector", dataset: Any, page: Path, *, json: bool, open_report: bool
-) -> None:
+def _measure_and_report(detector: "Detector", dataset: Any, page: Path, *, json: bool, open_report: bool) -> None:
     from hyperspot.report import write_report
 
     _tell_problems(dataset.problems)

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -42,7 +42,7 @@ class Bars:
 
     def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
         """Yield `items` while a bar shows how many of `total` are done."""
-        if total is None and hasattr(items, "__len__"):
+        if total is None and isinstance(items, Sized):
             total = len(items)
         self._numbers = ""
         task = self._progress.add_task(stage, total=total, numbers="")
@@ -60,7 +60,7 @@ class Bars:
             if self._depth == 0:
                 self._progress.stop()
 
-    def note(self, **values: float) -> None:
+    def note(self, **values: int | float) -> None:
         """Show the latest numbers of the running stage."""
         self._numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "step")
 
@@ -85,9 +85,7 @@ def warn(message: str) -> None:
 
 def table(title: str, rows: Mapping[str, Any]) -> None:
     """Print names and values in two columns."""
-    drawn = Table(
-        title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
-    )
+    drawn = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
     drawn.add_column(style="cyan", no_wrap=True)
     drawn.add_column()
     for name, value in rows.items():

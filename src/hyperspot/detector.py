@@ -1,6 +1,6 @@
 """The one object a user must know: fit on good photos, predict, evaluate, save, load."""
 
-import datetime
+import datetime as dt
 import importlib.metadata
 import platform
 import time
@@ -92,7 +92,7 @@ class Detector:
                 "weights_sha256": backbone.weights_sha256,
             },
             "versions": _versions(),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - started, 3),
         }
         return cls(fitted, settings, record)
@@ -149,10 +149,7 @@ class Detector:
     ) -> Evaluation:
         """Judge the test photos of a labelled data set and measure everything (see `evaluation`)."""
         dataset = data if isinstance(data, Dataset) else open_dataset(Path(data))
-        if self.calibration.threshold is None:
-            promised = None
-        else:
-            promised = self.calibration.false_alarm_rate
+        promised = None if self.calibration.threshold is None else self.calibration.false_alarm_rate
         return evaluate(
             self.predict_many,
             dataset,

@@ -158,9 +158,7 @@ def evaluate(
     tally = _Tally(views)
     judged = []
     verdicts = predict_many(photo.path for photo in photos)
-    for photo, verdict in zip(
-        progress.track(photos, "judging test photos", len(photos)), verdicts, strict=True
-    ):
+    for photo, verdict in zip(progress.track(photos, "judging test photos", len(photos)), verdicts, strict=True):
         truth = load_mask(photo, *verdict.heatmap.shape)
         tally.add(verdict, truth)
         judged.append(_judged(photo, verdict, truth))

@@ -52,9 +52,7 @@ def smooth(raw: Float[Tensor, "b h w"], height: int, width: int, sigma: float) -
     return rows @ raw @ columns.T
 
 
-def in_frame(
-    maps: Float[Tensor, "b h w"], top: int, left: int, height: int, width: int
-) -> Float[Tensor, "b H W"]:
+def in_frame(maps: Float[Tensor, "b h w"], top: int, left: int, height: int, width: int) -> Float[Tensor, "b H W"]:
     """Put the maps of a cropped view into the whole frame.
 
     What the view did not see gets the lowest value of its own map: no score may come from there, and no other

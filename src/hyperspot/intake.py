@@ -63,7 +63,7 @@ class Photos:
         if index in self._kept:
             return self._kept[index]
         image = read_image(self.sources[index])
-        placed = self.frame.place(*image.shape[:2]).to_frame(image)
+        placed: UInt8[np.ndarray, "H W 3"] = self.frame.place(*image.shape[:2]).to_frame(image)
         if (len(self._kept) + 1) * placed.nbytes <= KEPT_BYTES:
             self._kept[index] = placed
         return placed

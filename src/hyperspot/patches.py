@@ -61,7 +61,7 @@ class PatchCache:
     sizes: tuple[tuple[int, int], ...]
 
     @classmethod
-    def collect(cls, batches: Iterable[Sequence[Float[Tensor, "b _c _h _w"]]]) -> "PatchCache":
+    def collect(cls, batches: Iterable[Sequence[Float[Tensor, "_b _c _h _w"]]]) -> "PatchCache":
         """Keep every batch of pooled levels; raises ValueError where there is none."""
         parts: list[list[Tensor]] = []
         sizes: tuple[tuple[int, int], ...] = ()
@@ -108,9 +108,7 @@ class PatchCache:
             down, across = down[:, None], across[:, None]
             table = level.reshape(-1, level.shape[2])
             base = images * (h * w)
-            upper = torch.lerp(
-                table[base + top * w + left].float(), table[base + top * w + right].float(), across
-            )
+            upper = torch.lerp(table[base + top * w + left].float(), table[base + top * w + right].float(), across)
             lower = torch.lerp(
                 table[base + bottom * w + left].float(), table[base + bottom * w + right].float(), across
             )
@@ -135,8 +133,5 @@ class PatchCache:
     def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "t d"]:
         """Return `count` patches drawn without replacement over all images (all of them if fewer)."""
         total = self.images * self.positions
-        if count >= total:
-            chosen = torch.arange(total)
-        else:
-            chosen = torch.randperm(total, generator=generator)[:count]
+        chosen = torch.arange(total) if count >= total else torch.randperm(total, generator=generator)[:count]
         return self.gather(chosen // self.positions, chosen % self.positions)

@@ -38,9 +38,7 @@ def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
         else:
             matched = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
             if not matched:
-                raise DataError(
-                    f"{name} does not exist and matches nothing; give a photo, a folder or a pattern"
-                )
+                raise DataError(f"{name} does not exist and matches nothing; give a photo, a folder or a pattern")
             photos += [match for match in matched if match.is_file()]
     if not photos:
         raise DataError("no photo was named; give photos, folders or patterns")

@@ -14,7 +14,7 @@ class Progress(Protocol):
         """Yield `items` unchanged while showing how many of `total` are done in `stage`."""
         ...
 
-    def note(self, **values: float) -> None:
+    def note(self, **values: int | float) -> None:
         """Show the latest numbers of the running stage, such as a loss or a radius."""
         ...
 
@@ -26,7 +26,7 @@ class Silent:
         """Yield `items` unchanged."""
         yield from items
 
-    def note(self, **values: float) -> None:
+    def note(self, **values: int | float) -> None:
         """Ignore the numbers."""
 
 

@@ -46,9 +46,7 @@ class Scorer(nn.Module):
         self.sigma = sigma
         self.usual = tuple(usual)
 
-    def forward(
-        self, frames: UInt8[Tensor, "b H W 3"]
-    ) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
+    def forward(self, frames: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
         """Return the heatmap of each frame, and its image score where the method has one of its own."""
         maps, scores = [], []
         for number, view in enumerate(self.views):

@@ -33,7 +33,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     method: str = "cfa"
-    method_settings: SerializeAsAny[MethodSettings] = Field(default_factory=dict, validate_default=True)  # type: ignore[assignment]
+    method_settings: SerializeAsAny[MethodSettings] = Field(default_factory=dict, validate_default=True)
     backbone: str = "resnet18"
     short_side: int = Field(default=256, ge=64, le=2048, multiple_of=32)
     aspect: Literal["keep", "square"] = "keep"
@@ -71,9 +71,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, value = assignment.partition("=")
         if not (name and equals and value):
             raise SettingsError(f"'{assignment}' is not of the form name=value, for example gamma_c=4")
-        values[name.strip()] = (
-            tuple(part.strip() for part in value.split(",")) if "," in value else value.strip()
-        )
+        values[name.strip()] = tuple(part.strip() for part in value.split(",")) if "," in value else value.strip()
     if isinstance(values.get("levels"), str):
         values["levels"] = (values["levels"],)
     return {name: _number(value) for name, value in values.items()}

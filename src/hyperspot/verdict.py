@@ -103,18 +103,14 @@ class Verdict:
             "mask": folder / f"{stem}.mask.png",
         }
         self.overlay().save(paths["overlay"])
-        Image.fromarray(np.round(heat(self.heatmap, self.heat_range) * 65535).astype(np.uint16)).save(
-            paths["heatmap"]
-        )
+        Image.fromarray(np.round(heat(self.heatmap, self.heat_range) * 65535).astype(np.uint16)).save(paths["heatmap"])
         Image.fromarray(self.mask).save(paths["mask"])
         paths["json"] = folder / f"{stem}.json"
         paths["json"].write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
         return paths
 
 
-def find_regions(
-    mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"]
-) -> tuple[Region, ...]:
+def find_regions(mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"]) -> tuple[Region, ...]:
     """Return the 8-connected parts of a mask, highest score first."""
     labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
@@ -153,7 +149,8 @@ def colour(
     share = (place - lower)[..., None]
     colours = HEAT_COLOURS[lower] * (1 - share) + HEAT_COLOURS[lower + 1] * share
     strength = (0.85 * np.clip(level * 1.6, 0, 1))[..., None]
-    return np.round(image * (1 - strength) + colours * strength).astype(np.uint8)
+    mixed: UInt8[np.ndarray, "h w 3"] = np.round(image * (1 - strength) + colours * strength).astype(np.uint8)
+    return mixed
 
 
 def outline(

@@ -41,13 +41,11 @@ class Method(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def fit(self, images: Iterable[Float[Tensor, "b 3 H W"]], *, seed: int, progress: Progress) -> None:
+    def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Learn from batches of good, normalised images, all of one size; iterated once or more."""
 
     @abstractmethod
-    def forward(
-        self, images: Float[Tensor, "b 3 H W"]
-    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the raw anomaly map on the method's own grid, and its image score where it has one.
 
         Where the second is None, the image score is the maximum of the smoothed map. Scores are finite, and

@@ -118,7 +118,7 @@ class CFA(Method):
         """Ask for the leaky activation at the taps where the variant has it."""
         return {"tap_slope": settings.tap_slope}
 
-    def fit(self, images: Iterable[Float[Tensor, "b 3 H W"]], *, seed: int, progress: Progress) -> None:
+    def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Cache the frozen features, build the bank with the untrained descriptor, train the descriptor."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -130,16 +130,13 @@ class CFA(Method):
         if self.settings.losses != "none" and self.settings.steps:
             self._train_descriptor(cache, generator, progress)
 
-    def forward(
-        self, images: Float[Tensor, "b 3 H W"]
-    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return δ_1 · softmin weight of δ_1 for each position (eq. of the anomaly score), and no image score."""
         levels = self._pooled_levels(images)
         height, width = levels[0].shape[-2:]
         described = self._describe(levels)
         maps = [
-            certainty_score(nearest_centred(tokens, self.bank, self.squares, self._scored)[0])
-            for tokens in described
+            certainty_score(nearest_centred(tokens, self.bank, self.squares, self._scored)[0]) for tokens in described
         ]
         return torch.stack(maps).unflatten(1, (height, width)), None
 
@@ -157,7 +154,7 @@ class CFA(Method):
         channels = [level.shape[1] for level in levels]
         *slices, column = self.weight.split([*channels, 2], dim=1)
         place = coordinates(height, width).to(self.weight)
-        described = (self.bias - self.centre + place @ column.T).expand(levels[0].shape[0], -1, -1)
+        described: Tensor = (self.bias - self.centre + place @ column.T).expand(levels[0].shape[0], -1, -1)
         for level, part in zip(levels, slices, strict=True):
             projected = level.flatten(2).transpose(1, 2) @ part.T
             if level.shape[-2:] != (height, width):
@@ -166,9 +163,7 @@ class CFA(Method):
             described = described + projected
         return described
 
-    def _describe_patches(
-        self, patches: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]
-    ) -> Float[Tensor, "t d"]:
+    def _describe_patches(self, patches: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
         return torch.cat([patches, places], dim=1) @ self.weight.T + self.bias
 
     def _initialise(self, cache: PatchCache, generator: torch.Generator) -> None:
@@ -248,7 +243,7 @@ class CFA(Method):
             features = cache.gather(chosen[patches // cache.positions], where)
             loss, numbers = self._loss(features, places[where])
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimiser.step()
             progress.note(step=step + 1, **numbers)
         for parameter in parameters:
@@ -270,7 +265,7 @@ class CFA(Method):
             loss = attraction + pushed.mean()
             repelled = float((pushed > 0).float().mean())
         attracted = float((near > self.radius**2).float().mean())
-        numbers = {"loss": float(loss), "radius": float(self.radius)}
+        numbers = {"loss": float(loss.detach()), "radius": float(self.radius.detach())}
         return loss * settings.loss_scale, {**numbers, "attracted": attracted, "repelled": repelled}
 
 
@@ -281,7 +276,7 @@ def certainty_score(distances: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
 
 
 def algorithm_1(
-    described: Iterable[Float[Tensor, "n d"]], size: int, beta: float, seed: int
+    described: Iterable[Float[Tensor, "_n d"]], size: int, beta: float, seed: int
 ) -> Float[Tensor, "size d"]:
     """Build the bank as the paper's Algorithm 1 says.
 

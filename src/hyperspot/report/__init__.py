@@ -43,9 +43,7 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
         Path(partial.name).chmod(0o644)
         os.replace(partial.name, path)  # noqa: PTH105
     except OSError as error:
-        raise DataError(
-            f"the report {path} cannot be written ({error.strerror}); choose another --report"
-        ) from None
+        raise DataError(f"the report {path} cannot be written ({error.strerror}); choose another --report") from None
     return path
 
 
@@ -163,9 +161,7 @@ def _card(judged: Judged) -> dict[str, Any]:
         "p_value": "–" if judged.p_value is None else f"{judged.p_value:.3g}",
         "kind": kind,
         "said": said,
-        "pictures": [
-            "data:image/jpeg;base64," + base64.b64encode(picture).decode() for picture in judged.pictures
-        ],
+        "pictures": ["data:image/jpeg;base64," + base64.b64encode(picture).decode() for picture in judged.pictures],
     }
 
 

@@ -33,7 +33,8 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
     for (name, css, _), count in zip(groups, counts, strict=True):
         bars = "".join(
             f'<rect x="{LEFT + number * step + 0.5:.1f}" y="{TOP + PLOT_HEIGHT * (1 - value / top):.1f}" '
-            f'width="{step - 1:.1f}" height="{PLOT_HEIGHT * value / top:.1f}"><title>{escape(name)}: {value}</title></rect>'
+            f'width="{step - 1:.1f}" height="{PLOT_HEIGHT * value / top:.1f}">'
+            f"<title>{escape(name)}: {value}</title></rect>"
             for number, value in enumerate(count)
             if value
         )

@@ -1,0 +1,88 @@
+"""Frozen, ImageNet-trained feature extractors, and where their weights come from."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hyperspot.backbones import weights as _weights
+from hyperspot.backbones.base import Backbone
+from hyperspot.backbones.efficientnet import EfficientNet
+from hyperspot.backbones.hub import fetch
+from hyperspot.backbones.resnet import ResNet
+from hyperspot.backbones.vgg import VGG
+from hyperspot.errors import SettingsError
+
+__all__ = ["Backbone", "create", "names", "restore"]
+
+_BUILDERS: dict[str, Callable[..., Backbone]] = {
+    "resnet18": partial(ResNet, "resnet18", (2, 2, 2), expansion=1, width=1),
+    "resnet34": partial(ResNet, "resnet34", (3, 4, 6), expansion=1, width=1),
+    "resnet50": partial(ResNet, "resnet50", (3, 4, 6), expansion=4, width=1),
+    "wide_resnet50_2": partial(ResNet, "wide_resnet50_2", (3, 4, 6), expansion=4, width=2),
+    "vgg19_bn": partial(VGG, "vgg19_bn"),
+    "efficientnet_b5": partial(EfficientNet, "efficientnet_b5"),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Return what backbones there are."""
+    return tuple(_BUILDERS)
+
+
+def create(name: str, weights: Path | str | None = None, *, tap_slope: float = 0.0) -> Backbone:
+    """Return a frozen backbone with its ImageNet weights.
+
+    Args:
+        name: One of `names()`.
+        weights: A safetensors file, a folder that holds one named after the backbone, or "random:SEED". None
+            looks in the folder that HYPERSPOT_WEIGHTS names, then in the cache, and then downloads.
+        tap_slope: See `Backbone`.
+
+    Raises:
+        SettingsError: Where the name or the slope is none of those that can be had.
+        WeightsError: Where weights are missing, unsafe, damaged or another network's.
+
+    """
+    backbone = _build(name, tap_slope)
+    if isinstance(weights, str) and weights.startswith(_weights.RANDOM):
+        return _weights.randomise(backbone, weights)
+    path = _weights.find(name, weights)
+    if path is None:
+        path = fetch(name, _weights.cache_folder())
+    return _weights.load(backbone, path)
+
+
+def restore(
+    name: str,
+    state: Mapping[str, Tensor],
+    *,
+    tap_slope: float = 0.0,
+    weights_source: str,
+    weights_sha256: str | None,
+) -> Backbone:
+    """Return the backbone whose `state_dict()` was kept, for example in a model file.
+
+    Args:
+        name: One of `names()`.
+        state: Exactly the tensors of its `state_dict()`.
+        tap_slope: See `Backbone`.
+        weights_source: Where the weights came from when the backbone was created.
+        weights_sha256: SHA-256 of the file they were read from, or None.
+
+    Raises:
+        SettingsError: Where the name or the slope is none of those that can be had.
+        WeightsError: Where a tensor is missing, foreign, of the wrong shape or kind, or not finite.
+
+    """
+    return _build(name, tap_slope).fill(state, weights_source, weights_sha256)
+
+
+def _build(name: str, tap_slope: float) -> Backbone:
+    if name not in _BUILDERS:
+        raise SettingsError(f'there is no backbone "{name}"; choose one of {", ".join(_BUILDERS)}')
+    # Without storage: the weights that are put in bring their own.
+    with torch.device("meta"):
+        return _BUILDERS[name](tap_slope=tap_slope)

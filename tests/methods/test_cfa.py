@@ -1,0 +1,255 @@
+"""CFA against straightforward float64 NumPy, equation by equation."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from hyperspot.backbones import create
+from hyperspot.errors import SettingsError
+from hyperspot.methods.cfa import CFA, CFASettings, algorithm_1, certainty_score
+from hyperspot.patches import PatchCache, coordinates
+from hyperspot.progress import SILENT, Silent
+from hyperspot.settings import make_settings
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return create("resnet18", weights="random:0")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(6, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+class Steps(Silent):
+    """Keeps what training tells."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, **values):
+        self.notes.append(values)
+
+
+def fitted(backbone, images, **settings):
+    method = CFA(backbone, CFASettings(**settings))
+    method.fit([images[:4], images[4:]], seed=3, progress=SILENT)
+    return method
+
+
+def pooled(level: np.ndarray) -> np.ndarray:
+    """3 x 3 mean with zeros outside."""
+    return ndimage.uniform_filter(level, size=(1, 1, 3, 3), mode="constant")
+
+
+def upsampled(level: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear with half-pixel centres, one output pixel at a time."""
+    result = np.zeros((*level.shape[:2], height, width))
+    for row, column in itertools.product(range(height), range(width)):
+        y = max((row + 0.5) * level.shape[2] / height - 0.5, 0)
+        x = max((column + 0.5) * level.shape[3] / width - 0.5, 0)
+        top, left = int(y), int(x)
+        bottom, right = min(top + 1, level.shape[2] - 1), min(left + 1, level.shape[3] - 1)
+        down, across = y - top, x - left
+        result[:, :, row, column] = (
+            level[:, :, top, left] * (1 - down) * (1 - across)
+            + level[:, :, top, right] * (1 - down) * across
+            + level[:, :, bottom, left] * down * (1 - across)
+            + level[:, :, bottom, right] * down * across
+        )
+    return result
+
+
+def patch_features(backbone, images, levels) -> np.ndarray:
+    """Features with the two coordinates appended, image x position x channel, float64."""
+    pyramid = [level.double().numpy() for level in backbone(images)]
+    chosen = [pooled(pyramid[level - 2]) for level in levels]
+    height, width = chosen[0].shape[2:]
+    grid = np.concatenate([upsampled(level, height, width) for level in chosen], axis=1)
+    flat = grid.reshape(*grid.shape[:2], -1).transpose(0, 2, 1)
+    rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    places = np.stack([rows.ravel(), columns.ravel()], axis=1)
+    return np.concatenate([flat, np.broadcast_to(places, (len(images), *places.shape))], axis=2)
+
+
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.stack([((b - row) ** 2).sum(1) for row in a])
+
+
+def described(method, features: np.ndarray) -> np.ndarray:
+    return features @ method.weight.double().numpy().T + method.bias.double().numpy()
+
+
+def memory(method) -> np.ndarray:
+    return (method.bank + method.centre).double().numpy()
+
+
+@pytest.mark.parametrize("variant", ["released", "paper", "default"])
+def test_map_is_the_definition(backbone, images, variant):
+    method = fitted(backbone, images, variant=variant, steps=3, gamma_d=2)
+    levels = (3, 4) if variant == "default" else (2, 3, 4)
+    features = patch_features(backbone, images[:2], levels)
+    expected = []
+    for image in features:
+        delta = np.sqrt(np.sort(distances(described(method, image), memory(method)), axis=1)[:, :3])
+        weight = np.exp(-delta[:, 0]) / np.exp(-delta).sum(1)
+        expected.append(weight * delta[:, 0])
+    with torch.inference_mode():
+        raw, own = method(images[:2])
+    assert own is None
+    np.testing.assert_allclose(raw.flatten(1).numpy(), np.stack(expected), rtol=2e-4, atol=1e-5)
+
+
+def test_mean_bank_is_the_running_mean_of_the_released_code(backbone, images):
+    method = fitted(backbone, images, variant="released", steps=0)
+    features = patch_features(backbone, images, (2, 3, 4))
+    running, seen = 0.0, 0
+    for batch in np.split(features, [2, 4]):
+        seen += 1
+        running = running + (described(method, batch).mean(0) - running) / seen
+    np.testing.assert_allclose(memory(method), running, atol=1e-5)
+
+
+def test_compressed_bank_is_k_means_of_the_mean_bank(backbone, images):
+    full = fitted(backbone, images, variant="released", steps=0)
+    few = fitted(backbone, images, variant="released", steps=0, gamma_c=4)
+    assert len(few.bank) == len(full.bank) // 4
+    owners = distances(memory(full), memory(few)).argmin(1)
+    for number in np.unique(owners):
+        centre = memory(full)[owners == number].mean(0)
+        np.testing.assert_allclose(memory(few)[number], centre, atol=1e-4)
+
+
+def test_algorithm_1_is_as_written():
+    generator = np.random.default_rng(0)
+    described_images = [torch.tensor(generator.normal(size=(20, 5)), dtype=torch.float32) for _ in range(4)]
+    beta = 0.3
+    found = algorithm_1(described_images, 7, beta, seed=0)
+    start = algorithm_1(described_images[:1], 7, 1e-12, seed=0).double().numpy()
+    expected = start
+    for image in described_images:
+        patches = image.double().numpy()
+        free = list(range(len(patches)))
+        matched = []
+        for centre in expected:
+            nearest = min(free, key=lambda patch: ((patches[patch] - centre) ** 2).sum())
+            free.remove(nearest)
+            matched.append(patches[nearest])
+        expected = (1 - beta) * expected + beta * np.stack(matched)
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+
+
+def test_cluster_bank_stands_for_all_patches(backbone, images):
+    method = fitted(backbone, images, variant="default", steps=0, bank_ratio=2)
+    patches = described(method, patch_features(backbone, images, (3, 4))).reshape(-1, method.bank.shape[1])
+    positions = patches.shape[0] // len(images)
+    assert len(method.bank) == 2 * positions
+    to_bank = distances(patches, memory(method)).min(1).mean()
+    to_mean = ((patches - patches.mean(0)) ** 2).sum(1).mean()
+    assert to_bank < 0.5 * to_mean
+
+
+@pytest.mark.parametrize(("losses", "radius"), [("both", 0.9), ("attraction", 0.9), ("both", 1e-5)])
+def test_losses_are_the_definition(backbone, images, losses, radius):
+    method = fitted(backbone, images, variant="released", steps=0, losses=losses, radius=radius)
+    features = patch_features(backbone, images[:1], (2, 3, 4))[0][::7]
+    ranked = np.sort(distances(described(method, features), memory(method)), axis=1)
+    expected = np.maximum(0, ranked[:, :3] - radius**2).mean()
+    if losses == "both":
+        expected += np.maximum(0, radius**2 - ranked[:, 3:6] - 0.1).mean()
+    values = torch.tensor(features, dtype=torch.float32)
+    loss, _ = method._loss(values[:, :-2], values[:, -2:])
+    assert float(loss) == pytest.approx(1000 * expected, rel=1e-4)
+
+
+def test_gradients_are_finite_differences(backbone, images):
+    method = fitted(backbone, images, variant="released", steps=0, radius=1.0, gamma_d=16)
+    method = copy.deepcopy(method).double()
+    values = torch.tensor(patch_features(backbone, images[:1], (2, 3, 4))[0][::11])
+    method.radius.data = nearest_root(method, values)
+    parameters = [method.weight, method.bias, method.radius]
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    loss, numbers = method._loss(values[:, :-2], values[:, -2:])
+    assert 0 < numbers["attracted"] < 1
+    assert numbers["repelled"] > 0
+    loss.backward()
+    generator = np.random.default_rng(0)
+    for parameter in parameters:
+        flat, gradient = parameter.data.view(-1), parameter.grad.view(-1)
+        for index in generator.choice(len(flat), size=min(12, len(flat)), replace=False):
+            kept = float(flat[index])
+            ends = []
+            for step in (1e-6, -1e-6):
+                flat[index] = kept + step
+                ends.append(float(method._loss(values[:, :-2], values[:, -2:])[0].detach()))
+            flat[index] = kept
+            assert float(gradient[index]) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-4)
+
+
+def nearest_root(method, values) -> torch.Tensor:
+    """A radius between the neighbours' distances, so that both losses have active and idle patches."""
+    ranked = np.sort(distances(described(method, values.numpy()), memory(method)), axis=1)
+    return torch.tensor(np.sqrt(np.quantile(ranked[:, 3:6], 0.5123) + 0.1))
+
+
+def test_cached_patches_are_the_patches(backbone, images):
+    method = CFA(backbone, CFASettings(variant="released"))
+    cache = PatchCache.collect([method._pooled_levels(images)])
+    expected = patch_features(backbone, images, (2, 3, 4))
+    found = torch.stack([cache.image(number) for number in range(len(images))])
+    np.testing.assert_allclose(found.numpy(), expected[:, :, :-2], atol=1e-5)
+    np.testing.assert_allclose(cache.mean().numpy(), expected[:, :, :-2].mean(0), atol=1e-5)
+    np.testing.assert_allclose(coordinates(*cache.sizes[0]).numpy(), expected[0, :, -2:], atol=1e-6)
+
+
+def test_training_lowers_the_loss_and_grows_the_radius(backbone, images):
+    steps = Steps()
+    method = CFA(backbone, CFASettings(variant="released", steps=60))
+    method.fit([images], seed=0, progress=steps)
+    losses = [note["loss"] for note in steps.notes]
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    assert steps.notes[-1]["radius"] > 0.03
+    assert not method.weight.requires_grad
+
+
+def test_fixed_radius_stays(backbone, images):
+    method = fitted(backbone, images, variant="paper", steps=5)
+    assert float(method.radius) == pytest.approx(1e-5)
+
+
+def test_no_losses_leaves_the_descriptor_untrained(backbone, images):
+    untrained = fitted(backbone, images, variant="released", losses="none", steps=20)
+    start = fitted(backbone, images, variant="released", steps=0)
+    assert torch.equal(untrained.weight, start.weight)
+
+
+def test_one_photo_and_a_bank_smaller_than_the_neighbours(backbone, images):
+    method = CFA(backbone, CFASettings(variant="released", gamma_c=10_000, steps=2))
+    method.fit([images[:1]], seed=0, progress=SILENT)
+    assert len(method.bank) == 1
+    with torch.inference_mode():
+        assert torch.isfinite(method(images[:1])[0]).all()
+
+
+def test_score_of_identical_neighbours_is_a_third():
+    assert certainty_score(torch.full((1, 3), 4.0)).item() == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"gamma_x": 1}, "gamma_x"),
+        ({"gamma_c": 0}, "gamma_c"),
+        ({"variant": "best"}, "variant"),
+        ({"levels": ()}, "levels"),
+    ],
+)
+def test_wrong_settings_are_named(given, named):
+    with pytest.raises(SettingsError, match=named):
+        make_settings({"method_settings": given})

@@ -1,0 +1,119 @@
+"""What every method must do, whatever it is: run over the registry, so a new method is covered by its line there."""
+
+import numpy as np
+import pytest
+import torch
+
+from hyperspot.backbones import create
+from hyperspot.heatmaps import smooth
+from hyperspot.methods import METHODS
+from hyperspot.progress import SILENT
+
+QUICK = {"cfa": {"steps": 5}}
+"""Settings that keep a method's training short; they change no rule below."""
+
+HEIGHT, WIDTH = 64, 96
+
+
+@pytest.fixture(scope="module", params=list(METHODS))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Good photos: a bright disc on a shaded ground, with a little noise."""
+    generator = np.random.default_rng(0)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    disc = ((rows - HEIGHT / 2) ** 2 + (columns - WIDTH / 2) ** 2) < 20**2
+    base = 0.3 * rows / HEIGHT - 0.5 + disc
+    return torch.tensor(base + generator.normal(0, 0.05, (8, 3, HEIGHT, WIDTH)), dtype=torch.float32)
+
+
+def make(name):
+    owner = METHODS[name]
+    settings = owner.Settings(**QUICK.get(name, {}))
+    return owner(create("resnet18", weights="random:0", **owner.backbone_options(settings)), settings)
+
+
+def fit(name, photos, seed=0):
+    method = make(name)
+    method.fit([photos[:5], photos[5:]] if len(photos) > 5 else [photos], seed=seed, progress=SILENT)
+    return method.eval()
+
+
+@pytest.fixture(scope="module")
+def method(name, photos):
+    return fit(name, photos)
+
+
+@torch.inference_mode()
+def judge(method, images):
+    raw, own = method(images)
+    maps = smooth(raw, *images.shape[-2:], 4.0)
+    return maps, maps.amax((1, 2)) if own is None else own
+
+
+def test_map_has_a_value_for_each_image_and_is_not_square(method, photos):
+    maps, scores = judge(method, photos)
+    assert maps.shape == (8, HEIGHT, WIDTH)
+    assert scores.shape == (8,)
+    assert torch.isfinite(maps).all()
+    assert torch.isfinite(scores).all()
+
+
+def test_batch_size_changes_no_result(method, photos):
+    together = judge(method, photos[:3])
+    for number in range(3):
+        alone = judge(method, photos[number : number + 1])
+        torch.testing.assert_close(alone[0][0], together[0][number], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone[1][0], together[1][number], rtol=1e-4, atol=1e-5)
+
+
+def test_forward_changes_no_state(method, photos):
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    first, second = judge(method, photos[:2]), judge(method, photos[:2])
+    assert torch.equal(first[0], second[0])
+    assert all(torch.equal(before[name], value) for name, value in method.state_dict().items())
+
+
+def test_same_seed_gives_the_same_result_and_fit_starts_over(name, method, photos):
+    again = fit(name, photos)
+    again.fit([photos[:5], photos[5:]], seed=0, progress=SILENT)
+    assert again.learned().keys() == method.learned().keys()
+    for key, value in method.learned().items():
+        assert torch.equal(again.learned()[key], value), key
+
+
+def test_what_was_learned_can_be_restored_bit_by_bit(name, method, photos):
+    other = make(name)
+    other.restore(method.learned())
+    assert torch.equal(judge(other.eval(), photos[:2])[0], judge(method, photos[:2])[0])
+    with pytest.raises(KeyError):
+        other.restore({"no_such_tensor": torch.zeros(1)})
+
+
+def test_score_rises_where_a_defect_is_pasted_in(method, photos):
+    good = photos[-1:].clone()
+    bad = good.clone()
+    bad[:, :, 24:40, 40:56] = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    maps, scores = judge(method, torch.cat([good, bad]))
+    assert scores[1] > scores[0]
+    assert maps[1, 24:40, 40:56].mean() > maps[0, 24:40, 40:56].mean()
+
+
+@pytest.mark.parametrize("case", ["one image", "identical images", "constant images"])
+def test_poor_training_photos_give_finite_scores(name, photos, case):
+    poor = {
+        "one image": photos[:1],
+        "identical images": photos[:1].expand(4, -1, -1, -1).contiguous(),
+        "constant images": torch.full((4, 3, HEIGHT, WIDTH), 0.5),
+    }[case]
+    maps, scores = judge(fit(name, poor), torch.cat([photos[:1], torch.zeros(1, 3, HEIGHT, WIDTH)]))
+    assert torch.isfinite(maps).all()
+    assert torch.isfinite(scores).all()
+
+
+def test_settings_refuse_unknown_names(name):
+    with pytest.raises(ValueError, match="no_such_setting"):
+        METHODS[name].Settings(no_such_setting=1)

@@ -1,0 +1,99 @@
+"""The report, read as text and opened in a browser."""
+
+import shutil
+import urllib.request
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from hyperspot.errors import DataError
+from hyperspot.report import write_report
+
+
+@pytest.fixture(scope="module")
+def evaluation(detector, product):
+    return detector.evaluate(product, command="hyperspot evaluate part.safetensors 'a <b>'")
+
+
+@pytest.fixture(scope="module")
+def page(evaluation, tmp_path_factory):
+    return write_report(evaluation, tmp_path_factory.mktemp("report") / "report.html")
+
+
+class Sources(HTMLParser):
+    """Collects what a page would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [value for name, value in attributes if name in {"src", "href"}]
+
+
+def test_report_needs_nothing_but_itself(page, evaluation):
+    sources = Sources()
+    sources.feed(page.read_text("utf-8"))
+    assert len(sources.found) == 3 * len(evaluation.judged)
+    for source in sources.found:
+        with urllib.request.urlopen(source) as picture:
+            assert picture.headers.get_content_type() == "image/jpeg"
+            assert picture.read(3) == b"\xff\xd8\xff"
+
+
+def test_report_shows_figures_and_their_making(page, evaluation):
+    text = page.read_text("utf-8")
+    assert f"{100 * evaluation.image_auroc:.1f} %" in text
+    assert "a &lt;b&gt;" in text
+    assert "a <b>" not in text
+    for judged in evaluation.judged:
+        assert f"{judged.path.parent.name}/{judged.path.name}" in text
+
+
+def test_figures_agree_with_the_photos_judged(evaluation):
+    good = [judged for judged in evaluation.judged if judged.label == 0]
+    assert evaluation.observed_false_alarm_rate == sum(judged.is_anomalous for judged in good) / len(good)
+    pairs = [
+        (bad.score > fine.score) + 0.5 * (bad.score == fine.score)
+        for bad in evaluation.judged
+        if bad.label
+        for fine in good
+    ]
+    assert evaluation.image_auroc == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_report_that_cannot_be_written_is_named(evaluation, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"report\.html"):
+        write_report(evaluation, tmp_path / "file" / "report.html")
+
+
+@pytest.mark.browser
+def test_report_in_a_browser(page, evaluation, tmp_path):
+    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if browser is None or driver is None:
+        pytest.skip("no chromium and chromedriver here")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+    from selenium.webdriver.common.by import By
+
+    options = ChromeOptions()
+    options.binary_location = browser
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1600"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = Chrome(options=options, service=ChromeService(driver))
+    try:
+        opened.get(Path(page).as_uri())
+        assert not opened.get_log("browser")
+        cards = opened.find_elements(By.CLASS_NAME, "photo")
+        assert len([card for card in cards if card.is_displayed()]) == len(evaluation.judged)
+        assert len(opened.find_elements(By.CSS_SELECTOR, "svg.chart")) == 4
+        passed = [judged for judged in evaluation.judged if judged.is_anomalous is False and judged.label == 0]
+        opened.find_element(By.CSS_SELECTOR, "label[for=only-pass]").click()
+        assert len([card for card in cards if card.is_displayed()]) == len(passed)
+        width = opened.execute_script("return document.documentElement.scrollWidth")
+        assert width <= opened.execute_script("return window.innerWidth")
+        assert opened.save_screenshot(str(tmp_path / "report.png"))
+    finally:
+        opened.quit()

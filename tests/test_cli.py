@@ -1,0 +1,166 @@
+"""The command line as a person and as a script meet it."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hyperspot import cli
+
+FIELDS = {
+    "image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "aupimo", "pixel_ap", "image_f1_max", "pixel_f1_max",
+    "seg_f1", "promised_false_alarm_rate", "observed_false_alarm_rate", "images", "seconds",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; gives exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hyperspot", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def test_help_answers_at_once_without_torch():
+    script = "import sys; sys.argv = ['hyperspot', '--help']\nfrom hyperspot.cli import main\n"
+    script += "try: main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    started = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - started < 2
+    for command in ("demo", "train", "predict", "evaluate", "info"):
+        assert command in done.stdout
+
+
+def test_train_predict_evaluate_info(run, product, tmp_path):
+    model = tmp_path / "part.safetensors"
+    code, out, _ = run(
+        "train", product, "-o", model, "--weights", "random:0", "--short-side", 64, "--set", "steps=2",
+        "--false-alarm-rate", 0.2, "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["model"] == str(model)
+
+    code, out, _ = run("predict", model, product / "test" / "good", "--out", tmp_path / "out", "--json")
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert len(lines) == 8
+    assert {"image", "score", "p_value", "is_anomalous", "regions", "heatmap", "mask", "milliseconds"} <= set(lines[0])
+    assert len(list((tmp_path / "out").glob("*.overlay.png"))) == 8
+
+    code, out, _ = run("evaluate", model, product, "--json")
+    figures = json.loads(out)
+    assert code == 0
+    assert set(figures) >= FIELDS
+    assert figures["images"] == 17
+    assert (tmp_path / "part.product.report.html").is_file()
+
+    code, out, _ = run("info", model, "--json")
+    assert code == 0
+    assert json.loads(out)["settings"]["short_side"] == 64
+    code, out, _ = run("info", product, "--json")
+    assert code == 0
+    assert json.loads(out)["layout"] == "mvtec"
+    for readable in (model, product):
+        assert run("info", readable)[0] == 0
+
+
+def test_anomalies_can_fail_the_command(run, detector, product, tmp_path):
+    model = detector.save(tmp_path / "part.safetensors")
+    calls = [verdict.is_anomalous for verdict in detector.predict_many(sorted(product.glob("test/*/*.png")))]
+    assert any(calls)
+    photos = [product / "test" / folder.name for folder in sorted((product / "test").iterdir())]
+    assert run("predict", model, *photos, "--fail-on-anomaly")[0] == 3
+    assert run("predict", model, *photos)[0] == 0
+
+
+def test_one_bad_photo_stops_nothing(run, model_file, product, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    good = sorted((product / "test" / "good").iterdir())[:2]
+    code, out, err = run("predict", model_file, good[0], broken, good[1], "--json")
+    assert code == 1
+    assert [json.loads(line)["image"] for line in out.splitlines()] == [str(photo) for photo in good]
+    assert err.count("error:") == 1
+    assert "broken.png" in err
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(run, model_file, product, tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(sorted((product / "test" / "good").iterdir())[0].read_bytes())
+    assert run("predict", model_file, tmp_path / "a", tmp_path / "b" / "*.png", "--out", tmp_path / "out")[0] == 0
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a.1.json", "b.1.json"]
+
+
+def test_a_list_on_stdin_is_read(run, model_file, product, monkeypatch):
+    photos = sorted((product / "test" / "good").iterdir())[:3]
+    monkeypatch.setattr("sys.stdin", iter([f"{photo}\n" for photo in photos]))
+    code, out, _ = run("predict", model_file, "-", "--json")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", "{empty}", "-o", "{tmp}/m.safetensors"], "empty"),
+        (["train", "{tmp}/missing"], "missing"),
+        (["train", "{product}", "-o", "{tmp}/no/m.safetensors"], "no"),
+        (["train", "{product}", "--method", "magic"], "magic"),
+        (["train", "{product}", "--set", "gamma_c"], "name=value"),
+        (["train", "{product}", "--set", "gama_c=2"], "gama_c"),
+        (["train", "{product}", "--short-side", "100"], "short_side"),
+        (["train", "{product}", "--weights", "{tmp}/none.safetensors"], "none.safetensors"),
+        (["train", "{product}", "--false-alarm-rate", "0.0001"], "0.0001"),
+        (["predict", "{tmp}/none.safetensors", "{product}/test/good"], "none.safetensors"),
+        (["predict", "{model}", "{tmp}/nothing.png"], "nothing.png"),
+        (["predict", "{model}", "{empty}"], "empty"),
+        (["evaluate", "{model}", "{product}/train/good"], "test"),
+        (["info", "{tmp}/missing"], "missing"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_1(run, product, model_file, tmp_path, arguments, named):
+    (tmp_path / "empty").mkdir()
+    places = {"tmp": tmp_path, "product": product, "model": model_file, "empty": tmp_path / "empty"}
+    code, out, err = run(*(argument.format(**places) for argument in arguments))
+    assert code == 1
+    assert out == ""
+    assert err.strip().splitlines()[-1].startswith("error:")
+    assert named in err
+    assert "Traceback" not in err
+
+
+def test_wrong_usage_is_exit_code_2(run):
+    assert run("predict")[0] == 2
+    assert run("train", "here", "--aspect", "round")[0] == 2
+
+
+def test_demo_says_loudly_that_features_are_untrained(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("HYPERSPOT_WEIGHTS", raising=False)
+    monkeypatch.setenv("HYPERSPOT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    code, out, err = run("demo", "--folder", tmp_path / "demo", "--json")
+    assert code == 0
+    assert "UNTRAINED" in err
+    assert json.loads(out)["images"] > 20
+    assert (tmp_path / "demo" / "report.html").is_file()
+
+
+def test_demo_finds_its_defects(run, tmp_path, monkeypatch, real_weights):
+    monkeypatch.setenv("HYPERSPOT_WEIGHTS", str(real_weights))
+    code, out, _ = run("demo", "--folder", tmp_path / "demo", "--json")
+    figures = json.loads(out)
+    assert code == 0
+    assert figures["image_auroc"] > 0.95
+    assert figures["pixel_auroc"] > 0.95

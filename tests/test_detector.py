@@ -1,0 +1,211 @@
+"""The whole path of an image, and the model file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from hyperspot import Detector
+from hyperspot.errors import CalibrationError, DataError, ImageError, ModelFileError, SettingsError
+from hyperspot.images import find_images, open_dataset
+
+
+@pytest.fixture(scope="module")
+def photo(product):
+    return open_dataset(product).test[0].path
+
+
+def test_verdict_is_in_the_photos_own_pixels(detector, photo, tmp_path):
+    image = Image.open(photo).convert("RGB")
+    wide = tmp_path / "wide.png"
+    image.resize((301, 173)).save(wide)
+    verdict = detector.predict(wide)
+    assert verdict.heatmap.shape == verdict.mask.shape == (173, 301)
+    assert verdict.image.shape == (173, 301, 3)
+    assert verdict.overlay().size == (301, 173)
+    assert np.isfinite(verdict.heatmap).all()
+    assert verdict.path == wide
+
+
+@pytest.mark.parametrize("given", ["path", "str", "bytes", "array", "pillow"])
+def test_every_kind_of_photo_gets_the_same_verdict(detector, photo, given):
+    image = Image.open(photo).convert("RGB")
+    sources = {
+        "path": photo,
+        "str": str(photo),
+        "bytes": photo.read_bytes(),
+        "array": np.asarray(image),
+        "pillow": image,
+    }
+    assert detector.predict(sources[given]).score == detector.predict(photo).score
+
+
+def test_many_photos_keep_their_order(detector, product):
+    photos = [photo.path for photo in open_dataset(product).test]
+    judged = list(detector.predict_many(photos))
+    assert [verdict.path for verdict in judged] == photos
+    assert judged[3].score == detector.predict(photos[3]).score
+
+
+def test_a_verdict_is_what_calibration_says(detector, product):
+    for photo in open_dataset(product).test[:6]:
+        verdict = detector.predict(photo.path)
+        assert verdict.is_anomalous == (verdict.p_value <= 0.2) == (verdict.score > detector.calibration.threshold)
+        if not verdict.is_anomalous:
+            assert not verdict.mask.any()
+            assert verdict.regions == ()
+
+
+def test_saved_verdict_can_be_read_back(detector, photo, tmp_path):
+    verdict = detector.predict(photo)
+    files = verdict.save(tmp_path / "out")
+    assert np.array_equal(np.asarray(Image.open(files["mask"])) > 0, verdict.mask)
+    assert json.loads(files["json"].read_text())["score"] == verdict.score
+    assert Image.open(files["heatmap"]).size == verdict.image.shape[1::-1]
+
+
+def test_model_file_carries_everything(detector, model_file, product):
+    loaded = Detector.load(model_file)
+    for photo in open_dataset(product).test[:3]:
+        first, second = detector.predict(photo.path), loaded.predict(photo.path)
+        assert first.score == second.score
+        assert first.p_value == second.p_value
+        assert np.array_equal(first.heatmap, second.heatmap)
+        assert np.array_equal(first.mask, second.mask)
+    assert loaded.settings == detector.settings
+    assert loaded.record == detector.record
+    assert loaded.save(model_file.with_name("again.safetensors")).read_bytes() == model_file.read_bytes()
+
+
+def test_the_same_seed_gives_the_same_file(product, tmp_path):
+    def learned():
+        detector = Detector.fit(product, weights="random:0", short_side=64, seed=5, method_settings={"steps": 2})
+        return detector.scorer.state_dict(), detector.calibration.scores
+
+    (first, scores), (second, again) = learned(), learned()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert np.array_equal(scores, again)
+
+
+def test_fused_views_see_the_whole_frame(product, tmp_path):
+    detector = Detector.fit(
+        product, weights="random:0", short_side=64, views="fused", method_settings={"steps": 2}, false_alarm_rate=0.2
+    )
+    photo = open_dataset(product).test[0].path
+    loaded = Detector.load(detector.save(tmp_path / "fused.safetensors"))
+    assert loaded.predict(photo).score == detector.predict(photo).score
+    assert len(loaded.scorer.usual) == 2
+
+
+def test_crop_sees_its_part_only(product):
+    detector = Detector.fit(
+        product, weights="random:0", short_side=64, views="crop", method_settings={"steps": 0}, calibration="none"
+    )
+    image = np.asarray(Image.open(open_dataset(product).test[0].path).convert("RGB").resize((64, 64))).copy()
+    edge = image.copy()
+    edge[:3] = 255
+    assert detector.predict(edge).score == detector.predict(image).score
+    assert detector.predict(image).is_anomalous is None
+
+
+def test_one_photo_needs_calibration_none(product, tmp_path):
+    photo = find_images(product / "train" / "good")[0]
+    with pytest.raises(CalibrationError, match="calibration none"):
+        Detector.fit([photo], weights="random:0", short_side=64)
+    detector = Detector.fit(
+        [photo], weights="random:0", short_side=64, calibration="none", method_settings={"steps": 2}
+    )
+    assert detector.predict(photo).p_value is None
+
+
+def test_mistakes_are_named(product, detector, tmp_path):
+    with pytest.raises(DataError, match="no photo was given"):
+        Detector.fit([])
+    with pytest.raises(SettingsError, match="methd"):
+        Detector.fit(product, methd="cfa")
+    with pytest.raises(SettingsError, match="no method 'magic'"):
+        Detector.fit(product, method="magic")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match="broken.png"):
+        detector.predict(broken)
+    with pytest.raises(ModelFileError, match="choose another folder"):
+        detector.save(tmp_path / "missing" / "part.safetensors")
+
+
+def damaged(kind, whole: bytes) -> bytes:
+    return {
+        "empty": b"",
+        "cut short": whole[: len(whole) // 2],
+        "text": b"hello",
+        "one bit flipped": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut short", "text", "one bit flipped"])
+def test_damaged_model_files_are_refused(model_file, tmp_path, kind):
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(damaged(kind, model_file.read_bytes()))
+    with pytest.raises(ModelFileError, match=r"part\.safetensors"):
+        Detector.load(path)
+
+
+def test_foreign_newer_and_missing_model_files_are_refused(model_file, tmp_path):
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(3)}, foreign)
+    with pytest.raises(ModelFileError, match="not a hyperspot model"):
+        Detector.load(foreign)
+    newer = tmp_path / "newer.safetensors"
+    save_file({"weight": torch.zeros(3)}, newer, metadata={"hyperspot": json.dumps({"format": 999})})
+    with pytest.raises(ModelFileError, match="newer"):
+        Detector.load(newer)
+    with pytest.raises(ModelFileError, match="does not exist"):
+        Detector.load(tmp_path / "none.safetensors")
+
+
+def test_a_killed_training_leaves_the_previous_file(product, model_file, tmp_path):
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(model_file.read_bytes())
+    before = path.read_bytes()
+    command = [sys.executable, "-m", "hyperspot", "train", str(product), "-o", str(path), "--weights", "random:0"]
+    running = subprocess.Popen(
+        [*command, "--set", "steps=100000"], stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    try:
+        for line in running.stderr:
+            if b"training" in line:
+                break
+        time.sleep(0.3)
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130
+    assert b"unchanged" in told
+    assert b"Traceback" not in told
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_evaluation_on_real_photos_is_as_good_as_published(real_data, real_weights):
+    """MVTec bottle, released variant as in the paper; the last checkpoint, nothing chosen on test photos."""
+    detector = Detector.fit(
+        real_data / "bottle",
+        weights=real_weights / "resnet18-imagenet1k-v1-folded-layer3.safetensors",
+        aspect="square",
+        views="crop",
+        method_settings={"variant": "released", "steps": 50},
+    )
+    found = detector.evaluate(real_data / "bottle")
+    assert found.image_auroc > 0.995
+    assert found.pixels_at_input.pixel_auroc > 0.975
+    assert found.pixels_at_input.aupro_30 > 0.90
+    assert found.found_rate > 0.9
