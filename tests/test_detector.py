@@ -131,11 +131,11 @@ def test_mistakes_are_named(product, detector, tmp_path):
         Detector.fit([])
     with pytest.raises(SettingsError, match="methd"):
         Detector.fit(product, methd="cfa")
-    with pytest.raises(SettingsError, match="no method 'magic'"):
+    with pytest.raises(SettingsError, match="magic"):
         Detector.fit(product, method="magic")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a picture")
-    with pytest.raises(ImageError, match="broken.png"):
+    with pytest.raises(ImageError, match=r"broken\.png"):
         detector.predict(broken)
     with pytest.raises(ModelFileError, match="choose another folder"):
         detector.save(tmp_path / "missing" / "part.safetensors")

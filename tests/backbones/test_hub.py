@@ -1,6 +1,7 @@
 """Downloads, from a server on this machine that breaks the connection, sends other bytes or is not there."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -148,3 +149,25 @@ def test_a_cache_that_cannot_be_written_to_is_named(hub: Hub, tmp_path: Path, mo
     monkeypatch.setenv("HYPERSPOT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(WeightsError, match=str(tmp_path / "file")):
         create("resnet18")
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_copy_in_the_cache_of_the_hub_serves_offline_if_it_is_whole(
+    is_whole: bool, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huggingface_hub.hf_hub_download(
+        "timm/resnet18.tv_in1k",
+        "model.safetensors",
+        cache_dir=constants.HF_HUB_CACHE,
+        endpoint=os.environ["HF_ENDPOINT"],
+    )
+    hub.asked.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    if is_whole:
+        assert create("resnet18").weights_sha256 == hub.etag
+    else:
+        (blob,) = Path(constants.HF_HUB_CACHE).glob(f"*/blobs/{hub.etag}")
+        blob.write_bytes(hub.content[:-1] + b"x")
+        with pytest.raises(WeightsError, match="damaged"):
+            create("resnet18")
+    assert hub.asked == []

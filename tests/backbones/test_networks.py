@@ -227,20 +227,26 @@ def pixels(photo: Path) -> Tensor:
 
 
 @pytest.mark.real
-def test_with_real_weights_broken_bottles_are_far_from_good_ones(real_weights: Path, real_data: Path) -> None:
+def test_real_weights_set_broken_bottles_apart_and_random_ones_do_not(real_weights: Path, real_data: Path) -> None:
     bottle = real_data / "bottle"
     if not bottle.is_dir():
         pytest.skip("the real data have no bottle")
-    backbone = create("resnet18", real_weights)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
 
-    def features(folder: str, count: int) -> Tensor:
-        photos = [path for path in sorted((bottle / folder).iterdir()) if path.suffix in (".png", ".jpg")]
-        images = torch.cat([pixels(photo) for photo in photos[:count]])
-        return F.avg_pool2d(backbone((images - mean) / std)[1], 3, 1).flatten(2)
+    def margin(weights: Path | str) -> float:
+        backbone = create("resnet18", weights)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
 
-    def scores(folder: str) -> Tensor:
-        return (features(folder, 8) - usual).norm(dim=1).amax(dim=1)
+        def features(folder: str, count: int) -> Tensor:
+            photos = sorted(path for path in (bottle / folder).iterdir() if path.suffix in (".png", ".jpg"))
+            images = torch.cat([pixels(photo) for photo in photos[:count]])
+            return F.avg_pool2d(backbone((images - mean) / std)[2], 3, 1).flatten(2)
 
-    usual = features("train/good", 12).mean(0, keepdim=True)
-    assert scores("test/broken_large").min() > 1.3 * scores("test/good").max()
+        def scores(folder: str) -> Tensor:
+            distances = (features(folder, 8)[:, None] - usual).norm(dim=2)
+            return distances.amin(dim=1).amax(dim=1)
+
+        usual = features("train/good", 20)[None]
+        return float(scores("test/broken_large").min() / scores("test/good").max())
+
+    # Measured: 2.29 with ImageNet weights; 0.98 and 1.02 with the first two random ones.
+    assert margin("random:0") < 1.5 < margin(real_weights)

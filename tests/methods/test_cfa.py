@@ -108,9 +108,8 @@ def test_map_is_the_definition(backbone, images, variant):
 def test_mean_bank_is_the_running_mean_of_the_released_code(backbone, images):
     method = fitted(backbone, images, variant="released", steps=0)
     features = patch_features(backbone, images, (2, 3, 4))
-    running, seen = 0.0, 0
-    for batch in np.split(features, [2, 4]):
-        seen += 1
+    running = 0.0
+    for seen, batch in enumerate(np.split(features, [2, 4]), start=1):
         running = running + (described(method, batch).mean(0) - running) / seen
     np.testing.assert_allclose(memory(method), running, atol=1e-5)
 
@@ -200,7 +199,7 @@ def nearest_root(method, values) -> torch.Tensor:
 
 def test_cached_patches_are_the_patches(backbone, images):
     method = CFA(backbone, CFASettings(variant="released"))
-    cache = PatchCache.collect([method._pooled_levels(images)])
+    cache = PatchCache.collect([method.pooled_levels(images)])
     expected = patch_features(backbone, images, (2, 3, 4))
     found = torch.stack([cache.image(number) for number in range(len(images))])
     np.testing.assert_allclose(found.numpy(), expected[:, :, :-2], atol=1e-5)

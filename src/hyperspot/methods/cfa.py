@@ -123,7 +123,7 @@ class CFA(Method):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             cache = PatchCache.collect(
-                self._pooled_levels(batch) for batch in progress.track(images, "reading features")
+                self.pooled_levels(batch) for batch in progress.track(images, "reading features")
             )
             self._initialise(cache, generator)
             self._remember(cache, seed, generator)
@@ -132,19 +132,23 @@ class CFA(Method):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return δ_1 · softmin weight of δ_1 for each position (eq. of the anomaly score), and no image score."""
-        levels = self._pooled_levels(images)
-        height, width = levels[0].shape[-2:]
-        described = self._describe(levels)
-        maps = [
-            certainty_score(nearest_centred(tokens, self.bank, self.squares, self._scored)[0]) for tokens in described
-        ]
-        return torch.stack(maps).unflatten(1, (height, width)), None
+        return self.score_levels(self.pooled_levels(images)), None
 
     @property
     def _scored(self) -> int:
         return min(self.settings.neighbors, self.bank.shape[0])
 
-    def _pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+    def score_levels(self, levels: list[Tensor]) -> Float[Tensor, "b h w"]:
+        """Return the raw map from the pooled levels of the pyramid."""
+        height, width = levels[0].shape[-2:]
+        maps = [
+            certainty_score(nearest_centred(tokens, self.bank, self.squares, self._scored)[0])
+            for tokens in self._describe(levels)
+        ]
+        return torch.stack(maps).unflatten(1, (height, width))
+
+    def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+        """Return the pooled levels that this method uses, fine to coarse."""
         pyramid = self.backbone(images)
         return [pool(pyramid[level - 2]) for level in sorted(self.settings.levels)]
 
