@@ -56,8 +56,8 @@ class Backbone(nn.Module, ABC):
         """Return by the name of a convolution the name of the batch norm that torchvision has after it."""
 
     @abstractmethod
-    def branch_ends(self) -> dict[str, int]:
-        """Return the last convolution of each residual branch, and how many branches its stage adds up."""
+    def summands(self) -> dict[str, int]:
+        """Return the convolutions that are added to others, and what to divide their random variance by."""
 
     def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002
         """Stay in evaluation mode: a backbone is frozen."""

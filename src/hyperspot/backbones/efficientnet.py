@@ -125,8 +125,8 @@ class EfficientNet(Backbone):
             if isinstance(module, nn.Conv2d) and name.endswith(".0")
         }
 
-    def branch_ends(self) -> dict[str, int]:
-        """Return the projection of each block that has a shortcut."""
+    def summands(self) -> dict[str, int]:
+        """Return the projection of each block that has a shortcut, with the depth of its stage."""
         ends = {}
         for number, stage in enumerate(_STAGES, start=1):
             blocks = self.get_submodule(f"features.{number}")

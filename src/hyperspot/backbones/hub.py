@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,13 +21,14 @@ REPOSITORIES = {
 EfficientNet-B5 has none: those that are published were made for other paddings, or trained by other recipes.
 """
 FILE = "model.safetensors"
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def fetch(name: str, folder: Path) -> Path:
     """Download the weights of a backbone into a folder and return the file, named after backbone and commit.
 
     A connection that breaks is resumed where it broke. HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN and the proxy variables
-    are respected; a copy in the hub's own cache saves the download.
+    are respected; a copy in the hub's own cache is taken instead, offline too.
 
     Raises:
         WeightsError: Where there is no source, it cannot be reached, the folder cannot be written to, or what
@@ -57,25 +59,44 @@ def fetch(name: str, folder: Path) -> Path:
 
 
 def _fetch(name: str, repository: str, apart: Path) -> Path:
+    got, commit, expected = _from_hub_cache(repository, apart) or _from_hub(name, repository, apart)
+    with got.open("rb") as opened:
+        actual = hashlib.file_digest(opened, "sha256").hexdigest()
+    if actual != expected:
+        raise WeightsError(
+            f"the weights of {name} arrived damaged (SHA-256 {actual[:12]}... instead of {expected[:12]}...); "
+            f"try again, or {_by_hand(name, repository)}"
+        )
+    kept = apart.parent / f"{name}-{repository.partition('.')[2]}-{commit[:8]}.safetensors"
+    return got.replace(kept)
+
+
+def _from_hub(name: str, repository: str, apart: Path) -> tuple[Path, str, str]:
     # Imported late: it takes its time, and most runs find their weights on disk.
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     endpoint = os.environ.get("HF_ENDPOINT")
     stated = get_hf_file_metadata(hf_hub_url(repository, FILE, endpoint=endpoint), endpoint=endpoint)
     expected = stated.etag or ""
-    if re.fullmatch("[0-9a-f]{64}", expected) is None or stated.commit_hash is None:
+    if _SHA256.fullmatch(expected) is None or stated.commit_hash is None:
         raise WeightsError(
             f"the server does not say which SHA-256 the weights of {name} have; {_by_hand(name, repository)}"
         )
-    got = Path(hf_hub_download(repository, FILE, revision=stated.commit_hash, local_dir=apart, endpoint=endpoint))
-    with got.open("rb") as opened:
-        actual = hashlib.file_digest(opened, "sha256").hexdigest()
-    if actual != expected:
-        raise WeightsError(
-            f"the weights of {name} arrived damaged (SHA-256 {actual[:12]}... instead of {expected[:12]}...); try again"
-        )
-    kept = apart.parent / f"{name}-{repository.partition('.')[2]}-{stated.commit_hash[:8]}.safetensors"
-    return got.replace(kept)
+    got = hf_hub_download(repository, FILE, revision=stated.commit_hash, local_dir=apart, endpoint=endpoint)
+    return Path(got), stated.commit_hash, expected
+
+
+def _from_hub_cache(repository: str, apart: Path) -> tuple[Path, str, str] | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, FILE)
+    if not isinstance(cached, str):
+        return None
+    # The hub's cache links snapshots/COMMIT/FILE to blobs/SHA256; where links are not to be had, neither is the sum.
+    expected = Path(cached).resolve().name
+    if _SHA256.fullmatch(expected) is None:
+        return None
+    return Path(shutil.copyfile(cached, apart / FILE)), Path(cached).parent.name, expected
 
 
 def _by_hand(name: str, repository: str) -> str:

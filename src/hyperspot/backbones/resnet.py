@@ -90,14 +90,19 @@ class ResNet(Backbone):
         """Return `bn1` for `conv1` and so on, and `downsample.1` for `downsample.0`."""
         return {name: _norm(name) for name, module in self.named_modules() if isinstance(module, nn.Conv2d)}
 
-    def branch_ends(self) -> dict[str, int]:
-        """Return the last convolution of each block."""
+    def summands(self) -> dict[str, int]:
+        """Return the last convolution of each block, with the depth of its stage, and the shortcuts.
+
+        No activation takes half of what a shortcut lets through: it needs half of He's variance.
+        """
         ends = {}
         for number in (1, 2, 3):
             blocks = self.get_submodule(f"layer{number}")
             for place, block in blocks.named_children():
                 last = "conv2" if isinstance(block, Basic) else "conv3"
                 ends[f"layer{number}.{place}.{last}"] = len(list(blocks.children()))
+                if not isinstance(block.downsample, nn.Identity):
+                    ends[f"layer{number}.{place}.downsample.0"] = 2
         return ends
 
 

@@ -52,6 +52,6 @@ class VGG(Backbone):
         """Return `features.1` for `features.0` and so on."""
         return {f"features.{number}": f"features.{int(number) + 1}" for number in self.features}
 
-    def branch_ends(self) -> dict[str, int]:
-        """Return nothing: there are no branches."""
+    def summands(self) -> dict[str, int]:
+        """Return nothing: nothing is added up."""
         return {}

@@ -78,8 +78,8 @@ def load(backbone: Backbone, path: Path) -> Backbone:
 def randomise(backbone: Backbone, weights: str) -> Backbone:
     """Fill a backbone with He-initialised weights (He et al., 2015), the same on every machine.
 
-    The last convolution of a residual branch is divided by the square root of how many branches its stage
-    adds up, so that the features stay of the order of 1 although there are no batch norms.
+    What is added up (see `Backbone.summands`) has less variance, so that features grow little from block to block
+    although there are no batch norms.
 
     Args:
         backbone: What to fill.
@@ -94,7 +94,7 @@ def randomise(backbone: Backbone, weights: str) -> Backbone:
         raise WeightsError(f'weights "{weights}" have no seed; write a whole number, for example "random:0"')
     # NumPy keeps its streams the same across versions and processors; torch promises neither.
     generator = np.random.default_rng(int(seed))
-    ends = backbone.branch_ends()
+    ends = backbone.summands()
     state: dict[str, Tensor] = {}
     for name, shape in backbone.shapes().items():
         if name.endswith(".bias"):
