@@ -76,7 +76,7 @@ def test_pickles_are_refused_unopened(suffix: str, folder: Path) -> None:
     path = folder / f"resnet18-f37072fd{suffix}"
     path.write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     for weights in (path, None, folder):
-        with pytest.raises(WeightsError, match=f"{path.name} is a pickle.*can run code.*convert"):
+        with pytest.raises(WeightsError, match=f"{path.name} is a pickle.*can run code.*save_file"):
             create("resnet18", weights)
 
 

@@ -102,7 +102,7 @@ def test_map_is_the_definition(backbone, images, variant):
     with torch.inference_mode():
         raw, own = method(images[:2])
     assert own is None
-    np.testing.assert_allclose(raw.flatten(1).numpy(), np.stack(expected), rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(raw.flatten(1).numpy(), np.stack(expected), rtol=2e-4, rtol=1e-5, atol=1e-5)
 
 
 def test_mean_bank_is_the_running_mean_of_the_released_code(backbone, images):
@@ -111,7 +111,7 @@ def test_mean_bank_is_the_running_mean_of_the_released_code(backbone, images):
     running = 0.0
     for seen, batch in enumerate(np.split(features, [2, 4]), start=1):
         running = running + (described(method, batch).mean(0) - running) / seen
-    np.testing.assert_allclose(memory(method), running, atol=1e-5)
+    np.testing.assert_allclose(memory(method), running, rtol=1e-5, atol=1e-5)
 
 
 def test_compressed_bank_is_k_means_of_the_mean_bank(backbone, images):
@@ -140,7 +140,7 @@ def test_algorithm_1_is_as_written():
             free.remove(nearest)
             matched.append(patches[nearest])
         expected = (1 - beta) * expected + beta * np.stack(matched)
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_cluster_bank_stands_for_all_patches(backbone, images):
@@ -202,8 +202,8 @@ def test_cached_patches_are_the_patches(backbone, images):
     cache = PatchCache.collect([method.pooled_levels(images)])
     expected = patch_features(backbone, images, (2, 3, 4))
     found = torch.stack([cache.image(number) for number in range(len(images))])
-    np.testing.assert_allclose(found.numpy(), expected[:, :, :-2], atol=1e-5)
-    np.testing.assert_allclose(cache.mean().numpy(), expected[:, :, :-2].mean(0), atol=1e-5)
+    np.testing.assert_allclose(found.numpy(), expected[:, :, :-2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(cache.mean().numpy(), expected[:, :, :-2].mean(0), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(coordinates(*cache.sizes[0]).numpy(), expected[0, :, -2:], atol=1e-6)
 
 

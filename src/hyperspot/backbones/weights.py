@@ -154,7 +154,7 @@ def _within(name: str, folder: Path) -> Path | None:
 
 def _unsafe(name: str, path: Path) -> WeightsError:
     return WeightsError(
-        f"{path} is a pickle, which can run code when it is opened; convert it, where you trust it, with "
-        f'`safetensors.torch.save_file(torch.load("{path.name}", weights_only=True), "{name}.safetensors")` '
-        "and use the converted file"
+        f"{path} is a pickle, which can run code when it is opened; where you trust it, read it elsewhere with "
+        f'torch\'s weights-only loader, write it with `safetensors.torch.save_file(state, "{name}.safetensors")` '
+        "and use that file"
     )

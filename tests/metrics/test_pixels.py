@@ -1,0 +1,264 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hyperspot.metrics import (
+    PixelStatistics,
+    aupimo,
+    aupro,
+    auroc,
+    average_precision,
+    f1_max,
+    pro_curve,
+    seg_f1,
+)
+
+Case = tuple[list[np.ndarray], list[np.ndarray]]
+
+
+def regions_of(mask: np.ndarray) -> list[list[tuple[int, int]]]:
+    """Flood each region from its first pixel, over sides and corners."""
+    left = {(int(row), int(column)) for row, column in np.argwhere(mask)}
+    regions = []
+    while left:
+        queue, region = [left.pop()], []
+        while queue:
+            row, column = queue.pop()
+            region.append((row, column))
+            near = {(row + i, column + j) for i in (-1, 0, 1) for j in (-1, 0, 1)} & left
+            left -= near
+            queue += near
+        regions.append(region)
+    return regions
+
+
+def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float) -> float:
+    """Walk over all thresholds; cut the curve at the limit by interpolation; integrate by trapezoids."""
+    normal = np.concatenate([heat[~mask] for heat, mask in zip(maps, masks, strict=True)])
+    regions = [
+        np.array([heat[pixel] for pixel in region])
+        for heat, mask in zip(maps, masks, strict=True)
+        for region in regions_of(mask)
+    ]
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(np.concatenate([normal, *regions]))[::-1]:
+        overlap = np.mean([(region >= threshold).mean() for region in regions])
+        points.append(((normal >= threshold).mean(), overlap))
+    area = 0.0
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 < limit:
+            end = min(x1, limit)
+            y_end = y1 if end == x1 else y0 + (y1 - y0) * (end - x0) / (x1 - x0)
+            area += (end - x0) * (y0 + y_end) / 2
+    return area / limit
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Draw up to four small images of different sizes, with at least one defective and one normal pixel."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32)))
+    levels = draw(st.sampled_from([1, 2, 5, 10**6]))
+    density = draw(st.sampled_from([0.05, 0.3, 0.7]))
+    maps, masks = [], []
+    for _ in range(draw(st.integers(1, 4))):
+        shape = (draw(st.integers(1, 7)), draw(st.integers(1, 7)))
+        maps.append((random.integers(0, levels, shape) / 7 - 0.4).astype(np.float32))
+        masks.append(random.random(shape) < density * draw(st.integers(0, 1)))
+    flat = np.concatenate([mask.ravel() for mask in masks])
+    assume(flat.any() and not flat.all())
+    return maps, masks
+
+
+def collect(maps: list[np.ndarray], masks: list[np.ndarray]) -> PixelStatistics:
+    statistics = PixelStatistics()
+    for heat, mask in zip(maps, masks, strict=True):
+        statistics.add(heat, mask)
+    return statistics
+
+
+@settings(max_examples=150)
+@given(cases(), st.sampled_from([0.05, 0.3, 1.0]))
+def test_aupro_is_the_slow_one(case: Case, limit: float):
+    assert aupro(*case, limit) == pytest.approx(slow_aupro(*case, limit), abs=1e-12)
+
+
+@given(cases())
+def test_pooled_metrics_are_those_of_all_pixels_in_a_row(case: Case):
+    statistics = collect(*case)
+    scores = np.concatenate([heat.ravel() for heat in case[0]]).astype(np.float64)
+    labels = np.concatenate([mask.ravel() for mask in case[1]])
+    assert statistics.pixel_auroc == auroc(scores, labels)
+    assert statistics.pixel_ap == average_precision(scores, labels)
+    assert statistics.pixel_f1_max == f1_max(scores, labels)
+
+
+@given(cases())
+def test_thinned_curves_hold_few_points_and_hardly_stray(case: Case):
+    statistics = collect(*case)
+    for thin, whole in (
+        (statistics.roc_curve(8), statistics.roc_curve(10_000)),
+        (statistics.pro_curve(8), statistics.pro_curve(10_000)),
+    ):
+        assert len(thin[0]) == len(thin[1]) <= 8
+        assert (thin[0][0], thin[1][0], thin[0][-1], thin[1][-1]) == (0, 0, 1, 1)
+        assert (np.diff(thin[0]) >= 0).all()
+        assert (np.diff(thin[1]) >= 0).all()
+        for point in zip(*thin, strict=True):
+            assert np.hypot(whole[0] - point[0], whole[1] - point[1]).min() < 1e-12
+    assert np.trapezoid(*statistics.roc_curve(10_000)[::-1]) == pytest.approx(statistics.pixel_auroc, abs=1e-3)
+    assert np.trapezoid(*pro_curve(*case, 10_000)[::-1]) == pytest.approx(aupro(*case, 1.0), abs=1e-3)
+
+
+def test_thinned_curves_of_many_pixels_keep_the_area():
+    random = np.random.default_rng(0)
+    mask = random.random((300, 300)) < 0.2
+    statistics = collect([(random.random((300, 300)) + 0.6 * mask).astype(np.float32)], [mask])
+    x, y = statistics.roc_curve()
+    assert len(x) <= 512
+    assert np.trapezoid(y, x) == pytest.approx(statistics.pixel_auroc, abs=2e-3)
+
+
+def test_two_regions_weigh_the_same_however_large():
+    mask = np.zeros((10, 10), dtype=bool)
+    mask[0, 0] = mask[1, 1] = True
+    mask[4:9, 4:9] = True
+    heat = np.zeros((10, 10), dtype=np.float32)
+    heat[0, 0] = heat[1, 1] = 1
+    # The two pixels that touch at a corner are one region: half of the overlap is found before any false alarm.
+    assert aupro([heat], [mask], 0.3) == pytest.approx(0.5 + 0.5 * 0.15)
+
+
+@pytest.mark.parametrize("limit", [0.05, 0.3])
+def test_known_values_of_perfect_random_and_constant_maps(limit: float):
+    random = np.random.default_rng(0)
+    masks = [np.zeros((320, 320), dtype=bool) for _ in range(4)]
+    for mask in masks[:2]:
+        mask[20:120, 30:90] = mask[200:240, 150:310] = True
+    noise = [random.random(mask.shape, dtype=np.float32) for mask in masks]
+    perfect = [heat + 2 * mask.astype(np.float32) for heat, mask in zip(noise, masks, strict=True)]
+    constant = [np.full_like(heat, -3.5) for heat in noise]
+    by_chance = (1e-4 - 1e-5) / np.log(10)
+    assert aupro(perfect, masks, limit) == pytest.approx(1)
+    assert aupro(constant, masks, limit) == pytest.approx(limit / 2)
+    assert aupro(noise, masks, limit) == pytest.approx(limit / 2, abs=0.01)
+    assert aupimo(perfect, masks) == pytest.approx(1)
+    assert aupimo(constant, masks) == pytest.approx(by_chance)
+    assert aupimo(noise, masks) == pytest.approx(by_chance, abs=5e-4)
+    assert collect(constant, masks).pixel_auroc == pytest.approx(0.5)
+
+
+def slow_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float]:
+    """Draw the curve of each image over all scores, read it off a fine grid, integrate over ln(rate)."""
+    good = [heat for heat, mask in zip(maps, masks, strict=True) if not mask.any()]
+    found = [heat[mask] for heat, mask in zip(maps, masks, strict=True) if mask.any()]
+    rate = 10 ** np.linspace(-5, -4, 200_001)
+    results = []
+    for pixels in found:
+        top = np.unique(np.concatenate([pixels, *(heat.ravel() for heat in good)]))[::-1]
+        x, y = [0.0], [0.0]
+        for threshold in top:
+            x.append(np.mean([(heat >= threshold).mean() for heat in good]))
+            y.append((pixels >= threshold).mean())
+            if x[-1] > 1e-4:
+                break
+        recall = np.interp(rate, x, y)
+        results.append(np.trapezoid(recall, np.log(rate)) / np.log(10))
+    return results
+
+
+@pytest.mark.parametrize("step", [0.0, 1 / 64, 0.25])
+def test_aupimo_is_the_slow_one_with_sizes_and_ties_of_all_kinds(step: float):
+    random = np.random.default_rng(3)
+    maps = [random.standard_normal(size, dtype=np.float32) for size in [(400, 300), (200, 250), (90, 110)]]
+    masks = [np.zeros(heat.shape, dtype=bool) for heat in maps]
+    for _ in range(2):
+        mask = np.zeros((64, 64), dtype=bool)
+        mask[5:25, 10:20] = mask[40, 40] = True
+        maps.append(random.standard_normal(mask.shape, dtype=np.float32) + np.float32(3.7) * mask)
+        masks.append(mask)
+    if step:
+        maps = [np.round(heat / np.float32(step)) * np.float32(step) for heat in maps]
+    statistics = collect(maps, masks)
+    expected = slow_aupimo(maps, masks)
+    assert min(expected) > 0.02
+    assert statistics.aupimo_per_image() == pytest.approx(expected, abs=1e-4)
+    assert statistics.aupimo() == pytest.approx(np.mean(expected), abs=1e-4)
+
+
+def test_aupimo_needs_good_images_fine_enough_for_its_rates():
+    heat, mask = np.zeros((100, 999), dtype=np.float32), np.zeros((100, 999), dtype=bool)
+    defective = mask.copy()
+    defective[0] = True
+    assert aupimo([heat, heat], [mask, defective]) is None
+    assert aupimo([heat, heat, heat], [mask, mask, defective]) is not None
+    assert aupimo([heat, heat], [defective, defective]) is None
+
+
+def test_images_may_be_added_after_a_metric_was_read_and_in_any_order():
+    random = np.random.default_rng(1)
+    maps = [random.random((20, 30), dtype=np.float32) for _ in range(4)]
+    masks = [random.random((20, 30)) < share for share in (0.1, 0.0, 0.3, 0.2)]
+    statistics = collect(maps[:2], masks[:2])
+    assert statistics.aupro() == aupro(maps[:2], masks[:2])
+    statistics.add(maps[2], masks[2])
+    statistics.add(maps[3], masks[3])
+    assert statistics.aupro() == aupro(maps, masks) == pytest.approx(aupro(maps[::-1], masks[::-1]))
+    assert statistics.pixel_auroc == collect(maps[::-1], masks[::-1]).pixel_auroc
+
+
+def test_maps_given_are_neither_kept_nor_changed():
+    heat, mask = np.arange(20, dtype=np.float32).reshape(4, 5), np.zeros((4, 5), dtype=bool)
+    before = heat.copy()
+    statistics = collect([heat, heat], [mask, heat > 17])
+    first = statistics.pixel_auroc
+    assert (heat == before).all()
+    heat[:] = 0
+    statistics.add(before, mask)
+    assert first is not None
+    assert statistics.pixel_auroc == auroc(
+        np.tile(np.arange(20.0), 3), np.concatenate([np.zeros(20), np.arange(20) > 17, np.zeros(20)]).astype(int)
+    )
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_one_class_alone_says_nothing(value: bool):
+    statistics = collect([np.ones((4, 4), dtype=np.float32)], [np.full((4, 4), value)])
+    assert statistics.pixel_auroc is statistics.pixel_ap is statistics.pixel_f1_max is None
+    assert statistics.aupro() is statistics.aupimo() is None
+    assert statistics.roc_curve() is statistics.pro_curve() is None
+    assert PixelStatistics().pixel_auroc is None
+
+
+def test_both_zeros_are_one_score_and_negative_scores_are_ordered():
+    mask = np.array([[True, False, True, False]])
+    heat = np.array([[-0.0, 0.0, -1.0, -2.0]], dtype=np.float32)
+    assert collect([heat], [mask]).pixel_auroc == (0.5 + 1 + 0 + 1) / 4
+
+
+def test_maps_that_cannot_be_judged_are_refused():
+    mask = np.zeros((2, 2), dtype=bool)
+    with pytest.raises(ValueError, match="not finite"):
+        PixelStatistics().add(np.array([[0, np.nan], [1, 2]], dtype=np.float32), mask)
+    with pytest.raises(ValueError, match="limit"):
+        PixelStatistics().aupro(0.0)
+    with pytest.raises(ValueError, match="8 points"):
+        collect([np.eye(2, dtype=np.float32)], [np.eye(2, dtype=bool)]).roc_curve(7)
+
+
+@given(cases(), st.floats(-1, 1))
+def test_seg_f1_pools_the_pixels_of_all_images(case: Case, threshold: float):
+    maps, masks = case
+    predicted = [heat > threshold for heat in maps]
+    called, truth = (np.concatenate([one.ravel() for one in many]) for many in (predicted, masks))
+    hits = (called & truth).sum()
+    precision = hits / called.sum() if called.any() else 0.0
+    recall = hits / truth.sum()
+    expected = 2 * precision * recall / (precision + recall) if hits else 0.0
+    assert seg_f1(predicted, masks) == pytest.approx(expected, abs=1e-12)
+
+
+def test_seg_f1_without_a_defect_is_undefined():
+    assert seg_f1([np.ones((2, 2), dtype=bool)], [np.zeros((2, 2), dtype=bool)]) is None
