@@ -130,6 +130,7 @@ def figures(fitted: Fitted, settings: Settings, dataset: Any) -> dict[str, Any]:
     detector = Detector(fitted, settings, {"data": {"name": dataset.name}})
     found = detector.evaluate(dataset, progress=Bars()).to_dict()
     found.pop("made_by")
+    found["good_images"] = sum(photo.label == 0 for photo in dataset.test)
     return found
 
 

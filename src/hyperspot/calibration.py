@@ -8,7 +8,7 @@ probability of at most r, whatever the scores mean (Vovk et al., Algorithmic Lea
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -44,7 +44,7 @@ class Calibration:
 
     @classmethod
     def from_scores(
-        cls, kind: Kind, rate: float, scores: Sequence[float] | Float[np.ndarray, "_held_out"]
+        cls, kind: str, rate: float, scores: Sequence[float] | Float[np.ndarray, "_held_out"]
     ) -> "Calibration":
         """Calibrate by the scores of held-out good photos, in any order; the kind `none` takes none.
 
@@ -53,13 +53,14 @@ class Calibration:
             ValueError: Where the kind is unknown or the rate is not in (0, 1).
 
         """
-        if kind not in ("split", "cross", "none"):
+        known: dict[str, Kind] = {one: one for one in get_args(Kind)}
+        if kind not in known:
             raise ValueError(f"unknown kind of calibration: {kind!r}")
         _check_rate(rate)
         ordered = np.sort(np.asarray(scores, dtype=np.float64))
         ordered.flags.writeable = False
         if kind == "none":
-            return cls(kind, rate, ordered[:0], None)
+            return cls(known[kind], rate, ordered[:0], None)
         if np.isnan(ordered).any():
             raise CalibrationError(
                 "a held-out good photo has a score that is not a number; "
@@ -72,7 +73,7 @@ class Calibration:
         above = math.floor(rate * (n + 1))
         while (1 + above) / (n + 1) > rate:
             above -= 1
-        return cls(kind, rate, ordered, float(ordered[n - 1 - above]))
+        return cls(known[kind], rate, ordered, float(ordered[n - 1 - above]))
 
     def p_value(self, score: float) -> float | None:
         """Return the share of good photos that score at least as much, in (0, 1]; none without calibration.

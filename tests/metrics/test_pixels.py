@@ -12,7 +12,9 @@ from hyperspot.metrics import (
     auroc,
     average_precision,
     f1_max,
+    pixels,
     pro_curve,
+    ranking,
     seg_f1,
 )
 
@@ -95,6 +97,18 @@ def test_pooled_metrics_are_those_of_all_pixels_in_a_row(case: Case):
     assert statistics.pixel_f1_max == f1_max(scores, labels)
 
 
+def test_blocks_change_no_figure(monkeypatch: pytest.MonkeyPatch):
+    random = np.random.default_rng(2)
+    maps = [random.integers(0, 9, (8, 8)).astype(np.float32) for _ in range(6)]
+    masks = [random.random((8, 8)) < share for share in (0, 0.2, 1, 0.5, 0, 0.1)]
+    at_once = collect(maps, masks)
+    expected = (at_once.pixel_auroc, at_once.pixel_ap, at_once.aupro(0.05))
+    monkeypatch.setattr(pixels, "BLOCK", 70)
+    monkeypatch.setattr(ranking, "PIECE", 4)
+    in_blocks = collect(maps, masks)
+    assert (in_blocks.pixel_auroc, in_blocks.pixel_ap, in_blocks.aupro(0.05)) == pytest.approx(expected, abs=1e-14)
+
+
 @given(cases())
 def test_thinned_curves_hold_few_points_and_hardly_stray(case: Case):
     statistics = collect(*case)
@@ -147,6 +161,7 @@ def test_known_values_of_perfect_random_and_constant_maps(limit: float):
     assert aupimo(perfect, masks) == pytest.approx(1)
     assert aupimo(constant, masks) == pytest.approx(by_chance)
     assert aupimo(noise, masks) == pytest.approx(by_chance, abs=5e-4)
+    assert aupimo(constant[1:3], masks[1:3]) == pytest.approx(by_chance)
     assert collect(constant, masks).pixel_auroc == pytest.approx(0.5)
 
 
@@ -156,12 +171,12 @@ def slow_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float]:
     found = [heat[mask] for heat, mask in zip(maps, masks, strict=True) if mask.any()]
     rate = 10 ** np.linspace(-5, -4, 200_001)
     results = []
-    for pixels in found:
-        top = np.unique(np.concatenate([pixels, *(heat.ravel() for heat in good)]))[::-1]
+    for scores in found:
+        top = np.unique(np.concatenate([scores, *(heat.ravel() for heat in good)]))[::-1]
         x, y = [0.0], [0.0]
         for threshold in top:
             x.append(np.mean([(heat >= threshold).mean() for heat in good]))
-            y.append((pixels >= threshold).mean())
+            y.append((scores >= threshold).mean())
             if x[-1] > 1e-4:
                 break
         recall = np.interp(rate, x, y)
