@@ -1,0 +1,213 @@
+"""A data set as the rest sees it: labelled photos with masks, whatever their layout on the disk."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from hyperspot.errors import DataError, ImageError
+from hyperspot.images.decode import find_folders, natural_key, read_mask, read_size
+from hyperspot.images.layouts import LAYOUTS, Found, Photo, recognise, visa_objects
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Photos of one product.
+
+    Attributes:
+        root: The folder, or the CSV table, that was opened.
+        layout: Its name.
+        name: Of the product.
+        photos: All of them, in order.
+        problems: What is wrong with the data but does not hinder, each as a sentence.
+
+    """
+
+    root: Path
+    layout: str
+    name: str
+    photos: tuple[Photo, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def train(self) -> list[Photo]:
+        """Return the good training photos."""
+        return [photo for photo in self.photos if photo.split == "train" and photo.label == 0]
+
+    @property
+    def test(self) -> list[Photo]:
+        """Return the test photos whose label is known."""
+        return [photo for photo in self.photos if photo.split == "test" and photo.label is not None]
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 over name, file size, split, label and masks of every photo, the same on any machine.
+
+        The content is not read, so a changed pixel is only noticed where it changes the size of the file.
+        """
+        digest = hashlib.sha256()
+        for photo in sorted(self.photos, key=lambda photo: _relative(photo.path, self.root)):
+            files = [f"{_relative(path, self.root)}:{path.stat().st_size}" for path in (photo.path, *photo.masks)]
+            digest.update(repr((photo.split, photo.label, photo.defect, files)).encode())
+        return digest.hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """Return what fits in JSON: what was recognised, how many photos of what kind, and the problems."""
+        test = self.test
+        return {
+            "name": self.name,
+            "layout": self.layout,
+            "train_good": len(self.train),
+            "test_good": sum(photo.label == 0 for photo in test),
+            "test_defective": sum(photo.label == 1 for photo in test),
+            "defects": dict(Counter(photo.defect for photo in test if photo.label == 1)),
+            "with_mask": sum(bool(photo.masks) for photo in test),
+            "unused": len(self.photos) - len(self.train) - len(test),
+            "fingerprint": self.fingerprint(),
+            "problems": list(self.problems),
+        }
+
+
+def open_dataset(root: Path | str, layout: str = "auto", category: str | None = None) -> Dataset:
+    """Recognise and list a data set; no photo is decoded, but masks where they alone tell the label.
+
+    Args:
+        root: A folder in a known layout, a plain folder of good photos, or a CSV table.
+        layout: `auto`, or the name of the layout.
+        category: Which product, where the folder holds several.
+
+    Raises:
+        DataError: Where there is no such folder, layout or category, or no photo.
+        ImageError: Where a mask that tells a label cannot be read.
+
+    """
+    root = Path(root)
+    if layout != "auto" and layout not in LAYOUTS:
+        raise DataError(f"there is no layout '{layout}'; choose one of auto, {', '.join(LAYOUTS)}")
+    if not root.exists():
+        raise DataError(f"{root} does not exist; give a folder of photos or a CSV table")
+    try:
+        if category is not None:
+            root = _category(root, category)
+        recognised = recognise(root)
+        if recognised is None and (several := list_categories(root)):
+            raise DataError(f"{root} holds several products; choose a category: {', '.join(several)}")
+        name = layout if layout != "auto" else recognised
+        if name is None:
+            raise DataError(
+                f"{root} holds no photo in a known layout; put photos of good parts into it, or into "
+                "train/good with the photos to be tested in test/good and test/DEFECT"
+            )
+        if name != "csv" and not root.is_dir():
+            raise DataError(f"{root} is a file; give the folder it is in, or a CSV table")
+        photos, problems = _checked(LAYOUTS[name].read(root), root)
+    except OSError as error:
+        raise DataError(f"{root} cannot be read ({error.strerror}); check the permissions") from None
+    if not photos:
+        raise DataError(f"{root} holds no photo in the layout {name}, which is {LAYOUTS[name].expects}")
+    product = root.stem if root.is_file() else root.resolve().name
+    return Dataset(root, name, product, tuple(photos), tuple(problems))
+
+
+def list_categories(root: Path | str) -> list[str]:
+    """Return the names of the products whose data sets lie in a folder; none where it is a data set itself."""
+    root = Path(root)
+    if not root.is_dir() or recognise(root) not in (None, "folder"):
+        return []
+    listed = visa_objects(root)
+    if listed:
+        return sorted((name for name in listed if (root / name).is_dir()), key=natural_key)
+    return [folder.name for folder in find_folders(root) if _is_category(folder)]
+
+
+def load_mask(photo: Photo, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"] | None:
+    """Return where the defects of a photo are: nowhere for a good one, none where nobody outlined them.
+
+    Args:
+        photo: One of a data set.
+        height: Of the photo, in pixels.
+        width: Of the photo, in pixels.
+
+    Raises:
+        ImageError: Where a mask cannot be read or has not the size of the photo.
+
+    """
+    if photo.label != 0 and not photo.masks:
+        return None
+    union = np.zeros((height, width), dtype=bool)
+    for path in photo.masks if photo.label != 0 else ():
+        mask = read_mask(path)
+        if mask.shape != union.shape:
+            raise ImageError(_mismatch(str(path), mask.shape, (height, width)))
+        union |= mask
+    return union
+
+
+def _category(root: Path, category: str) -> Path:
+    known = list_categories(root)
+    if category in known:
+        return root / category
+    if not known:
+        raise DataError(f"{root} does not hold several products; leave the category '{category}' out")
+    raise DataError(f"{root} has no category '{category}'; choose one of {', '.join(known)}")
+
+
+def _is_category(folder: Path) -> bool:
+    layout = recognise(folder)
+    return layout is not None and (layout != "folder" or (folder / "good").is_dir())
+
+
+def _checked(found: Found, root: Path) -> Found:
+    """Leave out empty files and missing masks, and say what else is wrong."""
+    problems = list(found.problems)
+    photos: list[Photo] = []
+    seen: dict[Path, str] = {}
+    for photo in found.photos:
+        name = _relative(photo.path, root)
+        if photo.path.stat().st_size == 0:
+            problems.append(f"{name} is empty (0 bytes); it is left out")
+            continue
+        if seen.setdefault(photo.path.resolve(), photo.split) != photo.split:
+            problems.append(f"{name} is both a training and a test photo; figures from it are worthless")
+        masks = tuple(mask for mask in photo.masks if not _broken(mask, photo, root, problems))
+        photos.append(
+            photo if masks == photo.masks else Photo(photo.path, photo.label, photo.split, photo.defect, masks)
+        )
+    if any(photo.masks for photo in photos):
+        bare = [photo for photo in photos if photo.split == "test" and photo.label == 1 and not photo.masks]
+        problems += [f"{_relative(photo.path, root)} is defective and has no mask" for photo in bare]
+    return Found(photos, problems)
+
+
+def _broken(mask: Path, photo: Photo, root: Path, problems: list[str]) -> bool:
+    """Return whether a mask cannot be used at all; one of another size stays, to be refused when it is used."""
+    name = _relative(mask, root)
+    if not mask.is_file():
+        problems.append(f"{name} is missing")
+        return True
+    if mask.stat().st_size == 0:
+        problems.append(f"{name} is empty (0 bytes); it is left out")
+        return True
+    try:
+        size, expected = read_size(mask), read_size(photo.path)
+    except ImageError as error:
+        problems.append(str(error))
+        return False
+    if size != expected:
+        problems.append(_mismatch(name, size, expected))
+    return False
+
+
+def _mismatch(name: str, size: tuple[int, ...], expected: tuple[int, int]) -> str:
+    return (
+        f"the mask {name} has {size[1]} x {size[0]} pixels, its photo {expected[1]} x {expected[0]}; "
+        "scale the mask to the size of the photo"
+    )
+
+
+def _relative(path: Path, root: Path) -> str:
+    base = root.parent if root.is_file() else root
+    return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()

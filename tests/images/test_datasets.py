@@ -1,0 +1,274 @@
+"""Every layout is recognised, listed in order, matched with its masks, and its faults are named."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hyperspot.errors import DataError, ImageError
+from hyperspot.images import Dataset, list_categories, load_mask, open_dataset
+
+SIZE = (6, 8)
+
+
+def photos(folder: Path, names: Iterable[str], size: tuple[int, int] = SIZE) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.new("L", size[::-1], 90).save(folder / name)
+
+
+def masks(folder: Path, names: Iterable[str], size: tuple[int, int] = SIZE, value: int = 255) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    mask = np.zeros(size, np.uint8)
+    mask[1, 2] = value
+    for name in names:
+        Image.fromarray(mask).save(folder / name)
+
+
+def mvtec(root: Path, good: str = "good", defect: str = "crack", mask: str = "{}_mask.png") -> Path:
+    photos(root / "train" / good, ("10.png", "2.png"))
+    photos(root / "test" / good, ("0.png",))
+    photos(root / "test" / defect, ("0.png", "1.png"))
+    masks(root / "ground_truth" / defect, (mask.format(0), mask.format(1)))
+    (root / "train" / good / "Thumbs.db").write_text("litter")
+    return root
+
+
+def counts(dataset: Dataset) -> tuple[int, int, int]:
+    labels = [photo.label for photo in dataset.test]
+    return len(dataset.train), labels.count(0), labels.count(1)
+
+
+def test_mvtec(tmp_path: Path) -> None:
+    dataset = open_dataset(mvtec(tmp_path / "nut"))
+    assert (dataset.layout, dataset.name, dataset.problems) == ("mvtec", "nut", ())
+    assert counts(dataset) == (2, 1, 2)
+    assert [photo.path.name for photo in dataset.train] == ["2.png", "10.png"]
+    good, first, second = dataset.test
+    assert (good.defect, first.defect) == ("good", "crack")
+    assert [mask.name for mask in second.masks] == ["1_mask.png"]
+    nowhere, somewhere = load_mask(good, *SIZE), load_mask(first, *SIZE)
+    assert nowhere is not None
+    assert not nowhere.any()
+    assert somewhere is not None
+    assert somewhere.sum() == 1
+    assert dataset.describe() == {
+        "name": "nut",
+        "layout": "mvtec",
+        "train_good": 2,
+        "test_good": 1,
+        "test_defective": 2,
+        "defects": {"crack": 2},
+        "with_mask": 2,
+        "unused": 0,
+        "fingerprint": dataset.fingerprint(),
+        "problems": [],
+    }
+
+
+def test_btad_and_mpdd_differ_in_names_only(tmp_path: Path) -> None:
+    btad = open_dataset(mvtec(tmp_path / "01", good="ok", defect="ko", mask="{}.bmp"))
+    assert (btad.layout, counts(btad), btad.problems) == ("btad", (2, 1, 2), ())
+    assert [len(photo.masks) for photo in btad.test] == [0, 1, 1]
+    assert {photo.defect for photo in btad.test} == {"good", "ko"}
+    mpdd = open_dataset(mvtec(tmp_path / "tubes"), "mpdd")
+    assert (mpdd.layout, counts(mpdd)) == ("mpdd", (2, 1, 2))
+
+
+def test_several_masks_of_one_photo_are_united(tmp_path: Path) -> None:
+    photos(tmp_path / "train" / "good", ("0.png",))
+    photos(tmp_path / "test" / "logical", ("0.png",))
+    masks(tmp_path / "ground_truth" / "logical" / "0", ("0.png",), value=1)
+    other = np.zeros(SIZE, np.uint8)
+    other[5, 7] = 3
+    Image.fromarray(other).save(tmp_path / "ground_truth" / "logical" / "0" / "1.png")
+    union = load_mask(open_dataset(tmp_path).test[0], *SIZE)
+    assert union is not None
+    assert union.sum() == 2
+
+
+def visa(root: Path) -> Path:
+    candle = root / "candle" / "Data"
+    photos(candle / "Images" / "Normal", [f"{number:04}.JPG" for number in range(20)])
+    photos(candle / "Images" / "Anomaly", ("000.JPG",))
+    masks(candle / "Masks" / "Anomaly", ("000.png",), value=2)
+    return root
+
+
+def test_visa_follows_its_official_split(tmp_path: Path) -> None:
+    rows = [f"candle,train,normal,candle/Data/Images/Normal/{number:04}.JPG," for number in range(15)]
+    rows += [f"candle,test,normal,candle/Data/Images/Normal/{number:04}.JPG," for number in range(15, 18)]
+    rows += ["candle,test,anomaly,candle/Data/Images/Anomaly/000.JPG,candle/Data/Masks/Anomaly/000.png"]
+    rows += ["candle,train,normal,candle/Data/Images/Normal/9999.JPG,", "pcb1,train,normal,pcb1/0.JPG,"]
+    (visa(tmp_path) / "split_csv").mkdir()
+    (tmp_path / "split_csv" / "1cls.csv").write_text("object,split,label,image,mask\n" + "\n".join(rows))
+    assert list_categories(tmp_path) == ["candle"]
+    dataset = open_dataset(tmp_path, category="candle")
+    assert (dataset.layout, dataset.name, counts(dataset)) == ("visa", "candle", (15, 3, 1))
+    mask = load_mask(dataset.test[-1], *SIZE)
+    assert mask is not None
+    assert mask.sum() == 1
+    assert len(dataset.problems) == 1
+    assert "9999.JPG" in dataset.problems[0]
+
+
+def test_visa_without_split_sets_the_same_tenth_aside_everywhere(tmp_path: Path) -> None:
+    dataset = open_dataset(visa(tmp_path) / "candle")
+    assert counts(dataset) == (18, 2, 1)
+    assert "set aside" in dataset.problems[0]
+    assert [photo.path.name for photo in dataset.test] == ["0005.JPG", "0014.JPG", "000.JPG"]
+
+
+def test_kolektorsdd_takes_labels_from_masks(tmp_path: Path) -> None:
+    for item in ("kos01", "kos02", "kos10"):
+        photos(tmp_path / item, [f"Part{number}.jpg" for number in range(4)])
+        masks(tmp_path / item, [f"Part{number}_label.bmp" for number in range(4)], value=0)
+        masks(tmp_path / item, ["Part3_label.bmp"])
+    photos(tmp_path / "kos10", ("Part9.jpg",))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.layout, counts(dataset)) == ("kolektorsdd", (7, 2, 3))
+    assert all(photo.masks for photo in dataset.test if photo.label)
+    assert dataset.problems == ("kos10/Part9.jpg has no mask to tell its label; it is left out",)
+    assert open_dataset(tmp_path).photos == dataset.photos
+
+
+def test_kolektorsdd2_leaves_defective_training_photos_unused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        photos(tmp_path / split, ("10000.png", "10001.png"))
+        masks(tmp_path / split, ("10000_GT.png",), value=0)
+        masks(tmp_path / split, ("10001_GT.png",))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.layout, counts(dataset)) == ("kolektorsdd2", (1, 1, 1))
+    assert dataset.describe()["unused"] == 1
+
+
+def test_plain_folders(tmp_path: Path) -> None:
+    photos(tmp_path / "plain", ("a.png", "b.png"))
+    masks(tmp_path / "plain", ("b_mask.png",))
+    plain = open_dataset(tmp_path / "plain")
+    assert (plain.layout, counts(plain)) == ("folder", (2, 0, 0))
+    assert plain.problems == ("b_mask.png looks like a mask and is left out",)
+    photos(tmp_path / "sorted" / "good", ("a.png",))
+    photos(tmp_path / "sorted" / "dent", ("b.png",))
+    by_folder = open_dataset(tmp_path / "sorted")
+    assert (by_folder.layout, counts(by_folder)) == ("folder", (1, 0, 1))
+    assert by_folder.test[0].defect == "dent"
+    assert load_mask(by_folder.test[0], *SIZE) is None
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_manifest_says_everything(tmp_path: Path, delimiter: str) -> None:
+    photos(tmp_path / "in", ("1.png", "2.png", "3.png", "4.png"))
+    masks(tmp_path / "in", ("a.png", "b.png"))
+    rows = [
+        "Split,path,label,mask,defect",
+        "train,in/1.png,good,,",
+        "",
+        "test,in/2.png,OK",
+        "test,in/3.png,defect,in/a.png|in/b.png,dent",
+        "test,in/4.png,,,",
+    ]
+    table = tmp_path / "parts.csv"
+    table.write_text("\n".join(rows).replace(",", delimiter), encoding="utf-8-sig")
+    dataset = open_dataset(table)
+    assert (dataset.layout, dataset.name, counts(dataset)) == ("csv", "parts", (1, 1, 1))
+    assert (dataset.test[1].defect, len(dataset.test[1].masks)) == ("dent", 2)
+    assert dataset.photos[3].label is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("path,label\n1.png,good\n", "no column split"),
+        ("path,split,label\n9.png,train,good\n", "line 2 .*'9.png', which does not exist"),
+        ("path,split,label\n1.png,train,good\n1.png,validation,good\n", "line 3 .*write train or test"),
+        ("path,split,label\n1.png,train,fine\n", "line 2 .*label 'fine'"),
+        ("path,split,label,mask\n1.png,test,bad,9.png\n", "mask '9.png'"),
+        ("path,split,label\n", "holds no photo"),
+        ("", "no column path"),
+    ],
+)
+def test_a_mistake_in_a_manifest_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    photos(tmp_path, ("1.png",))
+    (tmp_path / "parts.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        open_dataset(tmp_path / "parts.csv")
+
+
+def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "parts.csv").write_bytes(b"path,split,label\n\xff\xfe,train,good\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        open_dataset(tmp_path / "parts.csv")
+
+
+def test_several_products_ask_for_a_category(tmp_path: Path) -> None:
+    mvtec(tmp_path / "nut10")
+    mvtec(tmp_path / "nut9")
+    photos(tmp_path / "docs", ("logo.png",))
+    assert list_categories(tmp_path) == ["nut9", "nut10"]
+    assert list_categories(tmp_path / "nut9") == []
+    with pytest.raises(DataError, match="choose a category: nut9, nut10"):
+        open_dataset(tmp_path)
+    assert open_dataset(tmp_path, category="nut9").name == "nut9"
+    with pytest.raises(DataError, match="no category 'bolt'; choose one of nut9, nut10"):
+        open_dataset(tmp_path, category="bolt")
+    with pytest.raises(DataError, match="leave the category"):
+        open_dataset(tmp_path / "nut9", category="bolt")
+
+
+def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        open_dataset(tmp_path / "missing")
+    with pytest.raises(DataError, match="no photo in a known layout"):
+        open_dataset(tmp_path)
+    with pytest.raises(DataError, match="choose one of auto, csv, mvtec"):
+        open_dataset(tmp_path, "coco")
+    photos(tmp_path, ("1.png",))
+    with pytest.raises(DataError, match="layout mvtec, which is train/good"):
+        open_dataset(tmp_path, "mvtec")
+    with pytest.raises(DataError, match="is a file"):
+        open_dataset(tmp_path / "1.png", "mvtec")
+
+
+def test_faults_of_the_data_become_problems(tmp_path: Path) -> None:
+    root = mvtec(tmp_path / "nut")
+    (root / "ground_truth" / "crack" / "0_mask.png").rename(root / "ground_truth" / "crack" / "7_mask.png")
+    masks(root / "ground_truth" / "crack", ("1_mask.png",), size=(3, 4))
+    (root / "train" / "good" / "2.png").write_bytes(b"")
+    dataset = open_dataset(root)
+    assert counts(dataset) == (1, 1, 2)
+    told = "\n".join(dataset.problems)
+    assert len(dataset.problems) == 4
+    assert "ground_truth/crack/7_mask.png is a mask without a photo" in told
+    assert "train/good/2.png is empty" in told
+    assert "ground_truth/crack/1_mask.png has 4 x 3 pixels, its photo 8 x 6" in told
+    assert "test/crack/0.png is defective and has no mask" in told
+    with pytest.raises(ImageError, match="scale the mask"):
+        load_mask(dataset.test[2], *SIZE)
+
+
+def test_a_photo_in_both_splits_is_a_problem(tmp_path: Path) -> None:
+    photos(tmp_path, ("1.png",))
+    (tmp_path / "parts.csv").write_text("path,split,label\n1.png,train,good\n1.png,test,good\n")
+    assert "both a training and a test photo" in open_dataset(tmp_path / "parts.csv").problems[0]
+
+
+def test_the_fingerprint_knows_names_sizes_and_labels_but_not_the_place(tmp_path: Path) -> None:
+    first, second = mvtec(tmp_path / "a"), mvtec(tmp_path / "b" / "c")
+    before = open_dataset(first).fingerprint()
+    assert open_dataset(second).fingerprint() == before
+    (second / "test" / "crack" / "1.png").rename(second / "test" / "good" / "1.png")
+    assert open_dataset(second).fingerprint() != before
+    photos(first / "train" / "good", ("2.png",), size=(60, 80))
+    assert open_dataset(first).fingerprint() != before
+
+
+@pytest.mark.real
+def test_real_sets_are_whole(real_data: Path) -> None:
+    assert counts(open_dataset(real_data, category="bottle")) == (209, 20, 63)
+    kolektor = open_dataset(real_data / "kolektorsdd")
+    assert counts(kolektor) == (261, 87, 52)
+    assert kolektor.problems == ()
+    assert all(len(photo.masks) == 1 for photo in kolektor.test if photo.label == 1)

@@ -1,0 +1,234 @@
+"""Photos and masks of every kind, whole and damaged."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from hyperspot.errors import DataError, ImageError
+from hyperspot.images import find_images, is_image_file, read_image, read_mask, read_size, resize
+
+COLOURS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+EXIF_ORIENTATION = 0x0112
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png16(values: np.ndarray, colour_type: int) -> bytes:
+    """Write a 16-bit PNG by hand: Pillow cannot write one in colour."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize(("kind", "lossless"), [("PNG", {}), ("BMP", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
+def test_lossless_formats_give_back_the_pixels(tmp_path: Path, kind: str, lossless: dict[str, bool]) -> None:
+    path = tmp_path / f"photo.{kind.lower()}"
+    Image.fromarray(COLOURS).save(path, kind, **lossless)
+    assert np.array_equal(read_image(path), COLOURS)
+    assert np.array_equal(read_image(str(path)), COLOURS)
+    assert np.array_equal(read_image(path.read_bytes()), COLOURS)
+    assert read_size(path) == (5, 7)
+
+
+def test_every_mode_becomes_rgb() -> None:
+    grey = COLOURS[..., 0]
+    opaque = Image.fromarray(COLOURS)
+    with_alpha = opaque.copy()
+    with_alpha.putalpha(Image.fromarray(COLOURS[..., 1]))
+    palette = Image.fromarray(grey, "L").convert("P")
+    palette.info["transparency"] = bytes(range(256))
+    expected = np.repeat(grey[..., None], 3, axis=2)
+    assert np.array_equal(read_image(encoded(Image.fromarray(grey), "PNG")), expected)
+    assert np.array_equal(read_image(Image.fromarray(grey).convert("LA")), expected)
+    assert np.array_equal(read_image(encoded(palette, "PNG")), expected)
+    assert np.array_equal(read_image(encoded(with_alpha, "PNG")), COLOURS), "alpha is dropped, not blended"
+    assert np.array_equal(read_image(encoded(Image.fromarray(grey > 99), "PNG")), (expected > 99) * np.uint8(255))
+    flat = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    assert np.abs(read_image(encoded(flat, "JPEG")).astype(int) - (255, 0, 0)).max() <= 4
+
+
+def test_16_bits_are_rounded_to_8_in_grey_and_in_colour() -> None:
+    deep = np.random.default_rng(1).integers(0, 65536, (6, 9, 4)).astype(np.uint16)
+    rounded = np.round(deep / 257).astype(np.uint8)
+    grey = np.repeat(rounded[..., :1], 3, axis=2)
+    assert np.array_equal(read_image(png16(deep[..., :1], 0)), grey)
+    assert np.array_equal(read_image(deep[..., 0]), grey)
+    assert np.array_equal(read_image(encoded(Image.fromarray(deep[..., 0]), "TIFF")), grey)
+    assert np.array_equal(read_image(png16(deep[..., :3], 2)), rounded[..., :3])
+    assert np.array_equal(read_image(png16(deep, 6)), rounded[..., :3])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_and_known_from_the_header(tmp_path: Path, kind: str, orientation: int) -> None:
+    stored = np.zeros((16, 48, 3), dtype=np.uint8)
+    stored[:8, :16] = 255  # a bright corner tells all eight apart
+    upright = {
+        1: stored,
+        2: stored[:, ::-1],
+        3: stored[::-1, ::-1],
+        4: stored[::-1],
+        5: stored.transpose(1, 0, 2),
+        6: np.rot90(stored, -1),
+        7: stored[::-1, ::-1].transpose(1, 0, 2),
+        8: np.rot90(stored),
+    }[orientation]
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    path = tmp_path / f"photo.{kind.lower()}"
+    Image.fromarray(stored).save(path, kind, exif=exif.tobytes())
+    image = read_image(path)
+    assert read_size(path) == image.shape[:2] == upright.shape[:2]
+    assert np.array_equal(image > 127, upright > 127)
+    with Image.open(path) as opened:
+        assert read_size(opened) == upright.shape[:2]
+        assert np.array_equal(read_image(opened), image)
+
+
+def test_an_animation_gives_its_first_picture() -> None:
+    second = Image.new("RGB", (7, 5))
+    data = encoded(Image.fromarray(COLOURS), "WEBP", save_all=True, append_images=[second], lossless=True)
+    assert np.array_equal(read_image(data), COLOURS)
+
+
+def test_an_array_is_copied_so_that_a_camera_may_reuse_its_buffer() -> None:
+    buffer = COLOURS.copy()
+    image = read_image(buffer)
+    buffer[:] = 0
+    assert np.array_equal(image, COLOURS)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4), np.int64),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(4, np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(array: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="height x width x 3"):
+        read_image(array)
+
+
+def test_what_is_wrong_with_a_file_is_said_in_one_sentence(tmp_path: Path) -> None:
+    whole = encoded(Image.fromarray(np.tile(COLOURS, (40, 40, 1))), "JPEG")
+    files = {
+        "empty.png": (b"", "is empty"),
+        "text.png": (b"no image", "is not a PNG, JPEG"),
+        "cut.jpg": (whole[: len(whole) // 2], "is damaged"),
+        "fractions.tiff": (encoded(Image.fromarray(np.zeros((3, 3), np.float32)), "TIFF"), "8 or 16 bits"),
+    }
+    for name, (content, said) in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ImageError, match=said) as caught:
+            read_image(tmp_path / name)
+        assert str(tmp_path / name) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ImageError, match="does not exist"):
+        read_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="is a folder"):
+        read_size(tmp_path)
+    with pytest.raises(ImageError, match="<bytes>"):
+        read_image(b"no image")
+
+
+def test_a_small_file_that_unfolds_to_too_much_is_refused(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.png"
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    chunk = b"IHDR" + header
+    bomb.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + bytes(4) + b"IDAT"
+    )
+    usual = Image.MAX_IMAGE_PIXELS
+    for read in (read_image, read_size, read_mask):
+        with pytest.raises(ImageError, match="too many pixels"):
+            read(bomb)
+    assert usual == Image.MAX_IMAGE_PIXELS, "Pillow's own limit is left as it was"
+    with pytest.raises(ImageError, match=r"pixels.*scale it down"):
+        read_image(Image.new("1", (100, 100)), max_pixels=9_999)
+
+
+WHOLE = {kind: encoded(Image.fromarray(np.tile(COLOURS, (3, 3, 1))), kind) for kind in ("PNG", "JPEG", "BMP", "TIFF")}
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.integers(0, 10**6), st.integers(0, 255), st.integers(0, 10**6))
+def test_damage_ends_in_an_image_or_an_image_error(kind: str, place: int, value: int, end: int) -> None:
+    damaged = bytearray(WHOLE[kind])
+    damaged[place % len(damaged)] = value
+    try:
+        image = read_image(bytes(damaged[: max(1, end % (2 * len(damaged)))]), max_pixels=10**6)
+    except ImageError:
+        return
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+
+
+def test_masks_are_true_where_they_are_not_black(tmp_path: Path) -> None:
+    truth = np.zeros((40, 32), dtype=bool)
+    truth[8:24, 8:16] = True
+    classes = truth * np.arange(32, dtype=np.uint8)
+    coloured = np.zeros((40, 32, 3), np.uint8)
+    coloured[truth, 2] = 1
+    palette = Image.fromarray(truth.astype(np.uint8), "L").convert("P")
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    masks = {
+        "bits.png": Image.fromarray(truth),
+        "classes.png": Image.fromarray(classes),
+        "deep.png": Image.fromarray(truth.astype(np.uint16)),
+        "colour.bmp": Image.fromarray(coloured),
+        "palette.png": palette,
+        "lossy.jpg": Image.fromarray(truth.astype(np.uint8) * 255),
+    }
+    for name, mask in masks.items():
+        mask.save(tmp_path / name)
+        assert np.array_equal(read_mask(tmp_path / name), truth), name
+
+
+def test_images_are_found_in_the_order_of_people_without_litter(tmp_path: Path) -> None:
+    for name in (
+        "10.png",
+        "2.JPG",
+        "1.webp",
+        ".hidden.png",
+        "._1.png",
+        "Thumbs.db",
+        "notes.txt",
+        "b/3.png",
+        ".c/4.png",
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in find_images(tmp_path)] == ["1.webp", "2.JPG", "10.png"]
+    assert [path.name for path in find_images(tmp_path, recursive=True)] == ["1.webp", "2.JPG", "10.png", "3.png"]
+    assert is_image_file("x.TIFF")
+    assert not is_image_file("x.gif")
+    with pytest.raises(DataError, match="not a folder"):
+        find_images(tmp_path / "missing")
+
+
+def test_shrinking_counts_every_pixel() -> None:
+    checks = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    small = resize(np.repeat(checks[..., None], 3, axis=2), 8, 16)
+    assert small.shape == (8, 16, 3)
+    assert np.abs(small.astype(int) - 127).max() < 16, "without antialiasing this would be black or white"
