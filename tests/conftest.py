@@ -42,8 +42,7 @@ def detector(product: Path):
     return Detector.fit(
         product,
         weights="random:0",
-        short_side=64,
-        method_settings={"steps": 3},
+        short_side=128,
         false_alarm_rate=0.2,
     )
 

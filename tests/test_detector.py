@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from hyperspot import Detector
 from hyperspot.errors import CalibrationError, DataError, ImageError, ModelFileError, SettingsError
-from hyperspot.images import find_images, open_dataset
+from hyperspot.images import find_images, open_dataset, read_mask
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +67,10 @@ def test_a_verdict_is_what_calibration_says(detector, product):
 def test_saved_verdict_can_be_read_back(detector, photo, tmp_path):
     verdict = detector.predict(photo)
     files = verdict.save(tmp_path / "out")
-    assert np.array_equal(np.asarray(Image.open(files["mask"])) > 0, verdict.mask)
+    assert np.array_equal(read_mask(files["mask"]), verdict.mask)
     assert json.loads(files["json"].read_text())["score"] == verdict.score
-    assert Image.open(files["heatmap"]).size == verdict.image.shape[1::-1]
+    with Image.open(files["heatmap"]) as heatmap:
+        assert heatmap.size == verdict.image.shape[1::-1]
 
 
 def test_model_file_carries_everything(detector, model_file, product):

@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 
 FOUND_ANOMALIES = 3
+INTERRUPTED = 130
+"""What typer makes of Ctrl-C, as shells do."""
 
 
 class Aspect(StrEnum):
@@ -79,15 +81,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per li
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=lambda wanted: _version(wanted))
+        bool,
+        typer.Option("--version", help="Print the version.", callback=lambda wanted: _version(wanted), is_eager=True),
     ] = False,
 ) -> None: ...
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         console.out.print(f"hyperspot {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.command()
@@ -372,6 +376,7 @@ def main() -> None:
     except HyperspotError as error:
         console.complain(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        console.complain("interrupted; what was finished before is unchanged")
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            console.complain("interrupted; what was finished before is unchanged")
+        raise

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import hyperspot
-from hyperspot import modelfile
+from hyperspot import calibration, modelfile
 from hyperspot.backbones import Backbone, create
 from hyperspot.backbones import restore as restore_backbone
 from hyperspot.calibration import Calibration
@@ -77,6 +77,8 @@ class Detector:
         elif changes:
             settings = make_settings({**dict(settings), **changes})
         sources, described = _training_photos(data)
+        # A promise that so few photos cannot keep is refused before the slow part.
+        calibration.plan(len(sources), settings.false_alarm_rate, settings.calibration)
         sizes = [_size(source) for source in sources]
         frame = Frame.for_sizes(sizes, settings.short_side, settings.aspect)
         placements = [frame.place(*size) for size in sizes]
@@ -227,13 +229,13 @@ class Detector:
             settings.sigma,
             [Usual(**usual) for usual in metadata["usual"]],
         )
-        calibration = Calibration.from_scores(
+        calibrated = Calibration.from_scores(
             metadata["calibration"]["kind"],
             metadata["calibration"]["false_alarm_rate"],
             tensors["calibration.scores"].numpy(),
         )
         cold, hot = metadata["heat_range"]
-        fitted = Fitted(scorer, calibration, metadata["pixel_threshold"], (cold, hot))
+        fitted = Fitted(scorer, calibrated, metadata["pixel_threshold"], (cold, hot))
         return cls(fitted, settings, record)
 
     @property
@@ -258,12 +260,10 @@ def _training_photos(data: Path | str | Dataset | Sequence[Source]) -> tuple[lis
 
 
 def _size(source: Source) -> tuple[int, int]:
-    if isinstance(source, str | Path):
-        return read_size(Path(source))
-    if isinstance(source, Image.Image):
-        return source.height, source.width
-    image = read_image(source)
-    return image.shape[0], image.shape[1]
+    if isinstance(source, str | Path | Image.Image):
+        return read_size(source)
+    height, width, _ = read_image(source).shape
+    return height, width
 
 
 def _decoded(source: Source) -> tuple[Source, Any]:

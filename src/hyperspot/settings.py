@@ -50,7 +50,10 @@ class Settings(BaseModel):
         settings_class = method_class(given.get("method", "cfa")).Settings
         inner = given.get("method_settings", {})
         if not isinstance(inner, MethodSettings):
-            inner = settings_class.model_validate(inner)
+            try:
+                inner = settings_class.model_validate(inner)
+            except ValidationError as error:
+                raise SettingsError(_sentence(error, settings_class)) from None
         elif not isinstance(inner, settings_class):
             raise SettingsError(f"these are not settings of the method '{given.get('method', 'cfa')}'")
         return {**given, "method_settings": inner}
@@ -61,7 +64,7 @@ def make_settings(values: Mapping[str, Any]) -> Settings:
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:
-        raise SettingsError(_sentence(error, values)) from None
+        raise SettingsError(_sentence(error, Settings)) from None
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
@@ -86,14 +89,11 @@ def _number(value: Any) -> Any:
         return value
 
 
-def _sentence(error: ValidationError, values: Mapping[str, Any]) -> str:
+def _sentence(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
-    inner = error.title != "Settings"
-    name = path[0] if path else "settings"
+    name = str(first["loc"][0]) if first["loc"] else "settings"
     if first["type"] == "extra_forbidden":
-        owner = method_class(str(values.get("method", "cfa"))).Settings if inner else Settings
-        return f"there is no setting '{name}'; choose one of {', '.join(sorted(owner.model_fields))}"
+        return f"there is no setting '{name}'; choose one of {', '.join(sorted(model.model_fields))}"
     if first["type"] == "missing":
         return f"the setting '{name}' has no value"
     message = first["msg"][0].lower() + first["msg"][1:]

@@ -49,15 +49,21 @@ VARIANTS: dict[Variant, dict[str, Any]] = {
     "default": {
         "levels": (3, 4),
         "bank": "clusters",
-        "bank_ratio": 4,
-        "initialisation": "pca",
+        "bank_ratio": 16,
+        "gamma_d": 4,
+        "initialisation": "torch",
         "radius": 1e-5,
         "learn_radius": True,
         "tap_slope": 0.0,
-        "steps": 60,
+        "steps": 0,
     },
 }
 """`released`: what the published code does. `paper`: what the text says. `default`: what we recommend."""
+
+SAMPLES_PER_CENTRE = 8
+"""Training patches that the cluster bank is drawn from, per memory vector: on screw four cost 2.7 points of I-AUROC."""
+ITERATIONS = 3
+"""Rounds of K-means: on the development categories eight changed no metric by more than 0.1 points."""
 
 
 class CFASettings(MethodSettings):
@@ -72,7 +78,7 @@ class CFASettings(MethodSettings):
     levels: tuple[Literal[2, 3, 4], ...] = Field(min_length=1)
     bank: Literal["mean", "algorithm1", "clusters"]
     bank_ratio: int = Field(default=1, ge=1)
-    initialisation: Literal["torch", "he", "pca"]
+    initialisation: Literal["torch", "he"]
     gamma_c: int = Field(default=1, ge=1)
     gamma_d: int = Field(default=1, ge=1)
     neighbors: int = Field(default=3, ge=1)
@@ -86,7 +92,7 @@ class CFASettings(MethodSettings):
     tap_slope: float = Field(ge=0, le=1)
     steps: int = Field(ge=0)
     images_per_step: int = Field(default=4, ge=1)
-    patches_per_step: int = Field(default=3136, ge=0)
+    patches_per_step: int = Field(default=1024, ge=0)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
 
@@ -145,7 +151,7 @@ class CFA(Method):
             certainty_score(nearest_centred(tokens, self.bank, self.squares, self._scored)[0])
             for tokens in self._describe(levels)
         ]
-        return torch.stack(maps).unflatten(1, (height, width))
+        return torch.stack(maps).reshape(-1, height, width)
 
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return the pooled levels that this method uses, fine to coarse."""
@@ -174,36 +180,18 @@ class CFA(Method):
         """Set the untrained descriptor.
 
         `torch`: U(±1/√fan_in), what the released code leaves in place. `he`: N(0, 2/fan_in), as the paper says.
-        `pca`: the principal axes of the training patches, scaled as one number so that the described patches
-        have the total variance that `torch` would give them: no direction of the features is lost or stretched.
         """
         fan_in = sum(cache.channels) + 2
         rows = max(1, sum(cache.channels) // self.settings.gamma_d)
-        if self.settings.initialisation == "pca":
-            weight = self._principal_axes(cache, rows, generator)
-            bias = torch.zeros(rows)
+        bound = fan_in**-0.5
+        bias = (torch.rand(rows, generator=generator) * 2 - 1) * bound
+        if self.settings.initialisation == "torch":
+            weight = (torch.rand(rows, fan_in, generator=generator) * 2 - 1) * bound
         else:
-            bound = fan_in**-0.5
-            bias = (torch.rand(rows, generator=generator) * 2 - 1) * bound
-            if self.settings.initialisation == "torch":
-                weight = (torch.rand(rows, fan_in, generator=generator) * 2 - 1) * bound
-            else:
-                weight = torch.randn(rows, fan_in, generator=generator) * (2 / fan_in) ** 0.5
+            weight = torch.randn(rows, fan_in, generator=generator) * (2 / fan_in) ** 0.5
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias = nn.Parameter(bias, requires_grad=False)
         self.radius = nn.Parameter(torch.tensor(self.settings.radius), requires_grad=False)
-
-    def _principal_axes(
-        self, cache: PatchCache, rows: int, generator: torch.Generator
-    ) -> Float[Tensor, "rows columns"]:
-        patches = cache.sample(20_000, generator).double()
-        covariance = torch.cov(patches.T, correction=0).reshape(patches.shape[1], -1)
-        axes = torch.linalg.eigh(covariance).eigenvectors.flip(1).T[:rows]
-        # Eigenvectors have no sign of their own: the largest entry is made positive so that runs agree.
-        largest = axes.gather(1, axes.abs().argmax(1, keepdim=True))
-        weight = torch.zeros(rows, patches.shape[1] + 2)
-        weight[:, :-2] = (axes * largest.sign()).float() / 3**0.5
-        return weight
 
     def _remember(self, cache: PatchCache, seed: int, generator: torch.Generator) -> None:
         """Build the memory bank with the untrained descriptor; it stays as it is from then on."""
@@ -218,10 +206,10 @@ class CFA(Method):
             vectors = algorithm_1(described, size, self.settings.beta, seed)
         else:
             total = cache.images * cache.positions
-            chosen = torch.randperm(total, generator=generator)[: size * 8]
+            chosen = torch.randperm(total, generator=generator)[: size * SAMPLES_PER_CENTRE]
             where = chosen % cache.positions
             points = self._describe_patches(cache.gather(chosen // cache.positions, where), places[where])
-            vectors = k_means(points, min(size, total), generator=generator)
+            vectors = k_means(points, min(size, len(points)), generator=generator, iterations=ITERATIONS)
         self.centre = vectors.mean(0)
         self.bank = vectors - self.centre
         self.squares = self.bank.square().sum(1)

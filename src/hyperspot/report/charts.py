@@ -29,7 +29,7 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
     counts = [np.histogram(scores, edges)[0] for _, _, scores in groups]
     top = max(1, int(max(count.max() for count in counts)))
     step = PLOT_WIDTH / 32
-    parts = [_frame("score", "photos", (low, high), (0, top))]
+    parts = [_frame("score", "photos", (low, high), (0.0, float(top)))]
     for (name, css, _), count in zip(groups, counts, strict=True):
         bars = "".join(
             f'<rect x="{LEFT + number * step + 0.5:.1f}" y="{TOP + PLOT_HEIGHT * (1 - value / top):.1f}" '
@@ -64,7 +64,7 @@ def rate_curve(title: str, x_name: str, y_name: str, points: Points, x_limit: fl
     floor = TOP + PLOT_HEIGHT
     area = f"{LEFT},{floor} {path} {LEFT + PLOT_WIDTH},{floor}"
     parts = [
-        _frame(x_name, y_name, (0, x_limit), (0, 1)),
+        _frame(x_name, y_name, (0.0, x_limit), (0.0, 1.0)),
         f'<polygon class="area" points="{area}"/><polyline class="curve" points="{path}"/>',
     ]
     return _svg(title, parts)
