@@ -102,7 +102,7 @@ def test_map_is_the_definition(backbone, images, variant):
     with torch.inference_mode():
         raw, own = method(images[:2])
     assert own is None
-    np.testing.assert_allclose(raw.flatten(1).numpy(), np.stack(expected), rtol=2e-4, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(raw.flatten(1).numpy(), np.stack(expected), rtol=2e-4, atol=1e-5)
 
 
 def test_mean_bank_is_the_running_mean_of_the_released_code(backbone, images):
