@@ -30,7 +30,7 @@ class Region:
     area: int
     score: float
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, int | float]:
         """Return the fields under their names."""
         return dict(self.__dict__)
 

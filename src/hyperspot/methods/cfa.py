@@ -209,7 +209,9 @@ class CFA(Method):
             chosen = torch.randperm(total, generator=generator)[: size * SAMPLES_PER_CENTRE]
             where = chosen % cache.positions
             points = self._describe_patches(cache.gather(chosen // cache.positions, where), places[where])
-            vectors = k_means(points, min(size, len(points)), generator=generator, iterations=ITERATIONS)
+            # With few photos a centre for every other patch would be a copy of the photos, at a high price.
+            size = min(size, max(total // SAMPLES_PER_CENTRE, min(cache.positions, total)))
+            vectors = k_means(points, size, generator=generator, iterations=ITERATIONS)
         self.centre = vectors.mean(0)
         self.bank = vectors - self.centre
         self.squares = self.bank.square().sum(1)

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 40
+LEFT, RIGHT, TOP, BOTTOM = 52, 24, 14, 40
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
 Points = tuple[Sequence[float], Sequence[float]]
@@ -27,7 +27,7 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
     low, high = low - 0.03 * span, high + 0.03 * span
     edges = np.linspace(low, high, 33)
     counts = [np.histogram(scores, edges)[0] for _, _, scores in groups]
-    top = max(1, int(max(count.max() for count in counts)))
+    top = -(-int(max(count.max() for count in counts)) // 4) * 4 or 4
     step = PLOT_WIDTH / 32
     parts = [_frame("score", "photos", (low, high), (0.0, float(top)))]
     for (name, css, _), count in zip(groups, counts, strict=True):
