@@ -272,3 +272,12 @@ def test_real_sets_are_whole(real_data: Path) -> None:
     assert counts(kolektor) == (261, 87, 52)
     assert kolektor.problems == ()
     assert all(len(photo.masks) == 1 for photo in kolektor.test if photo.label == 1)
+
+
+def test_a_data_set_is_described_with_its_sizes(tmp_path: Path) -> None:
+    root = mvtec(tmp_path / "nut")
+    assert open_dataset(root).describe()["sizes"] == "8 x 6"
+    photos(root / "test" / "good", ("1.png",), (12, 30))
+    described = open_dataset(root).describe()
+    assert described["sizes"] == "8 x 6 to 30 x 12"
+    assert (described["train_good"], described["test_good"], described["defects"]) == (2, 2, {"crack": 2})

@@ -1,5 +1,6 @@
 """A data set as the rest sees it: labelled photos with masks, whatever their layout on the disk."""
 
+import contextlib
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
@@ -66,9 +67,21 @@ class Dataset:
             "defects": dict(Counter(photo.defect for photo in test if photo.label == 1)),
             "with_mask": sum(bool(photo.masks) for photo in test),
             "unused": len(self.photos) - len(self.train) - len(test),
+            "sizes": self._sizes(),
             "fingerprint": self.fingerprint(),
             "problems": list(self.problems),
         }
+
+
+    def _sizes(self) -> str:
+        """Return width x height of the photos: the one they share, or the smallest and the largest."""
+        sizes = set()
+        for photo in self.photos:
+            with contextlib.suppress(ImageError):
+                sizes.add(read_size(photo.path))
+        ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
+        ends = [f"{width} x {height}" for height, width in (ordered[:1] + ordered[-1:] if ordered else [])]
+        return ends[0] if len(ordered) == 1 else " to ".join(ends)
 
 
 def open_dataset(root: Path | str, layout: str = "auto", category: str | None = None) -> Dataset:

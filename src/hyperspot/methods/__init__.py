@@ -3,9 +3,15 @@
 from hyperspot.errors import SettingsError
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.methods.cfa import CFA, CFASettings
+from hyperspot.methods.padim import PaDiM, PaDiMSettings
+from hyperspot.methods.patchcore import PatchCore, PatchCoreSettings
+from hyperspot.methods.spade import SPADE, SPADESettings
 
 METHODS: dict[str, type[Method]] = {
     CFA.name: CFA,
+    PatchCore.name: PatchCore,
+    PaDiM.name: PaDiM,
+    SPADE.name: SPADE,
 }
 
 
@@ -16,4 +22,17 @@ def method_class(name: str) -> type[Method]:
     return METHODS[name]
 
 
-__all__ = ["CFA", "METHODS", "CFASettings", "Method", "MethodSettings", "method_class"]
+__all__ = [
+    "CFA",
+    "METHODS",
+    "SPADE",
+    "CFASettings",
+    "Method",
+    "MethodSettings",
+    "PaDiM",
+    "PaDiMSettings",
+    "PatchCore",
+    "PatchCoreSettings",
+    "SPADESettings",
+    "method_class",
+]

@@ -9,8 +9,9 @@ projection from the mean distance to ten random patches, and the image score is 
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -21,7 +22,7 @@ from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.neighbors import nearest_centred
 from hyperspot.patches import concatenate
-from hyperspot.progress import SILENT, Progress
+from hyperspot.progress import Progress
 
 NEIGHBOURHOOD = 3
 """Side of the neighbourhood that a patch feature is pooled from, in places of its level."""
@@ -33,7 +34,8 @@ CANDIDATES = 1024
 """Farthest points looked at together: more of them mean fewer passes over all points and a dearer pass."""
 KEPT_BYTES = 1_000_000_000
 """Patch features kept between the two passes over the photos; what exceeds it is computed again."""
-CHUNK_ROWS = 4096
+CHUNK_ELEMENTS = 1_500_000
+"""Distances held at a time: 6 MB, which stays in the cache of a core."""
 
 
 class PatchCoreSettings(MethodSettings):
@@ -85,7 +87,7 @@ class PatchCore(Method):
         kept: list[Tensor] = []
         projected, room = [], KEPT_BYTES
         for batch in progress.track(images, "reading features"):
-            features = self.embed(batch).flatten(0, 1)
+            features = self.embed(batch).flatten(0, 2)
             projected.append(features @ projection.to(features))
             room -= features.nbytes
             if room >= 0:
@@ -93,9 +95,10 @@ class PatchCore(Method):
         points = torch.cat(projected)
         del projected
         count = max(1, int(len(points) * self.settings.ratio))
-        chosen = k_centres(points, count, generator=generator, progress=progress)
+        numbers = list(progress.track(k_centres(points, count, generator), "choosing the coreset", count))
+        chosen = torch.tensor(numbers).sort().values
         del points
-        vectors = torch.cat(list(self._chosen_features(images, kept, chosen.sort().values)))
+        vectors = torch.cat(list(self._chosen_features(images, kept, chosen)))
         self.centre = vectors.mean(0)
         self.bank = vectors.sub_(self.centre)
         self.squares = self.bank.square().sum(1)
@@ -103,27 +106,28 @@ class PatchCore(Method):
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the squared distance of each patch to the nearest kept, and the image score from the patches."""
         features = self.embed(images) - self.centre
-        stride = self.backbone.strides[min(self.settings.levels) - 2]
-        height = -(-images.shape[2] // stride)
-        queries = features.flatten(0, 1)
+        queries = features.flatten(0, 2)
         wanted = min(self.settings.neighbors, self.bank.shape[0])
-        distances, columns = nearest_centred(queries, self.bank, self.squares, wanted)
-        scores = distances.mean(1).reshape(len(images), -1)
-        highest, where = scores.max(1)
+        _, columns = nearest_centred(queries, self.bank, self.squares, wanted)
+        # Taken anew from the difference: the product that ranks them is inexact where a patch is near to a kept one.
+        distances = (queries[:, None] - self.bank[columns]).square_().sum(2)
+        scores = distances.mean(1).reshape(features.shape[:3])
+        highest, where = scores.flatten(1).max(1)
         if self.settings.image_score == "reweighted":
-            rows = where + torch.arange(len(images), device=where.device) * scores.shape[1]
-            highest = self._reweighted(queries[rows], columns[rows, 0], highest.sqrt())
-        return scores.reshape(len(images), height, -1), highest
+            rows = where + torch.arange(len(images), device=where.device) * scores[0].numel()
+            highest = self._reweighted(queries[rows], columns[rows, 0], distances[rows, 0].sqrt())
+        return scores, highest
 
-    def embed(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n d"]:
-        """Return one feature per place of the finest level used, row by row.
+    def embed(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b h w d"]:
+        """Return one feature per place of the finest level used.
 
         Each level is pooled at its own resolution and then upsampled: both are linear and act on different
         axes, so the result is that of the released code, which upsamples the nine times larger neighbourhoods.
         """
         pyramid = self.backbone(images)
-        levels = [pool_neighbourhoods(pyramid[level - 2], self.settings.dimensions) for level in sorted(self.settings.levels)]
-        return _pool_last(concatenate(levels), self.settings.dimensions)
+        used = [pyramid[level - 2] for level in sorted(self.settings.levels)]
+        pooled = [pool_neighbourhoods(level, self.settings.dimensions) for level in used]
+        return _pool_last(concatenate(pooled), self.settings.dimensions).unflatten(1, used[0].shape[-2:])
 
     def _chosen_features(
         self, images: Iterable[Tensor], kept: list[Tensor], chosen: Int[Tensor, "k"]
@@ -131,7 +135,7 @@ class PatchCore(Method):
         """Yield the features of the chosen patches, whose numbers ascend, batch by batch."""
         first = 0
         for number, batch in enumerate(images):
-            features = kept[number] if number < len(kept) else self.embed(batch).flatten(0, 1)
+            features = kept[number] if number < len(kept) else self.embed(batch).flatten(0, 2)
             inside = (chosen >= first) & (chosen < first + len(features))
             yield features[chosen[inside].to(features.device) - first]
             first += len(features)
@@ -159,41 +163,57 @@ def pool_neighbourhoods(level: Float[Tensor, "b c h w"], dimensions: int) -> Flo
 def _pool_last(features: Float[Tensor, "b n c"], dimensions: int) -> Float[Tensor, "b n dimensions"]:
     if features.shape[2] == dimensions:
         return features
-    return F.adaptive_avg_pool1d(features.contiguous(), dimensions)
+    pooled: Tensor = F.adaptive_avg_pool1d(features.contiguous(), dimensions)
+    return pooled
 
 
-def k_centres(
-    points: Float[Tensor, "n d"], count: int, *, generator: torch.Generator, progress: Progress = SILENT
-) -> Int[Tensor, "count"]:
-    """Return the numbers of `count` points chosen greedily: each is the farthest from all chosen before.
+def k_centres(points: Float[Tensor, "n d"], count: int, generator: torch.Generator) -> Iterator[int]:
+    """Yield the numbers of `count` points chosen greedily: each is the farthest from all chosen before.
 
     At first each point counts as far away as its mean distance to a few random points (released code).
-    Distances only ever shrink, so as long as the farthest of the candidates (the points that were farthest
-    when last all were looked at) is no nearer than the nearest candidate was, it is the farthest of all
-    points. Hence one pass over all points, as a matrix product, serves many choices, and the choice is the
-    same as with one pass for each.
+    Distances only ever shrink. So while the farthest among some candidates, the points that were farthest when
+    all points were last looked at, is no nearer than the nearest candidate was then, it is the farthest of all.
+    One pass over all points, as a matrix product, thus serves many choices, and they are the same as with one
+    pass each.
 
     Raises ValueError where there are fewer points than asked for.
     """
     if len(points) < count:
         raise ValueError(f"asked for {count} of {len(points)} points")
-    if len(points) == count:
-        return torch.arange(count)
     points = points - points.mean(0)
     squares = points.square().sum(1)
-    starts = torch.randperm(len(points), generator=generator)[:STARTING_POINTS].to(points.device)
-    # Squared distances order points as distances do, and a mean of distances is squared once.
-    far = torch.cat([_squared(rows, own, points[starts], squares[starts]).sqrt().mean(1) for rows, own in _chunks(points, squares)])
-    far.square_()
-    chosen: list[Tensor] = []
-    left = count
-    with _Steps(progress, count) as steps:
-        while left:
-            candidates = torch.topk(far, min(CANDIDATES, len(points)))
-            picked = _greedy(candidates.values, points[candidates.indices], left)
-            numbers = candidates.indices[picked]
-            _shrink(far, points, squares, numbers)
-            chosen.append(numbers)
-            left -= len(numbers)
-            steps.advance(len(numbers))
-    return torch.cat(chosen)
+    starts = torch.randperm(len(points), generator=generator)[:STARTING_POINTS]
+    # Squares order points as distances do; only a mean of distances must be taken of the roots.
+    far = torch.cat([part.sqrt_().mean(1) for part in _distances(points, squares, starts)]).square_()
+    while count > 0:
+        candidates = torch.topk(far, min(CANDIDATES, len(points)))
+        numbers = candidates.indices
+        picked = _farthest_first(points[numbers], squares[numbers], candidates.values)[:count]
+        yield from numbers[picked].tolist()
+        count -= len(picked)
+        nearest = [part.amin(1) for part in _distances(points, squares, numbers[picked])]
+        torch.minimum(far, torch.cat(nearest), out=far)
+        # Where all points left are twins of chosen ones, none is to be chosen twice.
+        far[numbers[picked]] = -torch.inf
+
+
+def _farthest_first(points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], far: Float[Tensor, "n"]) -> list[int]:
+    """Return the greedy choices that are certain: those no nearer than the last of `far`, which descends."""
+    floor = far[-1].item()
+    between = torch.cat(list(_distances(points, squares, torch.arange(len(points))))).numpy()
+    left = far.numpy().copy()
+    picked = []
+    while left[best := int(left.argmax())] >= floor and left[best] > -np.inf:
+        picked.append(best)
+        np.minimum(left, between[best], out=left)
+        left[best] = -np.inf
+    return picked
+
+
+def _distances(
+    points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], chosen: Int[Tensor, "m"]
+) -> Iterator[Float[Tensor, "_k m"]]:
+    """Yield the squared distances of all points to the chosen ones, some rows at a time."""
+    others, rows = points[chosen].T, max(16, CHUNK_ELEMENTS // len(chosen))
+    for part, own in zip(points.split(rows), squares.split(rows), strict=True):
+        yield torch.addmm(squares[chosen], part, others, alpha=-2).add_(own[:, None]).clamp_(min=0)

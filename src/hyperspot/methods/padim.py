@@ -1,0 +1,126 @@
+"""PaDiM (Defard, Setkov, Loesch and Audigier, ICPR workshops 2020, arXiv 2011.08785).
+
+Each place of the grid has a Gaussian of its own over the features that good photos show there. A patch scores
+by its Mahalanobis distance to the Gaussian of its place, so parts must lie alike in all photos. Nothing is
+trained; a random subset of the channels keeps the covariances small.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from hyperspot.backbones import Backbone
+from hyperspot.methods.base import Method, MethodSettings
+from hyperspot.progress import Progress
+
+CHANNELS = {"resnet18": 100, "resnet34": 100}
+"""Random channels by backbone, from the paper for ResNet-18."""
+CHANNELS_ELSE = 550
+"""Random channels of any other backbone, from the paper for WideResNet-50-2."""
+CHUNK_BYTES = 100_000_000
+"""Covariances held in double precision at a time."""
+
+
+class PaDiMSettings(MethodSettings):
+    """The settings of PaDiM.
+
+    Attributes:
+        channels: Random channels that are kept of all levels together, at most all there are; None takes what
+            the paper has for the backbone (100 for ResNet-18, 550 for WideResNet-50-2).
+        regularisation: What is added to the diagonal of each covariance (the paper's ε).
+
+    """
+
+    channels: int | None = Field(default=None, ge=1)
+    regularisation: float = Field(default=0.01, gt=0)
+
+
+class PaDiM(Method):
+    """A Gaussian for each place.
+
+    What is learned: `channels`, the numbers of the chosen ones in order; `mean` (place x channel); `whitening`
+    (place x channel x channel), the inverse of the lower Cholesky factor of each covariance, so that the score
+    is the length of a product and can never be the root of a negative number.
+    """
+
+    name: ClassVar[str] = "padim"
+    Settings: ClassVar[type[MethodSettings]] = PaDiMSettings
+    settings: PaDiMSettings
+    channels: Tensor
+    mean: Tensor
+    whitening: Tensor
+
+    def __init__(self, backbone: Backbone, settings: PaDiMSettings | None = None) -> None:
+        super().__init__(backbone, settings)
+        self.declare("channels", "mean", "whitening")
+
+    @torch.no_grad()
+    def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
+        """Gather mean and covariance batch by batch, then factorise: the photos are read once and none is kept."""
+        total = sum(self.backbone.channels)
+        wanted = self.settings.channels or CHANNELS.get(self.backbone.name, CHANNELS_ELSE)
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: min(wanted, total)]
+        self.channels = drawn.sort().values
+        self.mean = self.whitening = torch.empty(0)
+        count = 0
+        for batch in progress.track(images, "reading features"):
+            features = self.patches(batch)
+            if not count:
+                self.mean = torch.zeros_like(features[:, 0])
+                self.whitening = self.mean.new_zeros(*self.mean.shape, self.mean.shape[1])
+            count = _gather(features, count, self.mean, self.whitening)
+        if not count:
+            raise ValueError("no image to learn from")
+        covariances = self.whitening.div_(max(count - 1, 1))
+        rows = max(1, CHUNK_BYTES // (8 * covariances[0].numel()))
+        for part in progress.track(covariances.split(rows), "inverting", -(-len(covariances) // rows)):
+            part.copy_(whitening(part, self.settings.regularisation))
+
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
+        """Return the Mahalanobis distance of each patch, and no image score."""
+        stride = self.backbone.strides[0]
+        offsets = self.patches(images) - self.mean[:, None]
+        distances = torch.bmm(offsets, self.whitening.mT).norm(dim=2)
+        return distances.T.reshape(len(images), -(-images.shape[2] // stride), -1), None
+
+    def patches(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "n b d"]:
+        """Return the chosen channels at each place of the finest level, coarser levels replicated."""
+        pyramid = self.backbone(images)
+        parts, first = [], 0
+        for level in pyramid:
+            inside = (self.channels >= first) & (self.channels < first + level.shape[1])
+            chosen = level[:, self.channels[inside] - first]
+            parts.append(F.interpolate(chosen, size=pyramid[0].shape[-2:], mode="nearest"))
+            first += level.shape[1]
+        return torch.cat(parts, dim=1).flatten(2).permute(2, 0, 1).contiguous()
+
+
+def _gather(
+    features: Float[Tensor, "n b d"], count: int, mean: Float[Tensor, "n d"], scatter: Float[Tensor, "n d d"]
+) -> int:
+    """Add a batch to the mean and to the scatter about it, in place (Chan, Golub and LeVeque 1979).
+
+    Only differences from means are ever squared, so single precision loses no digits to the size of the mean.
+    """
+    added = features.shape[1]
+    batch_mean = features.mean(1)
+    shift = batch_mean - mean
+    # The shift between the two means counts as one more observation of this weight.
+    weight = (count * added / (count + added)) ** 0.5
+    rows = torch.cat([features - batch_mean[:, None], weight * shift[:, None]], dim=1)
+    scatter.baddbmm_(rows.mT, rows)
+    mean.add_(shift, alpha=added / (count + added))
+    return count + added
+
+
+def whitening(covariances: Float[Tensor, "n d d"], regularisation: float) -> Float[Tensor, "n d d"]:
+    """Return the inverse of the lower Cholesky factor of each regularised covariance, in double precision."""
+    unit = torch.eye(covariances.shape[1], dtype=torch.double, device=covariances.device)
+    factors = torch.linalg.cholesky(covariances.double() + regularisation * unit)
+    inverses: Tensor = torch.linalg.solve_triangular(factors, unit.expand_as(factors), upper=False)
+    return inverses
