@@ -63,6 +63,7 @@ def test_mvtec(tmp_path: Path) -> None:
         "defects": {"crack": 2},
         "with_mask": 2,
         "unused": 0,
+        "sizes": "8 x 6",
         "fingerprint": dataset.fingerprint(),
         "problems": [],
     }

@@ -91,4 +91,5 @@ class SPADE(Method):
         _, among = smallest(torch.cat(distances, dim=1), wanted)
         closest = gallery.flatten(0, 1)[torch.cat(columns, dim=1).gather(1, among)].float()
         # Taken anew from the difference: the product that ranks them is inexact where two places are nearly alike.
-        return (places[:, None] - closest).norm(dim=2).mean(1)
+        mean: Tensor = (places[:, None] - closest).norm(dim=2).mean(1)
+        return mean
