@@ -11,7 +11,7 @@ from hyperspot import calibration
 from hyperspot.backbones import Backbone
 from hyperspot.calibration import Calibration
 from hyperspot.images import Frame, Placement, View
-from hyperspot.intake import BATCH, Batches, Photos, ahead
+from hyperspot.intake import Batches, Photos, ahead
 from hyperspot.methods import method_class
 from hyperspot.progress import Progress
 from hyperspot.scorer import Scorer, Usual
@@ -148,6 +148,3 @@ def judge(
         scores.append(float(inside.max()) if own is None else float(own[0]))
         values.append(inside.ravel())
     return scores, values
-
-
-__all__ = ["BATCH", "Fitted", "fit", "fit_scorer", "judge", "views_of"]
