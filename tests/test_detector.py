@@ -125,6 +125,8 @@ def test_one_photo_needs_calibration_none(product, tmp_path):
         [photo], weights="random:0", short_side=64, calibration="none", method_settings={"steps": 2}
     )
     assert detector.predict(photo).p_value is None
+    loaded = Detector.load(detector.save(tmp_path / "part.safetensors"))
+    assert loaded.predict(photo).score == detector.predict(photo).score
 
 
 def test_mistakes_are_named(product, detector, tmp_path):

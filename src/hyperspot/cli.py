@@ -1,4 +1,4 @@
-"""The command line: `hyperspot demo | train | predict | evaluate | info`.
+"""The command line: `hyperspot demo | train | predict | evaluate | export | info`.
 
 Exit codes: 0 done; 1 a person's mistake (one sentence on stderr); 2 wrong usage; 3 anomalies were found and
 `--fail-on-anomaly` was given. Heavy libraries are imported inside the commands, so that help answers at once.
@@ -50,6 +50,13 @@ class Views(StrEnum):
     WHOLE = "whole"
     CROP = "crop"
     FUSED = "fused"
+
+
+class ExportFormat(StrEnum):
+    """What a detector is exported as."""
+
+    ONNX = "onnx"
+    OPENVINO = "openvino"
 
 
 class CalibrationMode(StrEnum):
@@ -173,7 +180,10 @@ def train(
 
 @app.command()
 def predict(
-    model: ModelFile,
+    model: Annotated[
+        Path,
+        typer.Argument(help="A model file, or one made by `hyperspot export` (no torch needed).", show_default=False),
+    ],
     photos: Annotated[
         list[str],
         typer.Argument(
@@ -186,6 +196,10 @@ def predict(
         typer.Option(help="A folder for overlay, heatmap, mask and JSON of each photo.", show_default=False),
     ] = None,
     json: Json = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="What runs an exported file: openvino or onnxruntime.", show_default=False),
+    ] = None,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 3 where a photo is called anomalous.")
     ] = False,
@@ -195,11 +209,10 @@ def predict(
 
     A photo that cannot be read is named on stderr and the others are still judged; the exit code is then 1.
     """
-    from hyperspot.detector import Detector
-    from hyperspot.predicting import find_photos, judge_each
+    from hyperspot.predicting import find_photos, judge_each, open_predictor
 
     found = find_photos(photos, recursive=recursive)
-    detector = Detector.load(model)
+    detector = open_predictor(model, engine)
     anomalies = unread = 0
     results = judge_each(detector, found, out)
     if not sys.stdout.isatty():
@@ -243,6 +256,30 @@ def evaluate(
     dataset = open_dataset(data, layout, category)
     page = report or model.with_name(f"{model.stem}.{dataset.name}.report.html")
     _measure_and_report(detector, dataset, page, json=json, open_report=open_report)
+
+
+@app.command()
+def export(
+    model: ModelFile,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where it goes: .onnx, or .xml for OpenVINO.", show_default=False)
+    ],
+    form: Annotated[
+        ExportFormat | None,
+        typer.Option("--format", help="Told by the suffix of the output where not given.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a model as one ONNX file or OpenVINO IR that judges photos without torch."""
+    from hyperspot.detector import Detector
+    from hyperspot.runtime.export import export as write
+    from hyperspot.runtime.export import summary
+
+    written = write(Detector.load(model), output, None if form is None else form.value)
+    if json:
+        console.say_json(summary(written))
+    else:
+        console.table("Exported", summary(written))
 
 
 @app.command()

@@ -22,12 +22,14 @@ from hyperspot.errors import DataError, ModelFileError, SettingsError
 from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.fitting import Fitted, fit
 from hyperspot.images import Dataset, Frame, View, open_dataset, read_image, read_size
-from hyperspot.intake import Photos, Source, ahead
+from hyperspot.intake import Photos, Source
+from hyperspot.judging import Judge
 from hyperspot.methods import method_class
 from hyperspot.progress import SILENT, Progress
 from hyperspot.scorer import Scorer, Usual
 from hyperspot.settings import Settings, make_settings
-from hyperspot.verdict import Verdict, find_regions
+from hyperspot.verdict import Verdict
+from hyperspot.workers import ahead
 
 
 class Detector:
@@ -109,25 +111,12 @@ class Detector:
         started = time.perf_counter()
         placement = self.scorer.frame.place(*image.shape[:2])
         maps, own = self.scorer(torch.from_numpy(placement.to_frame(image)[None]))
-        input_map = maps[0].numpy()
-        score = float(input_map[placement.content].max()) if own is None else float(own[0])
-        heatmap = placement.to_original(input_map)
-        is_anomalous = self.calibration.is_anomalous(score)
-        mask = np.zeros(heatmap.shape, dtype=bool)
-        if is_anomalous and self.pixel_threshold is not None:
-            mask = heatmap > self.pixel_threshold
-        return Verdict(
-            score=score,
-            p_value=self.calibration.p_value(score),
-            is_anomalous=is_anomalous,
-            heatmap=heatmap,
-            mask=mask,
-            regions=find_regions(mask, heatmap),
-            image=image,
-            input_map=input_map,
-            placement=placement,
-            heat_range=self.heat_range,
-            milliseconds=(time.perf_counter() - started) * 1000,
+        return Judge(self.calibration, self.pixel_threshold, self.heat_range).verdict(
+            image,
+            placement,
+            maps[0].numpy(),
+            None if own is None else float(own[0]),
+            started=started,
             path=Path(photo) if isinstance(photo, str | Path) else None,
         )
 
@@ -178,11 +167,16 @@ class Detector:
             learned: dict[str, torch.Tensor] = method.learned()  # type: ignore[operator]
             tensors |= {f"views.{number}.{name}": tensor for name, tensor in learned.items()}
         tensors["calibration.scores"] = torch.tensor(np.asarray(self.calibration.scores, dtype=np.float64))
-        metadata = {
+        modelfile.write(path, tensors, self.metadata())
+        return path
+
+    def metadata(self) -> dict[str, Any]:
+        """Return all that a file has to know of this detector beside its tensors, as it goes into JSON."""
+        return {
             "settings": self.settings.model_dump(mode="json"),
-            "frame": scorer.frame.to_dict(),
-            "views": [vars(view) for view in scorer.views],
-            "usual": [vars(usual) for usual in scorer.usual],
+            "frame": self.scorer.frame.to_dict(),
+            "views": [vars(view) for view in self.scorer.views],
+            "usual": [vars(usual) for usual in self.scorer.usual],
             "calibration": {
                 "kind": self.calibration.kind,
                 "false_alarm_rate": self.calibration.false_alarm_rate,
@@ -191,8 +185,6 @@ class Detector:
             "heat_range": list(self.heat_range),
             "record": self.record,
         }
-        modelfile.write(path, tensors, metadata)
-        return path
 
     @classmethod
     def load(cls, path: Path | str) -> "Detector":

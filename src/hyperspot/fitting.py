@@ -11,11 +11,12 @@ from hyperspot import calibration
 from hyperspot.backbones import Backbone
 from hyperspot.calibration import Calibration
 from hyperspot.images import Frame, Placement, View
-from hyperspot.intake import Batches, Photos, ahead
+from hyperspot.intake import Batches, Photos
 from hyperspot.methods import method_class
 from hyperspot.progress import Progress
 from hyperspot.scorer import Scorer, Usual
 from hyperspot.settings import Settings
+from hyperspot.workers import ahead
 
 USUAL_PHOTOS = 32
 """Training photos that the statistics of a view are taken over."""

@@ -4,13 +4,9 @@ A photo is decoded, placed in the common frame and kept as 8-bit pixels; `Scorer
 in worker threads ahead of the model, in order, a bounded number of photos at a time.
 """
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,31 +15,13 @@ from PIL import Image
 from torch import Tensor
 
 from hyperspot.images import Frame, View, read_image
+from hyperspot.workers import ahead
 
 Source = Path | str | bytes | np.ndarray | Image.Image
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 KEPT_BYTES = 400_000_000
 """Placed photos kept in memory between passes; what exceeds it is decoded again."""
 BATCH = 8
-
-
-def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield `function(item)` in order, computed by worker threads a few items ahead."""
-    workers = max(2, min(8, os.cpu_count() or 2))
-    waiting: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        try:
-            for item in items:
-                waiting.append(pool.submit(function, item))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 @dataclass

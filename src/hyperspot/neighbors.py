@@ -49,7 +49,8 @@ def nearest_centred(
     rows = max(16, CHUNK_ELEMENTS // bank.shape[0])
     transposed = bank.T
     distances, columns = [], []
-    for chunk in queries.split(rows):
+    # An exported graph is told the number of rows, which grows with the batch, only when it runs.
+    for chunk in [queries] if torch.compiler.is_exporting() else queries.split(rows):
         best, found = smallest(torch.addmm(squares, chunk, transposed, alpha=-2), k)
         distances.append(best + chunk.square().sum(1, keepdim=True))
         columns.append(found)

@@ -130,8 +130,3 @@ class PatchCache:
         means = tuple(level.mean(0, keepdim=True, dtype=torch.float32) for level in self.levels)
         return PatchCache(means, self.sizes).image(0)
 
-    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "t d"]:
-        """Return `count` patches drawn without replacement over all images (all of them if fewer)."""
-        total = self.images * self.positions
-        chosen = torch.arange(total) if count >= total else torch.randperm(total, generator=generator)[:count]
-        return self.gather(chosen // self.positions, chosen % self.positions)

@@ -5,15 +5,40 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
-from hyperspot.detector import Detector
-from hyperspot.errors import DataError, HyperspotError, ImageError
+from hyperspot.errors import DataError, HyperspotError, ImageError, SettingsError
 from hyperspot.images import find_images, read_image
-from hyperspot.intake import ahead
+from hyperspot.runtime import ExportedDetector, is_exported
 from hyperspot.verdict import Verdict
+from hyperspot.workers import ahead
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """What judges a photo: a `Detector`, or an `ExportedDetector` without torch."""
+
+    def predict(self, photo: UInt8[np.ndarray, "h w 3"], /) -> Verdict:
+        """Return the verdict on a decoded photo."""
+        ...
+
+
+def open_predictor(path: Path, engine: str | None = None) -> Predictor:
+    """Return the detector of a model file or of an exported file; torch is imported for the former alone.
+
+    Raises ModelFileError where the file is missing, damaged or foreign, and SettingsError where the engine is not
+    installed or a model file is asked to run in another engine than torch.
+    """
+    if is_exported(path):
+        return ExportedDetector.load(path, engine=engine)
+    if engine not in (None, "torch"):
+        raise SettingsError(f"{path} runs in torch alone; `hyperspot export` makes a file for {engine}")
+    from hyperspot.detector import Detector
+
+    return Detector.load(path)
 
 
 def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
@@ -46,7 +71,7 @@ def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
 
 
 def judge_each(
-    detector: Detector, photos: Sequence[Path], out: Path | None
+    detector: Predictor, photos: Sequence[Path], out: Path | None
 ) -> Iterator[tuple[Verdict, dict[str, Path | None]] | HyperspotError]:
     """Yield the verdict on each photo and the files written for it, or the error that names a bad one."""
     for photo, stem, image in zip(photos, _stems(photos), ahead(_read, photos), strict=True):

@@ -69,7 +69,7 @@ class PaDiM(Method):
         self.mean = self.whitening = torch.empty(0)
         count = 0
         for batch in progress.track(images, "reading features"):
-            features = self.patches(batch)
+            features = _places(self.patches(batch))
             if not count:
                 self.mean = torch.zeros_like(features[:, 0])
                 self.whitening = self.mean.new_zeros(*self.mean.shape, self.mean.shape[1])
@@ -83,21 +83,20 @@ class PaDiM(Method):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the Mahalanobis distance of each patch, and no image score."""
-        stride = self.backbone.strides[0]
-        offsets = self.patches(images) - self.mean[:, None]
+        features = self.patches(images)
+        offsets = _places(features) - self.mean[:, None]
         distances = torch.bmm(offsets, self.whitening.mT).norm(dim=2)
-        return distances.T.reshape(len(images), -(-images.shape[2] // stride), -1), None
+        return distances.T.reshape(images.shape[0], *features.shape[-2:]), None
 
-    def patches(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "n b d"]:
-        """Return the chosen channels at each place of the finest level, coarser levels replicated."""
+    def patches(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d h w"]:
+        """Return the chosen channels on the finest grid, where coarser levels are replicated."""
         pyramid = self.backbone(images)
-        parts, first = [], 0
-        for level in pyramid:
-            inside = (self.channels >= first) & (self.channels < first + level.shape[1])
-            chosen = level[:, self.channels[inside] - first]
-            parts.append(F.interpolate(chosen, size=pyramid[0].shape[-2:], mode="nearest"))
-            first += level.shape[1]
-        return torch.cat(parts, dim=1).flatten(2).permute(2, 0, 1).contiguous()
+        grid = [F.interpolate(level, size=pyramid[0].shape[-2:], mode="nearest") for level in pyramid]
+        return torch.cat(grid, dim=1).index_select(1, self.channels)
+
+
+def _places(features: Float[Tensor, "b d h w"]) -> Float[Tensor, "n b d"]:
+    return features.flatten(2).permute(2, 0, 1).contiguous()
 
 
 def _gather(

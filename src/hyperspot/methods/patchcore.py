@@ -114,7 +114,7 @@ class PatchCore(Method):
         scores = distances.mean(1).reshape(features.shape[:3])
         highest, where = scores.flatten(1).max(1)
         if self.settings.image_score == "reweighted":
-            rows = where + torch.arange(len(images), device=where.device) * scores[0].numel()
+            rows = where + torch.arange(images.shape[0], device=where.device) * scores[0].numel()
             highest = self._reweighted(queries[rows], columns[rows, 0], distances[rows, 0].sqrt())
         return scores, highest
 
@@ -127,7 +127,8 @@ class PatchCore(Method):
         pyramid = self.backbone(images)
         used = [pyramid[level - 2] for level in sorted(self.settings.levels)]
         pooled = [pool_neighbourhoods(level, self.settings.dimensions) for level in used]
-        return _pool_last(concatenate(pooled), self.settings.dimensions).unflatten(1, used[0].shape[-2:])
+        joined = _pool_last(concatenate(pooled), self.settings.dimensions)
+        return joined.reshape(joined.shape[0], *used[0].shape[-2:], -1)
 
     def _chosen_features(
         self, images: Iterable[Tensor], kept: list[Tensor], chosen: Int[Tensor, "k"]
@@ -157,7 +158,7 @@ class PatchCore(Method):
 def pool_neighbourhoods(level: Float[Tensor, "b c h w"], dimensions: int) -> Float[Tensor, "b dimensions h w"]:
     """Pool each 3 x 3 neighbourhood (zeros outside) along its flattened channel x row x column axis."""
     unfolded = F.unfold(level, NEIGHBOURHOOD, padding=NEIGHBOURHOOD // 2).transpose(1, 2)
-    return _pool_last(unfolded, dimensions).transpose(1, 2).unflatten(2, level.shape[-2:])
+    return _pool_last(unfolded, dimensions).transpose(1, 2).reshape(level.shape[0], dimensions, *level.shape[-2:])
 
 
 def _pool_last(features: Float[Tensor, "b n c"], dimensions: int) -> Float[Tensor, "b n dimensions"]:
@@ -200,13 +201,15 @@ def k_centres(points: Float[Tensor, "n d"], count: int, generator: torch.Generat
 def _farthest_first(points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], far: Float[Tensor, "n"]) -> list[int]:
     """Return the greedy choices that are certain: those no nearer than the last of `far`, which descends."""
     floor = far[-1].item()
-    between = torch.cat(list(_distances(points, squares, torch.arange(len(points))))).numpy()
-    left = far.numpy().copy()
-    picked = []
-    while left[best := int(left.argmax())] >= floor and left[best] > -np.inf:
+    between = torch.cat(list(_distances(points, squares, torch.arange(len(points))))).cpu().numpy()
+    left = far.cpu().numpy().copy()
+    picked: list[int] = []
+    best = 0
+    while not picked or (left[best] >= floor and left[best] > -np.inf):
         picked.append(best)
         np.minimum(left, between[best], out=left)
         left[best] = -np.inf
+        best = int(left.argmax())
     return picked
 
 

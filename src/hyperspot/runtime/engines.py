@@ -1,0 +1,190 @@
+"""What runs a detector: torch itself, ONNX Runtime or OpenVINO, behind one interface.
+
+Every engine takes the same 8-bit frames and returns the same heatmaps and scores. Numbers are 32-bit floats
+unless OpenVINO runs on a CPU with AMX: there the backbone alone runs in bf16, distances and all that follows
+stay in 32 bits, because a difference of near numbers loses its digits in bf16.
+"""
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from hyperspot.errors import ModelFileError, SettingsError
+from hyperspot.runtime.mixed import MixedGraph
+
+EngineName = Literal["openvino", "onnxruntime"]
+NumberFormat = Literal["f32", "bf16"]
+
+INPUT, HEATMAP, SCORE = "frames", "heatmap", "score"
+"""The names of an exported graph's input and outputs."""
+DESCRIPTION = "hyperspot"
+"""The name of the property that holds the description."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Runs the graph of one detector.
+
+    Attributes:
+        name: `torch`, `openvino` or `onnxruntime`.
+        number_format: What the backbone computes in; everything after it is in 32-bit floats.
+
+    """
+
+    name: str
+    number_format: NumberFormat
+
+    def run(
+        self, frames: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
+        """Return the heatmap and the score of each frame.
+
+        The score is the method's own or, where it has none, the highest value of the heatmap.
+        """
+
+
+class TorchEngine:
+    """Runs a `Scorer` (imports torch)."""
+
+    name = "torch"
+    number_format: NumberFormat = "f32"
+
+    def __init__(self, scorer: Any) -> None:
+        self._scorer = scorer
+
+    def run(
+        self, frames: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
+        """Return the heatmap and the score of each frame."""
+        import torch
+
+        with torch.inference_mode():
+            maps, own = self._scorer(torch.from_numpy(frames))
+            scores = maps.amax((1, 2)) if own is None else own
+        return maps.numpy(), scores.numpy()
+
+
+class OnnxRuntimeEngine:
+    """Runs an ONNX file in ONNX Runtime on the CPU."""
+
+    name = "onnxruntime"
+    number_format: NumberFormat = "f32"
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - its errors share no class of their own
+            raise _unreadable(path, "ONNX Runtime", error) from None
+        self.description: str | None = self._session.get_modelmeta().custom_metadata_map.get(DESCRIPTION)
+
+    def run(
+        self, frames: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
+        """Return the heatmap and the score of each frame."""
+        maps, scores = self._session.run([HEATMAP, SCORE], {INPUT: frames})
+        return maps, scores
+
+
+class OpenVinoEngine:
+    """Runs OpenVINO IR or an ONNX file in OpenVINO on the CPU."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path, threads: int | None = None, number_format: NumberFormat | None = None) -> None:
+        import openvino
+
+        self.number_format: NumberFormat = number_format or native_format()
+        # Left to itself it would run the whole graph in bf16 where the CPU knows that format.
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        if threads is not None:
+            options["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            if self.number_format == "bf16":
+                self._compiled: Any = MixedGraph(core, model.clone(), options)
+            else:
+                self._compiled = core.compile_model(model, "CPU", options)
+        except Exception as error:  # noqa: BLE001 - its errors share no class of their own
+            raise _unreadable(path, "OpenVINO", error) from None
+        place = ["framework", DESCRIPTION]
+        self.description: str | None = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
+
+    def run(
+        self, frames: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
+        """Return the heatmap and the score of each frame."""
+        results = self._compiled({INPUT: frames})
+        return results[HEATMAP], results[SCORE]
+
+
+def available() -> tuple[str, ...]:
+    """Return the engines that are installed, the preferred one first; none of them is imported."""
+    names = ("openvino", "onnxruntime", "torch")
+    return tuple(name for name in names if importlib.util.find_spec(name) is not None)
+
+
+@cache
+def native_format() -> NumberFormat:
+    """Return the format that OpenVINO's backbone runs fastest in: bf16 where the CPU has AMX for it.
+
+    Without AMX bf16 is slower than 32 bits, even where the CPU knows the format.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "f32"
+    return "bf16" if " amx_bf16" in flags else "f32"
+
+
+def open_engine(
+    path: Path,
+    name: str | None = None,
+    *,
+    threads: int | None = None,
+    number_format: NumberFormat | None = None,
+) -> OpenVinoEngine | OnnxRuntimeEngine:
+    """Return an engine for an exported file.
+
+    Args:
+        path: An ONNX file, or OpenVINO IR (`.xml`, its `.bin` beside it).
+        name: `openvino` or `onnxruntime`; without it the first of the two that is installed and reads the file.
+        threads: How many to use; without it the engine decides.
+        number_format: Of the backbone, in OpenVINO; without it what suits the CPU.
+
+    Raises:
+        ModelFileError: Where the engine cannot read the file.
+        SettingsError: Where there is no such engine, or it is not installed or does not read this kind of file.
+
+    """
+    if name is not None and name not in get_args(EngineName):
+        raise SettingsError(f"there is no engine '{name}' for exported files; choose openvino or onnxruntime")
+    kinds = ("openvino",) if path.suffix.lower() == ".xml" else get_args(EngineName)
+    if name is not None and name not in kinds:
+        raise SettingsError(f"{name} does not read {path.name}; choose openvino, or export with --format onnx")
+    wanted = kinds if name is None else (name,)
+    usable = [one for one in wanted if one in available()]
+    if not usable:
+        raise SettingsError(
+            f"{path.name} needs {' or '.join(wanted)}, not installed here; `pip install hyperspot[runtime]` brings it"
+        )
+    if usable[0] == "openvino":
+        return OpenVinoEngine(path, threads, number_format)
+    if number_format == "bf16":
+        raise SettingsError("onnxruntime computes in f32 alone; choose openvino for bf16")
+    return OnnxRuntimeEngine(path, threads)
+
+
+def _unreadable(path: Path, engine: str, error: Exception) -> ModelFileError:
+    reason = str(error).strip().splitlines()[-1][:160].rstrip(".") if str(error).strip() else type(error).__name__
+    return ModelFileError(f"{path} cannot be read by {engine} ({reason}); export it again or update {engine}")

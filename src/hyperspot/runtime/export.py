@@ -1,0 +1,240 @@
+"""From a `Detector` to one file that needs no torch: an ONNX graph, or OpenVINO IR made of it.
+
+The graph takes 8-bit frames and holds everything after them: crops, normalisation, backbone, method, smoothing
+and fusion. Its description holds what is needed to judge. Reading and placing a photo is left to `images`,
+which is the same code in every engine.
+"""
+
+import contextlib
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+import hyperspot
+from hyperspot.detector import Detector
+from hyperspot.errors import ModelFileError, SettingsError
+from hyperspot.runtime.engines import DESCRIPTION, HEATMAP, INPUT, SCORE
+from hyperspot.runtime.mixed import PYRAMID
+from hyperspot.runtime.sealed import describe, seal, weights_file
+from hyperspot.scorer import Scorer
+
+OPSET = 20
+"""Of the ONNX graph; read by ONNX Runtime from 1.17 and OpenVINO from 2024.0 on."""
+Format = Literal["onnx", "openvino"]
+SUFFIX: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+class _Exported(nn.Module):
+    """A scorer that always gives a score."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        super().__init__()
+        self.scorer = scorer
+
+    def forward(self, frames: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"]]:
+        maps, own = self.scorer(frames)
+        return maps, maps.amax((1, 2)) if own is None else own
+
+
+def export(detector: Detector, path: Path | str, format: Format | None = None) -> Path:  # noqa: A002
+    """Write a detector as one ONNX file, or as OpenVINO IR (`.xml` with its `.bin` beside it).
+
+    Input `frames`: 8-bit RGB, shape (b, H, W, 3), photos placed in the detector's frame. Outputs `heatmap`:
+    float32, (b, H, W); `score`: float32, (b), the method's own score or the highest value of the heatmap. The
+    batch is dynamic. Within the limits of 32-bit floats the results are those of the detector.
+
+    Args:
+        detector: What to export.
+        path: Where it goes: `.onnx`, or `.xml` for OpenVINO.
+        format: `onnx` or `openvino`; without it the suffix of the path decides.
+
+    Returns:
+        The path.
+
+    Raises:
+        ModelFileError: Where the file cannot be written.
+        SettingsError: Where the path has another suffix, the method cannot be exported, or a package is missing.
+
+    """
+    path = Path(path)
+    chosen = _format(path, format)
+    if chosen == "openvino":
+        _require("openvino", "hyperspot[runtime]")
+    if not path.parent.is_dir():
+        raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
+    graph = _onnx_graph(detector)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
+            partial = Path(folder) / path.name
+            partial.write_bytes(graph if chosen == "openvino" else seal(graph))
+            if chosen == "openvino":
+                partial = _to_ir(partial)
+                weights = partial.with_suffix(".bin")
+                partial.write_bytes(seal(partial.read_bytes(), weights.read_bytes()))
+                # A reader between the two moves meets a checksum that does not match, never a wrong detector.
+                _publish(weights, path.with_suffix(".bin"))
+            _publish(partial, path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelFileError(f"{path} cannot be written: {reason}; choose another folder") from None
+    return path
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """Return what a person is told of a written file."""
+    files = [path] if path.suffix.lower() == ".onnx" else [path, path.with_suffix(".bin")]
+    return {
+        "model": str(path),
+        "format": _format(path, None),
+        "opset": OPSET,
+        "megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+    }
+
+
+def description(detector: Detector) -> dict[str, Any]:
+    """Return what an exported file has to know beside its graph, to judge and to tell where it comes from."""
+    values = detector.metadata()
+    values["calibration"]["scores"] = [float(score) for score in detector.calibration.scores]
+    return {
+        **values,
+        "own_score": _has_own_score(detector.scorer),
+        "opset": OPSET,
+        "versions": {"hyperspot": hyperspot.__version__, "torch": torch.__version__},
+    }
+
+
+def _format(path: Path, asked: Format | None) -> Format:
+    suffix = path.suffix.lower()
+    found: dict[str, Format] = {SUFFIX[one]: one for one in get_args(Format)}
+    if asked is None and suffix not in found:
+        raise SettingsError(f"{path} tells no format; name it .onnx, or .xml for OpenVINO")
+    if asked is not None and suffix != SUFFIX[asked]:
+        raise SettingsError(f"a file of the format {asked} ends in {SUFFIX[asked]}; {path} does not")
+    return found[suffix]
+
+
+def _require(module: str, package: str) -> None:
+    try:
+        __import__(module)
+    except ImportError:
+        raise SettingsError(f"exporting needs {module}; `pip install {package}` brings it") from None
+
+
+@torch.no_grad()
+def _has_own_score(scorer: Scorer) -> bool:
+    return scorer(_blank(scorer, 1))[1] is not None
+
+
+def _blank(scorer: Scorer, batch: int) -> UInt8[Tensor, "b H W 3"]:
+    return torch.zeros(batch, scorer.frame.height, scorer.frame.width, 3, dtype=torch.uint8)
+
+
+@torch.no_grad()
+def _onnx_graph(detector: Detector) -> bytes:
+    """Return the graph as an ONNX file, not sealed yet."""
+    for module in ("onnx", "onnxscript"):
+        _require(module, "hyperspot[export]")
+    scorer = detector.scorer
+    # Describing runs the scorer once for real, which also fills the cache of smoothing matrices: filled while
+    # tracing, it would keep placeholders.
+    text = describe(description(detector))
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _Exported(scorer).eval(),
+                (_blank(scorer, 2),),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[HEATMAP, SCORE],
+                dynamic_shapes={"frames": {0: torch.export.Dim("batch")}},
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError:
+        program = None
+    model: Any = None if program is None else program.model_proto
+    if model is None or not _any_batch(model.graph):
+        raise SettingsError(
+            f"a detector by the method '{detector.settings.method}' cannot be exported, "
+            "as what it computes depends on the photo; use the model file itself, or train with --method cfa"
+        )
+    _name_pyramid(model.graph)
+    _strip(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = DESCRIPTION, text
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _any_batch(graph: Any) -> bool:
+    """Return whether the batch is dynamic: the exporter freezes it without a word where it meets a loop over it."""
+    first = [value.type.tensor_type.shape.dim[0] for value in (*graph.input, *graph.output)]
+    return not any(dimension.HasField("dim_value") for dimension in first)
+
+
+def _name_pyramid(graph: Any) -> None:
+    """Name what the backbone hands over, so that an engine can cut there (see `mixed`)."""
+    inside = {
+        output
+        for node in graph.node
+        if any(entry.key == "namespace" and ".backbone: " in entry.value for entry in node.metadata_props)
+        for output in node.output
+    }
+    outside = [node for node in graph.node if not inside.intersection(node.output)]
+    handed_over = dict.fromkeys(name for node in outside for name in node.input if name in inside)
+    renamed = {name: f"{PYRAMID}{number}" for number, name in enumerate(handed_over)}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = renamed.get(name, name)
+    for value in graph.value_info:
+        value.name = renamed.get(value.name, value.name)
+
+
+def _strip(model: Any) -> None:
+    """Remove what the exporter notes of its own source code: paths of this machine, and a tenth of the file."""
+    graph = model.graph
+    for part in (graph, model, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _to_ir(source: Path) -> Path:
+    """Convert an ONNX file to IR beside it, in 32-bit floats; the description goes with it."""
+    import openvino
+
+    target = source.with_suffix(".xml")
+    content = source.rename(source.with_suffix(".onnx"))
+    model = openvino.Core().read_model(content)
+    openvino.serialize(model, target, weights_file(target))
+    return target
+
+
+def _publish(written: Path, target: Path) -> None:
+    with written.open("rb") as handle:
+        os.fsync(handle.fileno())
+    written.chmod(0o644)
+    written.replace(target)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes about its own insides from the person."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
