@@ -129,4 +129,3 @@ class PatchCache:
         """Return the patch features of the mean image, which is the mean of the patch features."""
         means = tuple(level.mean(0, keepdim=True, dtype=torch.float32) for level in self.levels)
         return PatchCache(means, self.sizes).image(0)
-

@@ -72,7 +72,6 @@ class Dataset:
             "problems": list(self.problems),
         }
 
-
     def _sizes(self) -> str:
         """Return width x height of the photos: the one they share, or the smallest and the largest."""
         sizes = set()

@@ -77,7 +77,7 @@ def _headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
             + ("nothing was promised" if promised is None else f"promised: at most {_percent(promised)}"),
         ),
         ("Image AUROC", _percent(evaluation.image_auroc), "good and defective photos told apart by score"),
-        ("AUPRO", _percent(evaluation.pixels.aupro_30), "mean overlap with each defect, up to 30 % false-positive pixels"),
+        ("AUPRO", _percent(evaluation.pixels.aupro_30), "mean overlap with each defect, up to 30 % false positives"),
     ]
 
 
