@@ -231,6 +231,13 @@ def test_engines_are_chosen_by_what_is_installed_and_what_the_file_is(exported, 
     assert not is_exported(Path("part.safetensors"))
 
 
+def test_nothing_is_reported_to_the_vendor():
+    needs("openvino")
+    script = "import sys\nfrom hyperspot.runtime.vendor import import_openvino\nimport_openvino().Core()\n"
+    script += "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
 def test_the_command_line_predicts_without_torch(detector, exported, photos, form):
     needs("openvino" if form == "openvino" else available()[0])

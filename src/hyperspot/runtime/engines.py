@@ -15,6 +15,7 @@ from jaxtyping import Float32, UInt8
 
 from hyperspot.errors import ModelFileError, SettingsError
 from hyperspot.runtime.mixed import MixedGraph
+from hyperspot.runtime.vendor import import_openvino
 
 EngineName = Literal["openvino", "onnxruntime"]
 NumberFormat = Literal["f32", "bf16"]
@@ -101,8 +102,7 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, path: Path, threads: int | None = None, number_format: NumberFormat | None = None) -> None:
-        import openvino
-
+        openvino = import_openvino()
         self.number_format: NumberFormat = number_format or native_format()
         # Left to itself it would run the whole graph in bf16 where the CPU knows that format.
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}

@@ -6,11 +6,13 @@ which is the same code in every engine.
 """
 
 import contextlib
+import importlib
 import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,6 +26,7 @@ from hyperspot.errors import ModelFileError, SettingsError
 from hyperspot.runtime.engines import DESCRIPTION, HEATMAP, INPUT, SCORE
 from hyperspot.runtime.mixed import PYRAMID
 from hyperspot.runtime.sealed import describe, seal, weights_file
+from hyperspot.runtime.vendor import import_openvino
 from hyperspot.scorer import Scorer
 
 OPSET = 20
@@ -67,21 +70,21 @@ def export(detector: Detector, path: Path | str, format: Format | None = None) -
     path = Path(path)
     chosen = _format(path, format)
     if chosen == "openvino":
-        _require("openvino", "hyperspot[runtime]")
+        _require(import_openvino, "openvino", "hyperspot[runtime]")
     if not path.parent.is_dir():
         raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
     graph = _onnx_graph(detector)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
-            partial = Path(folder) / path.name
-            partial.write_bytes(graph if chosen == "openvino" else seal(graph))
+            written = Path(folder) / path.name
+            written.write_bytes(graph if chosen == "openvino" else seal(graph))
             if chosen == "openvino":
-                partial = _to_ir(partial)
-                weights = partial.with_suffix(".bin")
-                partial.write_bytes(seal(partial.read_bytes(), weights.read_bytes()))
+                written = _to_ir(written)
+                weights = written.with_suffix(".bin")
+                written.write_bytes(seal(written.read_bytes(), weights.read_bytes()))
                 # A reader between the two moves meets a checksum that does not match, never a wrong detector.
                 _publish(weights, path.with_suffix(".bin"))
-            _publish(partial, path)
+            _publish(written, path)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ModelFileError(f"{path} cannot be written: {reason}; choose another folder") from None
@@ -121,9 +124,9 @@ def _format(path: Path, asked: Format | None) -> Format:
     return found[suffix]
 
 
-def _require(module: str, package: str) -> None:
+def _require(load: Callable[[], Any], module: str, package: str) -> None:
     try:
-        __import__(module)
+        load()
     except ImportError:
         raise SettingsError(f"exporting needs {module}; `pip install {package}` brings it") from None
 
@@ -141,7 +144,7 @@ def _blank(scorer: Scorer, batch: int) -> UInt8[Tensor, "b H W 3"]:
 def _onnx_graph(detector: Detector) -> bytes:
     """Return the graph as an ONNX file, not sealed yet."""
     for module in ("onnx", "onnxscript"):
-        _require(module, "hyperspot[export]")
+        _require(partial(importlib.import_module, module), module, "hyperspot[export]")
     scorer = detector.scorer
     # Describing runs the scorer once for real, which also fills the cache of smoothing matrices: filled while
     # tracing, it would keep placeholders.
@@ -210,8 +213,7 @@ def _strip(model: Any) -> None:
 
 def _to_ir(source: Path) -> Path:
     """Convert an ONNX file to IR beside it, in 32-bit floats; the description goes with it."""
-    import openvino
-
+    openvino = import_openvino()
     target = source.with_suffix(".xml")
     content = source.rename(source.with_suffix(".onnx"))
     model = openvino.Core().read_model(content)

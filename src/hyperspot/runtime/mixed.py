@@ -6,6 +6,8 @@ graph only, and in bf16 the distances of near neighbours lose their digits (see 
 
 from typing import Any
 
+from hyperspot.runtime.vendor import import_openvino
+
 PYRAMID = "pyramid."
 """How the names of the tensors begin that the backbone hands over."""
 
@@ -17,7 +19,8 @@ class MixedGraph:
     """
 
     def __init__(self, core: Any, model: Any, options: dict[str, Any]) -> None:
-        from openvino import Model, opset13
+        openvino = import_openvino()
+        Model, opset13 = openvino.Model, openvino.opset13
 
         ends = [output for node in model.get_ordered_ops() for output in node.outputs() if _name(output)]
         if not ends:
