@@ -202,6 +202,19 @@ def copied(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
+@pytest.mark.parametrize("method", ["patchcore", "padim"])
+def test_other_methods_are_exported_too(product, tmp_path, photos, method):
+    from hyperspot.runtime.export import export
+
+    sources = sorted(product.glob("train/good/*.png"))[:8]
+    fitted = Detector.fit(sources, method=method, weights="random:0", short_side=64, calibration="none")
+    loaded = ExportedDetector.load(export(fitted, tmp_path / "part.onnx"))
+    for photo in photos[:3]:
+        ours, theirs = fitted.predict(photo), loaded.predict(photo)
+        np.testing.assert_allclose(theirs.input_map, ours.input_map, rtol=1e-4, atol=1e-4)
+        assert theirs.score == pytest.approx(ours.score, rel=1e-5)
+
+
 def test_what_cannot_be_exported_is_said(detector, product, tmp_path):
     from hyperspot.runtime.export import export
 
