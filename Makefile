@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+KERNELS := $(wildcard src/hyperspot/native/*.[ch])
 # Where real photos and weights lie beside the checkout they are used; nothing needs them.
 HYPERSPOT_WEIGHTS ?= $(wildcard ../shared/weights)
 export HYPERSPOT_WEIGHTS
@@ -16,7 +17,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py $(KERNELS) | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 

@@ -43,6 +43,20 @@ def coordinates(height: int, width: int) -> Float[Tensor, "n 2"]:
     return torch.cartesian_prod(rows, columns)
 
 
+def sum_levels(
+    levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tensor, "3 d"]
+) -> Float[Tensor, "b n d"]:
+    """Return, per position of the finest level, the sum of all levels and of an affine function of the place.
+
+    `affine` holds base, change per row and change per column; see `coordinates` for their range.
+    """
+    height, width = levels[0].shape[1:3]
+    total: Tensor = affine[0] + coordinates(height, width).to(affine) @ affine[1:]
+    for level in levels:
+        total = total + align(level.permute(0, 3, 1, 2), height, width).flatten(2).transpose(1, 2)
+    return total
+
+
 def _taps(length: int, fine: int) -> tuple[Int[Tensor, "fine"], Int[Tensor, "fine"], Float[Tensor, "fine"]]:
     """Return, for each fine position, its two coarse neighbours and the weight of the second."""
     source = ((torch.arange(fine, dtype=torch.float64) + 0.5) * (length / fine) - 0.5).clamp(0)

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from hyperspot.backbones import Backbone
 from hyperspot.clusters import k_means
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.neighbors import nearest_centred, nearest_distances
-from hyperspot.patches import PatchCache, align, coordinates, pool
+from hyperspot.neighbors import Memory, nearest_centred, nearest_distances, principal_axes
+from hyperspot.patches import PatchCache, coordinates, pool, sum_levels
 from hyperspot.progress import Progress
 
 Variant = Literal["default", "released", "paper"]
@@ -120,6 +120,7 @@ class CFA(Method):
         self.bias = nn.Parameter(torch.empty(0), requires_grad=False)
         self.radius = nn.Parameter(torch.empty(0), requires_grad=False)
         self.declare("bank", "centre", "squares")
+        self._memory: Memory | None = None
 
     @classmethod
     def backbone_options(cls, settings: Any) -> dict[str, float]:
@@ -137,6 +138,7 @@ class CFA(Method):
             self._remember(cache, seed, generator)
         if self.settings.losses != "none" and self.settings.steps:
             self._train_descriptor(cache, generator, progress)
+        self._turn()
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return δ_1 · softmin weight of δ_1 for each position (eq. of the anomaly score), and no image score."""
@@ -149,31 +151,30 @@ class CFA(Method):
     def score_levels(self, levels: list[Tensor]) -> Float[Tensor, "b h w"]:
         """Return the raw map from the pooled levels of the pyramid."""
         height, width = levels[0].shape[-2:]
-        described = self._describe(levels)
-        # Image by image, so that a batch changes no bit of a result; an exported graph has no such loop.
-        images = [described.flatten(0, 1)] if torch.compiler.is_exporting() else described
-        maps = [certainty_score(nearest_centred(tokens, self.bank, self.squares, self._scored)[0]) for tokens in images]
-        return torch.cat(maps).reshape(-1, height, width)
+        projected, affine = self.project(levels), self.affine()
+        if torch.compiler.is_exporting():
+            tokens = sum_levels(projected, affine).flatten(0, 1)
+            distances, _ = nearest_centred(tokens, self.bank, self.squares, self._scored)
+            return certainty_score(distances).reshape(-1, height, width)
+        if self._memory is None or self._memory.bank is not self.bank:
+            self._memory = Memory(self.bank, self.squares)
+        # Image by image, so that a batch changes no bit of a result.
+        found = [self._memory.nearest_in_pyramid(image, affine, self._scored)[0] for image in zip(*projected, strict=True)]
+        return certainty_score(torch.cat(found)).reshape(-1, height, width)
 
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return the pooled levels that this method uses, fine to coarse."""
         pyramid = self.backbone(images)
         return [pool(pyramid[level - 2]) for level in sorted(self.settings.levels)]
 
-    def _describe(self, levels: list[Tensor]) -> Float[Tensor, "b n d"]:
-        """Project each level at its own resolution, upsample, add; the bank's centre is taken off on the way."""
-        height, width = levels[0].shape[-2:]
-        channels = [level.shape[1] for level in levels]
-        *slices, column = self.weight.split([*channels, 2], dim=1)
-        place = coordinates(height, width).to(self.weight)
-        described: Tensor = (self.bias - self.centre + place @ column.T).expand(levels[0].shape[0], -1, -1)
-        for level, part in zip(levels, slices, strict=True):
-            projected = level.flatten(2).transpose(1, 2) @ part.T
-            if level.shape[-2:] != (height, width):
-                coarse = projected.transpose(1, 2).unflatten(2, level.shape[-2:])
-                projected = align(coarse, height, width).flatten(2).transpose(1, 2)
-            described = described + projected
-        return described
+    def project(self, levels: list[Tensor]) -> list[Tensor]:
+        """Return each pooled level times its slice of the descriptor, b h w d: their sum describes a patch."""
+        slices = self.weight[:, :-2].split([level.shape[1] for level in levels], dim=1)
+        return [level.permute(0, 2, 3, 1) @ part.T for level, part in zip(levels, slices, strict=True)]
+
+    def affine(self) -> Float[Tensor, "3 d"]:
+        """Return what the place adds to a description (see `sum_levels`); the bank's centre is taken off on the way."""
+        return torch.cat([(self.bias - self.centre)[None], self.weight[:, -2:].T])
 
     def _describe_patches(self, patches: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
         return torch.cat([patches, places], dim=1) @ self.weight.T + self.bias
@@ -217,6 +218,18 @@ class CFA(Method):
             vectors = k_means(points, size, generator=generator, iterations=ITERATIONS)
         self.centre = vectors.mean(0)
         self.bank = vectors - self.centre
+        self.squares = self.bank.square().sum(1)
+
+    def _turn(self) -> None:
+        """Turn the described space to the principal axes of the bank, which changes no distance.
+
+        The search for neighbours then needs few channels to find the candidates.
+        """
+        axes = principal_axes(self.bank)
+        self.weight = nn.Parameter(axes.T @ self.weight, requires_grad=False)
+        self.bias = nn.Parameter(axes.T @ self.bias, requires_grad=False)
+        self.centre = self.centre @ axes
+        self.bank = self.bank @ axes
         self.squares = self.bank.square().sum(1)
 
     def _train_descriptor(self, cache: PatchCache, generator: torch.Generator, progress: Progress) -> None:

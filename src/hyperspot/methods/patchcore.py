@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.neighbors import nearest_centred
+from hyperspot.neighbors import Memory, nearest_centred
 from hyperspot.patches import concatenate
 from hyperspot.progress import Progress
 
@@ -73,6 +73,7 @@ class PatchCore(Method):
     def __init__(self, backbone: Backbone, settings: PatchCoreSettings | None = None) -> None:
         super().__init__(backbone, settings)
         self.declare("bank", "centre", "squares")
+        self._memory: Memory | None = None
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
@@ -108,7 +109,7 @@ class PatchCore(Method):
         features = self.embed(images) - self.centre
         queries = features.flatten(0, 2)
         wanted = min(self.settings.neighbors, self.bank.shape[0])
-        _, columns = nearest_centred(queries, self.bank, self.squares, wanted)
+        columns = self._nearest(queries, wanted)
         # Taken anew from the difference: the product that ranks them is inexact where a patch is near to a kept one.
         distances = (queries[:, None] - self.bank[columns]).square_().sum(2)
         scores = distances.mean(1).reshape(features.shape[:3])
@@ -117,6 +118,13 @@ class PatchCore(Method):
             rows = where + torch.arange(images.shape[0], device=where.device) * scores[0].numel()
             highest = self._reweighted(queries[rows], columns[rows, 0], distances[rows, 0].sqrt())
         return scores, highest
+
+    def _nearest(self, queries: Float[Tensor, "n d"], k: int) -> Int[Tensor, "n k"]:
+        if torch.compiler.is_exporting():
+            return nearest_centred(queries, self.bank, self.squares, k)[1]
+        if self._memory is None or self._memory.bank is not self.bank:
+            self._memory = Memory(self.bank, self.squares)
+        return self._memory.nearest(queries, k)[1]
 
     def embed(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b h w d"]:
         """Return one feature per place of the finest level used.

@@ -1,0 +1,46 @@
+"""Compiles the optional search kernel while the package is built, where the machine has a C compiler.
+
+Without one, or with one that cannot, the package is built all the same and runs on matrix products.
+"""
+
+import os
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FOLDER = Path("src/hyperspot/native")
+FLAGS = ["-O3", "-std=gnu11", "-shared", "-fPIC"]
+
+
+class KernelHook(BuildHookInterface[Any]):
+    """Leaves `_kernels.so` beside its source and puts it into the wheel, which is then of this platform alone."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, unless this is a source distribution; `version` is `standard` or `editable`."""
+        if self.target_name != "wheel":
+            return
+        library = Path(self.root) / FOLDER / "_kernels.so"
+        library.unlink(missing_ok=True)
+        if not compile_kernel(Path(self.root) / FOLDER / "kernels.c", library):
+            self.app.display_warning("no C compiler that can: hyperspot is built without its compiled search")
+            return
+        if version == "standard":
+            build_data["force_include"][str(library)] = "hyperspot/native/_kernels.so"
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+
+def compile_kernel(source: Path, library: Path) -> bool:
+    """Return whether the library was made."""
+    if os.name != "posix":
+        return False
+    compilers = [name for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name and shutil.which(name)]
+    return any(
+        subprocess.run([name, *FLAGS, *threads, "-o", library, source], capture_output=True, check=False).returncode == 0
+        for threads in (["-fopenmp"], [])
+        for name in compilers
+    )

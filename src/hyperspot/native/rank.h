@@ -1,0 +1,139 @@
+/* Ranks all memory vectors for a few queries at a time and keeps, per lane, the DEPTH nearest: included once per
+ * instruction set by kernels.c, which defines
+ *
+ *   NAME(x)        the name of a function for this set         TARGET    its function attribute
+ *   V, LANES       a vector of floats and how many it holds    PAIR      channels consumed by one step
+ *   STEP(a,w,q)    a + w * q for one step of packed weights    ROWS      queries in registers at a time
+ *   WIDE           vectors of memory in registers at a time       DEPTH     how many each lane keeps, at least 3
+ *
+ * A tile is WIDE * LANES memory vectors. Packed weights: tile by tile, step by step, WIDE vectors of LANES columns.
+ */
+
+/* Lanes see every LANES-th memory vector. Whatever is among the DEPTH smallest of all is among the DEPTH smallest of
+ * its lane, so that the search keeps few per lane and never branches on the data. The number of the vector of columns
+ * is put into the low bits of the value: one register holds both. */
+TARGET static void NAME(rank)(const char *restrict queries, long count, long steps, const char *restrict packed,
+                              const float *restrict squares, long first_vector,
+                              long tiles, uint32_t low, float *restrict best)
+{
+    const long step_bytes = 4, row_bytes = steps * step_bytes, tile_bytes = steps * WIDE * (long)sizeof(V);
+    for (long row = 0; row < count; row += ROWS) {
+        const char *q = queries + row * row_bytes;
+        float *kept = best + row * DEPTH * LANES;
+        for (long tile = 0; tile < tiles; tile++) {
+            const char *w = packed + tile * tile_bytes;
+            const float *own = squares + tile * WIDE * LANES;
+            V sum[ROWS][WIDE];
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 8
+                for (int c = 0; c < WIDE; c++)
+                    sum[r][c] = LOAD(own + c * LANES);
+            for (long s = 0; s < steps; s++) {
+                V column[WIDE];
+#pragma GCC unroll 8
+                for (int c = 0; c < WIDE; c++)
+                    column[c] = LOAD((const float *)(w + (s * WIDE + c) * (long)sizeof(V)));
+#pragma GCC unroll 8
+                for (int r = 0; r < ROWS; r++) {
+                    V value = SPREAD(q + r * row_bytes + s * step_bytes);
+#pragma GCC unroll 8
+                    for (int c = 0; c < WIDE; c++)
+                        sum[r][c] = STEP(sum[r][c], column[c], value);
+                }
+            }
+#pragma GCC unroll 8
+            for (int r = 0; r < ROWS; r++) {
+                float *lane = kept + r * DEPTH * LANES;
+                V held[DEPTH];
+#pragma GCC unroll 8
+                for (int place = 0; place < DEPTH; place++)
+                    held[place] = LOAD(lane + place * LANES);
+#pragma GCC unroll 8
+                for (int c = 0; c < WIDE; c++) {
+                    V value = MARK(sum[r][c], low, (uint32_t)(first_vector + tile * WIDE + c));
+#pragma GCC unroll 8
+                    for (int place = 0; place < DEPTH; place++) {
+                        V farther = MAX(held[place], value);
+                        held[place] = MIN(held[place], value);
+                        value = farther;
+                    }
+                }
+#pragma GCC unroll 8
+                for (int place = 0; place < DEPTH; place++)
+                    STORE(lane + place * LANES, held[place]);
+            }
+        }
+    }
+}
+
+/* Takes the smallest value out of what the lanes keep: returns it and sets the lane that it was in. */
+TARGET static float NAME(take)(float *restrict kept, long *lane)
+{
+    V nearest = LOAD(kept);
+    float smallest = LEAST(nearest);
+    long place = FIRST_EQUAL(nearest, smallest);
+    for (int next = 1; next < DEPTH; next++)
+        kept[(next - 1) * LANES + place] = kept[next * LANES + place];
+    kept[(DEPTH - 1) * LANES + place] = FLT_MAX;
+    *lane = place;
+    return smallest;
+}
+
+/* Adds to `query` what a coarser level says at a place between four of its own: bilinear, `down` and `across` being
+ * the shares of the lower and the right ones. */
+TARGET static void NAME(add_between)(float *restrict query, const float *restrict upper_left,
+                                     const float *restrict upper_right, const float *restrict lower_left,
+                                     const float *restrict lower_right, float down, float across, long channels)
+{
+    float a = (1 - down) * (1 - across), b = (1 - down) * across, c = down * (1 - across), d = down * across;
+    for (long i = 0; i < channels; i++)
+        query[i] += a * upper_left[i] + b * upper_right[i] + c * lower_left[i] + d * lower_right[i];
+}
+
+/* Writes `tokens` plus an affine function of the place: base + row * per_row + column * per_column. */
+TARGET static void NAME(start)(float *restrict query, const float *restrict tokens, const float *restrict affine,
+                               float row, float column, long channels)
+{
+    const float *per_row = affine + channels, *per_column = affine + 2 * channels;
+    for (long i = 0; i < channels; i++)
+        query[i] = tokens[i] + affine[i] + row * per_row[i] + column * per_column[i];
+}
+
+/* The squared distance itself, from the difference: no digits are lost where a query all but is a memory vector. */
+TARGET static float NAME(distance)(const float *restrict a, const float *restrict b, long channels)
+{
+    V sum = ZERO(), other = ZERO();
+    long i = 0;
+    for (; i + 2 * LANES <= channels; i += 2 * LANES) {
+        V x = SUB(LOAD(a + i), LOAD(b + i)), y = SUB(LOAD(a + i + LANES), LOAD(b + i + LANES));
+        sum = FMA(x, x, sum);
+        other = FMA(y, y, other);
+    }
+    float total = TOTAL(ADD(sum, other));
+    for (; i < channels; i++)
+        total += (a[i] - b[i]) * (a[i] - b[i]);
+    return total;
+}
+
+#undef NAME
+#undef TARGET
+#undef V
+#undef LANES
+#undef ROWS
+#undef WIDE
+#undef DEPTH
+#undef LOAD
+#undef STORE
+#undef SPREAD
+#undef STEP
+#undef MARK
+#undef MIN
+#undef MAX
+#undef ZERO
+#undef ADD
+#undef SUB
+#undef FMA
+#undef TOTAL
+#undef LEAST
+#undef FIRST_EQUAL
