@@ -39,8 +39,9 @@ def compile_kernel(source: Path, library: Path) -> bool:
     if os.name != "posix":
         return False
     compilers = [name for name in (os.environ.get("CC", ""), "cc", "gcc", "clang") if name and shutil.which(name)]
-    return any(
-        subprocess.run([name, *FLAGS, *threads, "-o", library, source], capture_output=True, check=False).returncode == 0
-        for threads in (["-fopenmp"], [])
-        for name in compilers
-    )
+    for threads in (["-fopenmp"], []):
+        for name in compilers:
+            command = [name, *FLAGS, *threads, "-o", str(library), str(source)]
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:  # noqa: S603 - our own
+                return True
+    return False

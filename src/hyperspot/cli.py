@@ -59,6 +59,13 @@ class ExportFormat(StrEnum):
     OPENVINO = "openvino"
 
 
+class Numbers(StrEnum):
+    """What the backbone computes in."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
+
 class CalibrationMode(StrEnum):
     """Where the good photos that set the threshold come from."""
 
@@ -200,6 +207,10 @@ def predict(
         str | None,
         typer.Option(help="What runs an exported file: openvino or onnxruntime.", show_default=False),
     ] = None,
+    number_format: Annotated[
+        Numbers | None,
+        typer.Option(help="What the backbone computes in; without it what suits the CPU.", show_default=False),
+    ] = None,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 3 where a photo is called anomalous.")
     ] = False,
@@ -212,7 +223,7 @@ def predict(
     from hyperspot.predicting import find_photos, judge_each, open_predictor
 
     found = find_photos(photos, recursive=recursive)
-    detector = open_predictor(model, engine)
+    detector = open_predictor(model, engine, None if number_format is None else number_format.value)
     anomalies = unread = 0
     results = judge_each(detector, found, out)
     if not sys.stdout.isatty():
@@ -284,12 +295,28 @@ def export(
 
 @app.command()
 def info(
-    path: Annotated[Path, typer.Argument(help="A model file, or data to be recognised.", show_default=False)],
+    path: Annotated[
+        Path | None, typer.Argument(help="A model file, or data to be recognised.", show_default=False)
+    ] = None,
+    engines: Annotated[
+        bool, typer.Option("--engines", help="Tell what runs detectors on this machine, and how fast a format it has.")
+    ] = False,
     layout: Layout = "auto",
     category: Category = None,
     json: Json = False,
 ) -> None:
-    """Tell what is in a model file and how it was made, or what was recognised in a data set."""
+    """Tell what is in a model file and how it was made, what was recognised in a data set, or what this machine has."""
+    if engines:
+        from hyperspot.runtime.machine import describe_machine
+
+        described = describe_machine()
+        if json:
+            console.say_json(described)
+        else:
+            console.table("Engines", described)
+        return
+    if path is None:
+        raise typer.BadParameter("give a model file or data, or --engines")
     if path.is_file() and path.suffix.lower() != ".csv":
         from hyperspot import modelfile
 

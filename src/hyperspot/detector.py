@@ -18,6 +18,7 @@ from hyperspot import calibration, modelfile
 from hyperspot.backbones import Backbone, create
 from hyperspot.backbones import restore as restore_backbone
 from hyperspot.calibration import Calibration
+from hyperspot.cpu import NumberFormat, native_format
 from hyperspot.errors import DataError, ModelFileError, SettingsError
 from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.fitting import Fitted, fit
@@ -187,12 +188,21 @@ class Detector:
         }
 
     @classmethod
-    def load(cls, path: Path | str) -> "Detector":
-        """Read a model file; raises ModelFileError where it is missing, damaged, foreign or too new."""
+    def load(cls, path: Path | str, *, number_format: NumberFormat | None = None) -> "Detector":
+        """Read a model file.
+
+        Args:
+            path: Made by `save`.
+            number_format: What the backbone computes in: `f32` or `bf16`; without it what suits the CPU.
+
+        Raises ModelFileError where the file is missing, damaged, foreign or too new.
+        """
         path = Path(path)
         tensors, metadata = modelfile.read(path)
         try:
-            return cls._from_parts(tensors, metadata)
+            detector = cls._from_parts(tensors, metadata)
+            detector.scorer.number_format = number_format or native_format()
+            return detector
         except (KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
             raise ModelFileError(
                 f"{path} does not hold a whole detector ({type(error).__name__}: {error}); train it again"

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from hyperspot import calibration
 from hyperspot.backbones import Backbone
 from hyperspot.calibration import Calibration
+from hyperspot.cpu import native_format
 from hyperspot.images import Frame, Placement, View
 from hyperspot.intake import Batches, Photos
 from hyperspot.methods import method_class
@@ -96,7 +97,8 @@ def fit_scorer(
     settings: Settings,
     progress: Progress,
 ) -> Scorer:
-    """Fit one method per view on the chosen photos."""
+    """Fit one method per view on the chosen photos; it learns from exact features and judges in the CPU's format."""
+    backbone.number_format = "f32"
     indices = [int(index) for index in chosen]
     views = views_of(photos.frame, settings.views)
     methods = []
@@ -106,6 +108,7 @@ def fit_scorer(
         method.fit(batches, seed=settings.seed, progress=progress)
         methods.append(method.eval())
     scorer = Scorer(methods, views, photos.frame, settings.sigma)
+    scorer.number_format = native_format()
     if len(views) > 1:
         scorer.usual = _usual(scorer, photos, indices[:USUAL_PHOTOS])
     return scorer

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from hyperspot import native
 from hyperspot.patches import sum_levels
@@ -62,16 +62,6 @@ def nearest_centred(
     return torch.cat(distances).clamp_(min=0), torch.cat(columns)
 
 
-PREFIX_STEP = 32
-CANDIDATES = 16
-"""Vectors whose true distance the compiled search computes for each query."""
-TRUNCATION, ROUNDING = 0.06, 0.005
-"""Standard error of a nominating distance for want of the other channels, and by bf16, at most; as a share of the
-squared distance between a vector and its nearest. On the development categories no neighbour is missed then."""
-BF16_ERROR = 2.0**-8
-SAMPLE = 256
-
-
 class Memory:
     """A centred bank made ready to be searched many times.
 
@@ -85,15 +75,7 @@ class Memory:
         self.bank, self.squares = bank, squares
         self._packed: native.PackedBank | None = None
         if native.level() and bank.device.type == "cpu" and bank.dtype == torch.float32:
-            prefix, split = _telling_channels(bank.detach(), squares.detach())
-            self._packed = native.PackedBank(
-                bank.detach().numpy(),
-                squares.detach().numpy(),
-                prefix=prefix,
-                split=split,
-                candidates=CANDIDATES,
-                level=native.level(),
-            )
+            self._packed = native.pack(bank.detach().numpy())
 
     def nearest(self, queries: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
         """Return squared distances (ascending, at least 0) to the k nearest vectors, and which they are."""
@@ -118,32 +100,40 @@ class Memory:
         return k <= native.MOST_NEIGHBORS and queries.dtype == torch.float32 and queries.device.type == "cpu"
 
 
+class Search(nn.Module):
+    """The search of a bank for each place of a pyramid, as a module of its own: an exported graph then tells where the
+    search begins and ends, and an engine can put the compiled one in its place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memory: Memory | None = None
+
+    def forward(
+        self,
+        levels: list[Tensor],
+        affine: Float[Tensor, "3 d"],
+        bank: Float[Tensor, "m d"],
+        squares: Float[Tensor, "m"],
+        k: int,
+    ) -> Float[Tensor, "n k"]:
+        """Return squared distances (ascending) for each place of each image; see `patches.sum_levels` for `levels`."""
+        if torch.compiler.is_exporting():
+            return nearest_centred(sum_levels(levels, affine).flatten(0, 1), bank, squares, k)[0]
+        if self._memory is None or self._memory.bank is not bank:
+            self._memory = Memory(bank, squares)
+        # Image by image, so that a batch changes no bit of a result.
+        search = self._memory.nearest_in_pyramid
+        return torch.cat([search(image, affine, k)[0] for image in zip(*levels, strict=True)])
+
+
 def principal_axes(bank: Float[Tensor, "m d"]) -> Float[Tensor, "d d"]:
     """Return an orthonormal basis of the channels in which the bank's variance falls from channel to channel.
 
     Distances are the same in every orthonormal basis; in this one few channels tell most vectors apart.
     """
-    _, axes = torch.linalg.eigh(bank.double().T @ bank.double())
+    axes: Tensor = torch.linalg.eigh(bank.double().T @ bank.double()).eigenvectors
     return axes.flip(1).to(bank.dtype)
-
-
-def _telling_channels(bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"]) -> tuple[int, int]:
-    """Return how many of the first channels tell neighbours apart, and how many of those need more digits than bf16.
-
-    A product over channels of variance λ_i, of vectors with nothing in common, deviates by the root of Σ λ_i².
-    """
-    size, channels = bank.shape
-    sample = bank[:: max(1, size // SAMPLE)]
-    scale = 0.0
-    if size > 1:
-        scale = float(nearest_centred(sample, bank, squares, 2)[0][:, 1].median())
-    if scale <= 0:
-        return channels, 0
-    variances = bank.square().mean(0, dtype=torch.float64)
-    left = variances.square().flip(0).cumsum(0).flip(0).sqrt()
-    prefix = int((2 * left > TRUNCATION * scale).sum())
-    prefix = min(channels, max(1, -(-prefix // PREFIX_STEP)) * PREFIX_STEP)
-    return prefix, min(prefix, int((BF16_ERROR * left > ROUNDING * scale).sum()))
 
 
 def nearest(

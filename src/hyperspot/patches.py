@@ -43,9 +43,7 @@ def coordinates(height: int, width: int) -> Float[Tensor, "n 2"]:
     return torch.cartesian_prod(rows, columns)
 
 
-def sum_levels(
-    levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tensor, "3 d"]
-) -> Float[Tensor, "b n d"]:
+def sum_levels(levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tensor, "3 d"]) -> Float[Tensor, "b n d"]:
     """Return, per position of the finest level, the sum of all levels and of an affine function of the place.
 
     `affine` holds base, change per row and change per column; see `coordinates` for their range.

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from hyperspot.cpu import NumberFormat
 from hyperspot.errors import DataError, HyperspotError, ImageError, SettingsError
 from hyperspot.images import find_images, read_image
 from hyperspot.runtime import ExportedDetector, is_exported
@@ -26,19 +27,19 @@ class Predictor(Protocol):
         ...
 
 
-def open_predictor(path: Path, engine: str | None = None) -> Predictor:
+def open_predictor(path: Path, engine: str | None = None, number_format: NumberFormat | None = None) -> Predictor:
     """Return the detector of a model file or of an exported file; torch is imported for the former alone.
 
     Raises ModelFileError where the file is missing, damaged or foreign, and SettingsError where the engine is not
-    installed or a model file is asked to run in another engine than torch.
+    installed, cannot compute in that format, or a model file is asked to run in another engine than torch.
     """
     if is_exported(path):
-        return ExportedDetector.load(path, engine=engine)
+        return ExportedDetector.load(path, engine=engine, number_format=number_format)
     if engine not in (None, "torch"):
         raise SettingsError(f"{path} runs in torch alone; `hyperspot export` makes a file for {engine}")
     from hyperspot.detector import Detector
 
-    return Detector.load(path)
+    return Detector.load(path, number_format=number_format)
 
 
 def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:

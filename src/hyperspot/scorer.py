@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from hyperspot.cpu import NumberFormat
 from hyperspot.heatmaps import fuse, in_frame, smooth
 from hyperspot.images import Frame, View
 from hyperspot.intake import crop, normalise
@@ -45,6 +46,19 @@ class Scorer(nn.Module):
         self.frame = frame
         self.sigma = sigma
         self.usual = tuple(usual)
+
+    @property
+    def number_format(self) -> NumberFormat:
+        """What the backbone computes in; all that follows it is in 32-bit floats."""
+        backbone: Any = self.methods[0].backbone
+        chosen: NumberFormat = backbone.number_format
+        return chosen
+
+    @number_format.setter
+    def number_format(self, chosen: NumberFormat) -> None:
+        for method in self.methods:
+            backbone: Any = method.backbone
+            backbone.number_format = chosen
 
     def forward(self, frames: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
         """Return the heatmap of each frame, and its image score where the method has one of its own."""

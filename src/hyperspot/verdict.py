@@ -112,6 +112,8 @@ class Verdict:
 
 def find_regions(mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"]) -> tuple[Region, ...]:
     """Return the 8-connected parts of a mask, highest score first."""
+    if not mask.any():
+        return ()
     labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     regions = []

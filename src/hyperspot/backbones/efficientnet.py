@@ -103,7 +103,7 @@ class EfficientNet(Backbone):
                 entering = stage.leaving
             self.features.append(blocks)
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+    def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return [C2, C3, C4]."""
         stem, *stages = self.features
         features = functional.silu(stem(images), inplace=True)

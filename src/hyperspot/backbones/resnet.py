@@ -74,7 +74,7 @@ class ResNet(Backbone):
                 entering = leaving
             self.add_module(f"layer{number}", blocks)
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+    def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return [C2, C3, C4], the outputs of the three stages."""
         features = functional.relu(self.conv1(images), inplace=True)
         features = functional.max_pool2d(features, 3, stride=2, padding=1)

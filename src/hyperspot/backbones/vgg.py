@@ -34,7 +34,7 @@ class VGG(Backbone):
             self._rows.append(row)
             number += 1
 
-    def forward(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
+    def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return [C2, C3, C4]."""
         features: Tensor = images
         levels = []

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from hyperspot.backbones import Backbone
 from hyperspot.clusters import k_means
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.neighbors import Memory, nearest_centred, nearest_distances, principal_axes
-from hyperspot.patches import PatchCache, coordinates, pool, sum_levels
+from hyperspot.neighbors import Search, nearest_distances, principal_axes
+from hyperspot.patches import PatchCache, coordinates, pool
 from hyperspot.progress import Progress
 
 Variant = Literal["default", "released", "paper"]
@@ -120,7 +120,7 @@ class CFA(Method):
         self.bias = nn.Parameter(torch.empty(0), requires_grad=False)
         self.radius = nn.Parameter(torch.empty(0), requires_grad=False)
         self.declare("bank", "centre", "squares")
-        self._memory: Memory | None = None
+        self.search = Search()
 
     @classmethod
     def backbone_options(cls, settings: Any) -> dict[str, float]:
@@ -151,16 +151,8 @@ class CFA(Method):
     def score_levels(self, levels: list[Tensor]) -> Float[Tensor, "b h w"]:
         """Return the raw map from the pooled levels of the pyramid."""
         height, width = levels[0].shape[-2:]
-        projected, affine = self.project(levels), self.affine()
-        if torch.compiler.is_exporting():
-            tokens = sum_levels(projected, affine).flatten(0, 1)
-            distances, _ = nearest_centred(tokens, self.bank, self.squares, self._scored)
-            return certainty_score(distances).reshape(-1, height, width)
-        if self._memory is None or self._memory.bank is not self.bank:
-            self._memory = Memory(self.bank, self.squares)
-        # Image by image, so that a batch changes no bit of a result.
-        found = [self._memory.nearest_in_pyramid(image, affine, self._scored)[0] for image in zip(*projected, strict=True)]
-        return certainty_score(torch.cat(found)).reshape(-1, height, width)
+        distances = self.search(self.project(levels), self.affine(), self.bank, self.squares, self._scored)
+        return certainty_score(distances).reshape(-1, height, width)
 
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return the pooled levels that this method uses, fine to coarse."""

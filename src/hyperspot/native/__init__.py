@@ -7,6 +7,7 @@ missing, `level()` is 0 and `neighbors` takes matrix products instead.
 
 import ctypes
 import os
+import sys
 import weakref
 from collections.abc import Sequence
 from functools import cache
@@ -19,6 +20,17 @@ LIBRARY = Path(__file__).with_name("_kernels.so")
 LEVELS = ("none", "avx2", "avx512", "avx512_bf16")
 MOST_NEIGHBORS = 3
 """The search is exact in what it ranks up to this many neighbours, since it keeps three per lane."""
+PREFIX_STEP = 32
+CANDIDATES, CANDIDATES_OF_MANY, MANY = 16, 24, 2048
+"""Vectors whose true distance is computed for each query, and how many in a bank of at least `MANY`."""
+TRUNCATION, ROUNDING = 0.07, 0.02
+"""Standard error of a nominating distance for want of the other channels, and by bf16, at most; as a share of what
+lies between the squared distances of the third neighbour and of the last candidate. On the development categories no
+neighbour is missed then."""
+CROWDED = 0.1
+"""Quantile of that room over a sample of the bank: it must be enough where the vectors lie dense, too."""
+BF16_ERROR = 2.0**-8
+SAMPLE = 256
 SWITCH = "HYPERSPOT_NATIVE"
 """Environment variable that names the level to use at most: one of `LEVELS`."""
 
@@ -35,6 +47,9 @@ class _Level(ctypes.Structure):
 
 @cache
 def _library() -> ctypes.CDLL | None:
+    if "torch" not in sys.modules:
+        # Threads that wait by spinning would take the cores from an inference engine's; torch's own need to spin.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         library = ctypes.CDLL(str(LIBRARY))
         library.hs_level.argtypes, library.hs_level.restype = [], ctypes.c_int
@@ -66,36 +81,26 @@ class PackedBank:
 
     Args:
         bank: The vectors, their mean subtracted; the channels that tell them apart best come first.
-        squares: Their squared norms over all channels.
         prefix: Channels that nominate candidates, 1 to d.
         split: The first of them, which bf16 takes with twice its digits, 0 to `prefix`.
-        candidates: How many are compared by their true distance, 3 to 24.
-        level: As `level()` returns; at least 1.
+        candidates: How many vectors are compared by their true distance.
 
     """
 
-    def __init__(
-        self,
-        bank: Float32[np.ndarray, "m d"],
-        squares: Float32[np.ndarray, "m"],
-        *,
-        prefix: int,
-        split: int,
-        candidates: int,
-        level: int,
-    ) -> None:
+    def __init__(self, bank: Float32[np.ndarray, "m d"], *, prefix: int, split: int, candidates: int) -> None:
         library = _library()
         if library is None:
             raise RuntimeError("the compiled search was not built")
-        self.prefix, self.split, self.candidates = prefix, split if LEVELS[level].endswith("bf16") else 0, candidates
+        self.prefix, self.split = prefix, split if LEVELS[level()].endswith("bf16") else 0
+        self.candidates = candidates
         self._library = library
         # The library reads these two arrays as long as the memory is open.
         self._bank = np.ascontiguousarray(bank)
         self._order = np.random.default_rng(0).permutation(len(bank)).astype(np.int64)
-        norms = np.ascontiguousarray(squares)
+        norms = np.einsum("ij,ij->i", self._bank, self._bank)
         opened = library.hs_open(
             *(self._bank.ctypes.data, norms.ctypes.data, self._order.ctypes.data, *self._bank.shape),
-            *(prefix, self.split, level),
+            *(prefix, self.split, level()),
         )
         if not opened:
             raise MemoryError(f"no memory to search {len(bank)} vectors")
@@ -141,3 +146,28 @@ class PackedBank:
         ):
             raise MemoryError(f"no memory to search for {count} vectors")
         return distances, columns
+
+
+def pack(bank: Float32[np.ndarray, "m d"]) -> PackedBank:
+    """Return a bank laid out with as many channels as tell neighbours apart.
+
+    A product over channels of variance λ_i, of vectors with nothing in common, deviates by the root of Σ λ_i². What
+    is left out by the prefix, and what bf16 loses, must be small against what it takes to push one of the three
+    nearest out of the candidates.
+    """
+    size, channels = bank.shape
+    candidates = CANDIDATES if size < MANY else CANDIDATES_OF_MANY
+    if size <= candidates + 1:
+        return PackedBank(bank, prefix=channels, split=0, candidates=candidates)
+    squares = np.einsum("ij,ij->i", bank, bank)
+    sample = np.arange(0, size, max(1, size // SAMPLE))
+    between = squares[sample, None] + squares - 2 * bank[sample] @ bank.T
+    between[np.arange(len(sample)), sample] = np.inf
+    ordered = np.partition(between, (MOST_NEIGHBORS - 1, candidates - 1), axis=1)
+    room = float(np.quantile(ordered[:, candidates - 1] - ordered[:, MOST_NEIGHBORS - 1], CROWDED))
+    variances = np.einsum("ij,ij->j", bank, bank, dtype=np.float64) / size
+    left = np.sqrt(np.cumsum(variances[::-1] ** 2)[::-1])
+    telling = int((2 * left > TRUNCATION * room).sum())
+    prefix = min(channels, max(1, -(-telling // PREFIX_STEP)) * PREFIX_STEP)
+    split = min(prefix, int((BF16_ERROR * left > ROUNDING * room).sum()))
+    return PackedBank(bank, prefix=prefix, split=split, candidates=candidates)

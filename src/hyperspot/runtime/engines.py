@@ -1,24 +1,23 @@
 """What runs a detector: torch itself, ONNX Runtime or OpenVINO, behind one interface.
 
-Every engine takes the same 8-bit frames and returns the same heatmaps and scores. Numbers are 32-bit floats
-unless OpenVINO runs on a CPU with AMX: there the backbone alone runs in bf16, distances and all that follows
-stay in 32 bits, because a difference of near numbers loses its digits in bf16.
+Every engine takes the same 8-bit frames and returns the same heatmaps and scores. The backbone runs in bf16 where the
+CPU is quick at it (see `cpu`; ONNX Runtime always takes 32-bit floats). Distances and all that follows stay in 32
+bits, because a difference of near numbers loses its digits in bf16.
 """
 
 import importlib.util
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from hyperspot.cpu import NumberFormat, native_format
 from hyperspot.errors import ModelFileError, SettingsError
-from hyperspot.runtime.mixed import MixedGraph
+from hyperspot.runtime.cuts import CutGraph
 from hyperspot.runtime.vendor import import_openvino
 
 EngineName = Literal["openvino", "onnxruntime"]
-NumberFormat = Literal["f32", "bf16"]
 
 INPUT, HEATMAP, SCORE = "frames", "heatmap", "score"
 """The names of an exported graph's input and outputs."""
@@ -52,10 +51,10 @@ class TorchEngine:
     """Runs a `Scorer` (imports torch)."""
 
     name = "torch"
-    number_format: NumberFormat = "f32"
 
     def __init__(self, scorer: Any) -> None:
         self._scorer = scorer
+        self.number_format: NumberFormat = scorer.number_format
 
     def run(
         self, frames: UInt8[np.ndarray, "b H W 3"]
@@ -105,16 +104,13 @@ class OpenVinoEngine:
         openvino = import_openvino()
         self.number_format: NumberFormat = number_format or native_format()
         # Left to itself it would run the whole graph in bf16 where the CPU knows that format.
-        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         core = openvino.Core()
         try:
             model = core.read_model(path)
-            if self.number_format == "bf16":
-                self._compiled: Any = MixedGraph(core, model.clone(), options)
-            else:
-                self._compiled = core.compile_model(model, "CPU", options)
+            self._compiled = CutGraph(core, model.clone(), options, self.number_format, threads)
         except Exception as error:  # noqa: BLE001 - its errors share no class of their own
             raise _unreadable(path, "OpenVINO", error) from None
         place = ["framework", DESCRIPTION]
@@ -132,19 +128,6 @@ def available() -> tuple[str, ...]:
     """Return the engines that are installed, the preferred one first; none of them is imported."""
     names = ("openvino", "onnxruntime", "torch")
     return tuple(name for name in names if importlib.util.find_spec(name) is not None)
-
-
-@cache
-def native_format() -> NumberFormat:
-    """Return the format that OpenVINO's backbone runs fastest in: bf16 where the CPU has AMX for it.
-
-    Without AMX bf16 is slower than 32 bits, even where the CPU knows the format.
-    """
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return "f32"
-    return "bf16" if " amx_bf16" in flags else "f32"
 
 
 def open_engine(

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 import hyperspot
 from hyperspot.detector import Detector
 from hyperspot.errors import ModelFileError, SettingsError
+from hyperspot.runtime.cuts import PYRAMID, SEARCH
 from hyperspot.runtime.engines import DESCRIPTION, HEATMAP, INPUT, SCORE
-from hyperspot.runtime.mixed import PYRAMID
 from hyperspot.runtime.sealed import describe, seal, weights_file
 from hyperspot.runtime.vendor import import_openvino
 from hyperspot.scorer import Scorer
@@ -32,6 +32,8 @@ from hyperspot.scorer import Scorer
 OPSET = 20
 """Of the ONNX graph; read by ONNX Runtime from 1.17 and OpenVINO from 2024.0 on."""
 Format = Literal["onnx", "openvino"]
+TOKENS_RANK, AFFINE_RANK = 4, 2
+"""Dimensions of what enters a search: the levels (b h w d), and what the place adds (3 d)."""
 SUFFIX: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
 
 
@@ -170,7 +172,7 @@ def _onnx_graph(detector: Detector) -> bytes:
             f"a detector by the method '{detector.settings.method}' cannot be exported, "
             "as what it computes depends on the photo; use the model file itself, or train with --method cfa"
         )
-    _name_pyramid(model.graph)
+    _name_cuts(model.graph)
     _strip(model)
     entry = model.metadata_props.add()
     entry.key, entry.value = DESCRIPTION, text
@@ -184,23 +186,44 @@ def _any_batch(graph: Any) -> bool:
     return not any(dimension.HasField("dim_value") for dimension in first)
 
 
-def _name_pyramid(graph: Any) -> None:
-    """Name what the backbone hands over, so that an engine can cut there (see `mixed`)."""
-    inside = {
-        output
-        for node in graph.node
-        if any(entry.key == "namespace" and ".backbone: " in entry.value for entry in node.metadata_props)
-        for output in node.output
-    }
-    outside = [node for node in graph.node if not inside.intersection(node.output)]
-    handed_over = dict.fromkeys(name for node in outside for name in node.input if name in inside)
-    renamed = {name: f"{PYRAMID}{number}" for number, name in enumerate(handed_over)}
+def _name_cuts(graph: Any) -> None:
+    """Name the tensors between which an engine may put something of its own in the place of a part (see `cuts`)."""
+    renamed: dict[str, str] = {}
+    _, _, leaving = _part(graph, ".backbone")
+    renamed |= {name: f"{PYRAMID}{number}" for number, name in enumerate(leaving)}
+    searches = {space for node in graph.node for space in _modules(node) if space.endswith(".search")}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
+    for number, space in enumerate(sorted(searches)):
+        inside, entering, leaving = _part(graph, space)
+        tokens = [name for name in entering if ranks.get(name) == TOKENS_RANK]
+        renamed |= {name: f"{SEARCH}{number}.tokens.{level}" for level, name in enumerate(tokens)}
+        renamed |= dict.fromkeys(leaving, f"{SEARCH}{number}.distances")
+        banks = [node.input[1] for node in inside if node.op_type == "Gemm"]
+        places = [name for name in entering if ranks.get(name) == AFFINE_RANK and name not in banks]
+        renamed |= dict.fromkeys(banks[:1], f"{SEARCH}{number}.bank")
+        renamed |= dict.fromkeys(places[:1], f"{SEARCH}{number}.affine")
     for node in graph.node:
         for names in (node.input, node.output):
             for place, name in enumerate(names):
                 names[place] = renamed.get(name, name)
-    for value in graph.value_info:
+    for value in (*graph.value_info, *graph.initializer):
         value.name = renamed.get(value.name, value.name)
+
+
+def _modules(node: Any) -> list[str]:
+    """Return the names of the modules that a node was traced in, outermost first."""
+    spaces = [entry.value for entry in node.metadata_props if entry.key == "namespace"]
+    return [part.partition(":")[0] for space in spaces for part in space.split("/")]
+
+
+def _part(graph: Any, module: str) -> tuple[list[Any], list[str], list[str]]:
+    """Return the nodes traced in a module (the end of its name is enough), and what enters and what leaves it."""
+    inside = [node for node in graph.node if any(name.endswith(module) for name in _modules(node))]
+    made = {name for node in inside for name in node.output}
+    entering = dict.fromkeys(name for node in inside for name in node.input if name and name not in made)
+    others = [node for node in graph.node if made.isdisjoint(node.output)]
+    leaving = dict.fromkeys(name for node in others for name in node.input if name in made)
+    return inside, list(entering), list(leaving)
 
 
 def _strip(model: Any) -> None:

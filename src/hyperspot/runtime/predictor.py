@@ -8,10 +8,11 @@ import numpy as np
 from PIL import Image
 
 from hyperspot.calibration import Calibration
+from hyperspot.cpu import NumberFormat
 from hyperspot.errors import CalibrationError, ModelFileError
 from hyperspot.images import Frame, read_image
 from hyperspot.judging import Judge
-from hyperspot.runtime.engines import Engine, NumberFormat, open_engine
+from hyperspot.runtime.engines import Engine, open_engine
 from hyperspot.runtime.sealed import check, read_description
 from hyperspot.verdict import Verdict
 

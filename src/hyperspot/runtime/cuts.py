@@ -1,0 +1,140 @@
+"""Runs an OpenVINO graph in parts, each as suits it.
+
+- The backbone in bf16 where the CPU multiplies it; all that follows in 32-bit floats. OpenVINO has a hint for a whole
+  graph only, and in bf16 the distances of near neighbours lose their digits (errors up to 0.2).
+- The search for neighbours by the compiled kernel of `native`, where there is one, instead of a matrix of distances.
+
+The exporter gives the tensors names between which the graph is cut.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hyperspot import native
+from hyperspot.cpu import cores
+from hyperspot.runtime.vendor import import_openvino
+
+PYRAMID = "pyramid."
+"""How the names of the tensors begin that the backbone hands over."""
+SEARCH = "search."
+"""How the names begin of what enters and leaves the search of each view: `search.VIEW.tokens.LEVEL` and so on."""
+
+
+class CutGraph:
+    """Compiled parts that are called like one compiled graph.
+
+    Args:
+        core: OpenVINO's.
+        model: The graph; it is taken apart.
+        options: Of the compilation, without the precision.
+        number_format: Of the backbone: `f32` or `bf16`.
+        threads: For the compiled search; without it as many as the process may use.
+
+    Raises ValueError where bf16 is asked for and the graph does not tell where its backbone ends.
+
+    """
+
+    def __init__(
+        self, core: Any, model: Any, options: dict[str, Any], number_format: str, threads: int | None = None
+    ) -> None:
+        self._core, self._options = core, options
+        self._threads = threads or cores()
+        self._frames = model.get_parameters()
+        self._stages: list[tuple[Any, list[str]]] = []
+        self._searches: dict[str, _SearchPart] = {}
+        entries: list[Any] = []
+        if number_format == "bf16":
+            ends = _named(model, PYRAMID)
+            if not ends:
+                raise ValueError("the graph does not tell where its backbone ends")
+            self._add_stage(list(ends.values()), list(ends), [], "bf16")
+            entries = _enter(ends)
+        tokens = _named(model, SEARCH, ".tokens.")
+        distances = _named(model, SEARCH, ".distances")
+        if native.level() and distances:
+            self._searches = {name: _SearchPart(core, model, name, list(tokens)) for name in distances}
+            if all(search.possible for search in self._searches.values()):
+                self._add_stage(list(tokens.values()), list(tokens), entries, "f32")
+                entries = [*entries, *_enter(distances)]
+            else:
+                self._searches = {}
+        self._tail = self._compile(model.get_results(), entries, "f32")
+
+    def __call__(self, inputs: dict[str, Any]) -> Any:
+        """Return the results of the whole graph, by their names."""
+        given = dict(inputs)
+        for compiled, names in self._stages:
+            found = compiled({name: given[name] for name in _inputs(compiled)})
+            given |= {f"entry.{name}": found[name] for name in names}
+        for name, search in self._searches.items():
+            given[f"entry.{name}"] = search([given[f"entry.{one}"] for one in search.tokens], self._threads)
+        return self._tail({name: given[name] for name in _inputs(self._tail)})
+
+    def _add_stage(self, ends: list[Any], names: list[str], entries: list[Any], precision: str) -> None:
+        self._stages.append((self._compile(ends, entries, precision), names))
+
+    def _compile(self, ends: list[Any], entries: list[Any], precision: str) -> Any:
+        part = import_openvino().Model(ends, [*self._frames, *entries], "part").clone()
+        return self._core.compile_model(part, "CPU", {**self._options, "INFERENCE_PRECISION_HINT": precision})
+
+
+class _SearchPart:
+    """The compiled search with the constants of one view, read from the graph."""
+
+    def __init__(self, core: Any, model: Any, name: str, tokens: Sequence[str]) -> None:
+        view = name.removesuffix("distances")
+        bank, affine = _constant(core, model, f"{view}bank"), _constant(core, model, f"{view}affine")
+        self.tokens = [one for one in tokens if one.startswith(view)]
+        self.k = _named(model, name)[name].get_partial_shape()[1].get_length()
+        self.possible = bank is not None and affine is not None and self.k <= native.MOST_NEIGHBORS
+        if bank is not None and affine is not None and self.possible:
+            self._affine = np.array(affine, dtype=np.float32)
+            self._packed = native.pack(np.ascontiguousarray(bank.T, dtype=np.float32))
+
+    def __call__(self, tokens: Sequence[np.ndarray], threads: int) -> np.ndarray:
+        """Return the squared distances of all images, place by place."""
+        images = zip(*tokens, strict=True)
+        return np.concatenate(
+            [self._packed.nearest_in_pyramid(list(image), self._affine, self.k, threads)[0] for image in images]
+        )
+
+
+def _named(model: Any, start: str, part: str = "") -> dict[str, Any]:
+    """Return the outputs of the graph's nodes whose names begin so and hold the part, by name, in order."""
+    found = {}
+    for node in model.get_ordered_ops():
+        for output in node.outputs():
+            for name in output.get_names():
+                if name.startswith(start) and part in name:
+                    found[name] = output
+    return dict(sorted(found.items()))
+
+
+def _constant(core: Any, model: Any, name: str) -> np.ndarray | None:
+    """Return the value of a tensor that no input of the graph can change."""
+    output = _named(model, name).get(name)
+    if output is None:
+        return None
+    alone = import_openvino().Model([output], [], "constant").clone()
+    value: np.ndarray = core.compile_model(alone, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})({})[0]
+    return value.copy()
+
+
+def _enter(ends: dict[str, Any]) -> list[Any]:
+    """Let what follows the ends take new inputs instead; return these."""
+    opset13 = import_openvino().opset13
+    entries = []
+    for name, end in ends.items():
+        entry = opset13.parameter(end.get_partial_shape(), end.get_element_type(), name=name)
+        for target in end.get_target_inputs():
+            if target.get_node().get_type_name() != "Result":
+                target.replace_source_output(entry.output(0))
+        entry.output(0).get_tensor().set_names({f"entry.{name}"})
+        entries.append(entry)
+    return entries
+
+
+def _inputs(compiled: Any) -> list[str]:
+    return [port.get_any_name() for port in compiled.inputs]

@@ -1,0 +1,29 @@
+"""What this machine has to run detectors with."""
+
+import importlib.metadata
+from typing import Any
+
+from hyperspot import native
+from hyperspot.cpu import cores, native_format
+from hyperspot.runtime.engines import available
+
+SEARCH = {
+    "none": "matrix products (no compiled search here)",
+    "avx2": "compiled, AVX2",
+    "avx512": "compiled, AVX-512",
+    "avx512_bf16": "compiled, AVX-512 with bf16 products",
+}
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return the engines that are installed, with their versions and the format each would choose, and the rest."""
+    quick = native_format()
+    formats = {"onnxruntime": "f32"}
+    return {
+        "engines": {
+            name: {"version": importlib.metadata.version(name), "number_format": formats.get(name, quick)}
+            for name in available()
+        },
+        "neighbour_search": SEARCH[native.LEVELS[native.level()]],
+        "cores": cores(),
+    }
