@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-
 # The same numbers on every machine; what is tested in bf16 asks for it.
 os.environ["HYPERSPOT_NUMBER_FORMAT"] = "f32"
 

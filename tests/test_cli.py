@@ -1,9 +1,12 @@
 """The command line as a person and as a script meet it."""
 
+import io
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -105,10 +108,93 @@ def test_photos_of_one_name_do_not_overwrite_each_other(run, model_file, product
 
 def test_a_list_on_stdin_is_read(run, model_file, product, monkeypatch):
     photos = sorted((product / "test" / "good").iterdir())[:3]
-    monkeypatch.setattr("sys.stdin", iter([f"{photo}\n" for photo in photos]))
+    listed = b"\xef\xbb\xbf" + b"\r\n\n".join(os.fsencode(photo) for photo in photos)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
     code, out, _ = run("predict", model_file, "-", "--json")
     assert code == 0
     assert len(out.splitlines()) == 3
+
+
+def test_a_list_that_is_no_text_or_closed_is_a_mistake(run, model_file, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfe.png\n")))
+    code, _, err = run("predict", model_file, "-")
+    assert code == 1
+    assert "does not exist" in err
+    monkeypatch.setattr("sys.stdin", None)
+    code, _, err = run("predict", model_file, "-")
+    assert code == 1
+    assert "no list on stdin" in err
+
+
+@pytest.mark.parametrize(
+    "name", ["[red]x[b].png", ":car:.png", "line\nbreak.png", "\x1b[31m.png", os.fsdecode(b"\xff.png")]
+)
+def test_file_names_of_any_kind_are_told_as_they_are(run, model_file, product, tmp_path, name):
+    photo = tmp_path / name
+    photo.write_bytes(sorted((product / "test" / "good").iterdir())[0].read_bytes())
+    code, out, _ = run("predict", model_file, photo)
+    assert code == 0
+    assert len(out.splitlines()) == 1
+    assert out.rstrip().endswith(name.encode("unicode_escape").decode())
+    photo.unlink()
+    code, _, err = run("predict", model_file, photo)
+    assert code == 1
+    assert name.encode("unicode_escape").decode() in err.splitlines()[-1]
+    code, out, _ = run("predict", model_file, sorted((product / "test" / "good").iterdir())[0], "--json")
+    assert json.loads(out)
+
+
+def test_a_terminal_without_unicode_is_no_error(model_file):
+    done = subprocess.run(
+        [sys.executable, "-m", "hyperspot", "info", str(model_file)],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True,
+    )  # fmt: skip
+    assert b"pixel_threshold" in done.stdout
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+def test_a_full_disk_is_told_in_one_sentence(model_file):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "hyperspot", "info", str(model_file), "--json"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no space left")
+    assert "Traceback" not in done.stderr
+
+
+def test_links_in_circles_are_walked_once(run, model_file, product, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(sorted((product / "test" / "good").iterdir())[0].read_bytes())
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    for named in ([tmp_path, "-r"], [tmp_path / "**" / "*.png"]):
+        code, out, _ = run("predict", model_file, *named, "--json")
+        assert code == 0
+        assert len(out.splitlines()) == 1
+
+
+def test_exported_files_are_described_and_not_measured(run, model_file, product, tmp_path):
+    exported = tmp_path / "part.onnx"
+    assert run("export", model_file, "-o", exported)[0] == 0
+    code, out, _ = run("info", exported, "--json")
+    assert code == 0
+    assert json.loads(out)["settings"]["method"] == "cfa"
+    assert run("info", exported)[0] == 0
+    code, _, err = run("evaluate", exported, product)
+    assert code == 1
+    assert "exported from" in err
+
+
+def test_no_work_is_done_where_its_result_cannot_be_kept(run, product, model_file, tmp_path):
+    """The data do not exist, but it is the place of the result that is refused first, before any work."""
+    for place in (tmp_path, tmp_path / "no" / "m.safetensors", "/dev/null"):
+        code, _, err = run("train", tmp_path / "missing", "-o", place)
+        assert code == 1
+        assert str(place if place != tmp_path / "no" / "m.safetensors" else tmp_path / "no") in err
+    code, _, err = run("evaluate", model_file, product, "--report", tmp_path)
+    assert code == 1
+    assert "judging" not in err
+    assert list(tmp_path.iterdir()) == []
+    assert not Path("/dev/null").is_file()
 
 
 @pytest.mark.parametrize(
@@ -128,6 +214,13 @@ def test_a_list_on_stdin_is_read(run, model_file, product, monkeypatch):
         (["predict", "{model}", "{empty}"], "empty"),
         (["evaluate", "{model}", "{product}/train/good"], "test"),
         (["info", "{tmp}/missing"], "missing"),
+        (["info", "{product}/train/good/000.png"], "000.png"),
+        (["info", "{product}", "--layout", "csv"], "CSV"),
+        (["train", "{product}", "--set", "alpha=inf"], "alpha"),
+        (["train", "{product}", "--false-alarm-rate", "5e-324"], "good photos"),
+        (["predict", "{empty}", "{product}/test/good"], "is a folder"),
+        (["predict", "{model}", "{product}/test/good", "--engine", "tpu"], "tpu"),
+        (["predict", "{model}", "{tmp}/" + "x" * 300], "too long"),
     ],
 )
 def test_mistakes_get_one_sentence_and_exit_code_1(run, product, model_file, tmp_path, arguments, named):
@@ -144,6 +237,9 @@ def test_mistakes_get_one_sentence_and_exit_code_1(run, product, model_file, tmp
 def test_wrong_usage_is_exit_code_2(run):
     assert run("predict")[0] == 2
     assert run("train", "here", "--aspect", "round")[0] == 2
+    code, _, err = run("train", "")
+    assert code == 2
+    assert "empty" in err
 
 
 def test_demo_says_loudly_that_features_are_untrained(run, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from hyperspot import Detector
+from hyperspot import Detector, modelfile
 from hyperspot.errors import CalibrationError, DataError, ImageError, ModelFileError, SettingsError
 from hyperspot.images import find_images, open_dataset, read_mask
 
@@ -140,7 +141,7 @@ def test_mistakes_are_named(product, detector, tmp_path):
     broken.write_bytes(b"not a picture")
     with pytest.raises(ImageError, match=r"broken\.png"):
         detector.predict(broken)
-    with pytest.raises(ModelFileError, match="choose another folder"):
+    with pytest.raises(ModelFileError, match="choose another place"):
         detector.save(tmp_path / "missing" / "part.safetensors")
 
 
@@ -172,6 +173,85 @@ def test_foreign_newer_and_missing_model_files_are_refused(model_file, tmp_path)
         Detector.load(newer)
     with pytest.raises(ModelFileError, match="does not exist"):
         Detector.load(tmp_path / "none.safetensors")
+
+
+def reseal(model_file, path, change):
+    """Write a model file anew, with right checksums, after a change to its tensors and metadata."""
+    tensors, metadata = modelfile.read(model_file)
+    change(tensors, metadata)
+    modelfile.write(path, tensors, metadata)
+
+
+def test_damage_to_the_metadata_is_noticed(model_file, tmp_path):
+    path = tmp_path / "part.safetensors"
+    whole = model_file.read_bytes()
+    place = whole.index(b"pixel_threshold") + len(b"pixel_threshold") + 6
+    assert whole[place : place + 1].isdigit(), "a digit of the number, so that the text stays JSON"
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for read in (Detector.load, modelfile.read_metadata):
+        with pytest.raises(ModelFileError, match=r"part\.safetensors is damaged"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("frame", "height"), 10**9), (("frame", "height"), 64.5), (("frame",), None), (("views",), []),
+        (("views", 0, "top"), -5), (("usual",), None), (("calibration", "false_alarm_rate"), 1e-9),
+        (("calibration",), None), (("pixel_threshold",), "x"), (("pixel_threshold",), None), (("heat_range",), [5, 1]),
+        (("settings",), []), (("settings", "method_settings"), None), (("settings", "sigma"), 1e9), (("record",), None),
+        (("record", "backbone", "name"), "vgg19_bn"),
+    ],
+)  # fmt: skip
+def test_metadata_that_fit_nothing_are_refused(model_file, tmp_path, where, value):
+    def change(tensors, metadata):
+        for name in where[:-1]:
+            metadata = metadata[name]
+        metadata[where[-1]] = value
+
+    reseal(model_file, tmp_path / "part.safetensors", change)
+    with pytest.raises(ModelFileError, match=r"part\.safetensors does not hold a whole detector"):
+        Detector.load(tmp_path / "part.safetensors")
+
+
+@pytest.mark.parametrize("name", ["backbone.conv1.weight", "views.0.bank", "views.0.weight", "calibration.scores"])
+@pytest.mark.parametrize("kind", ["missing", "nan", "empty", "another shape"])
+def test_tensors_that_fit_nothing_are_refused(model_file, tmp_path, name, kind):
+    def change(tensors, metadata):
+        tensor = tensors.pop(name)
+        if kind == "nan":
+            tensors[name] = torch.full_like(tensor, torch.nan)
+        elif kind == "empty":
+            tensors[name] = tensor.flatten()[:0]
+        elif kind == "another shape":
+            tensors[name] = tensor[None]
+
+    reseal(model_file, tmp_path / "part.safetensors", change)
+    with pytest.raises(ModelFileError, match=r"part\.safetensors"):
+        Detector.load(tmp_path / "part.safetensors")
+
+
+@pytest.mark.parametrize("text", ['{"format": 1e400}', "[" * 100_000, "[]", '{"format": 2}', '{"format": 1}'])
+def test_metadata_of_any_text_are_refused(tmp_path, text):
+    path = tmp_path / "part.safetensors"
+    save_file({"weight": torch.zeros(3)}, path, metadata={"hyperspot": text})
+    for read in (Detector.load, modelfile.read_metadata):
+        with pytest.raises(ModelFileError, match=r"part\.safetensors"):
+            read(path)
+
+
+def test_a_black_mask_counts_for_nothing(detector, product, tmp_path):
+    data = shutil.copytree(product, tmp_path / "data")
+    mask = next((data / "ground_truth").glob("*/*.png"))
+    photo = data / "test" / mask.parent.name / f"{mask.stem.removesuffix('_mask')}.png"
+    Image.fromarray(np.zeros_like(read_mask(mask))).save(mask)
+    blackened = detector.evaluate(data)
+    assert any(str(photo) in problem and "black" in problem for problem in blackened.problems)
+    mask.unlink()
+    without = detector.evaluate(data)
+    assert blackened.pixels == without.pixels
+    shutil.rmtree(data / "test" / "good")
+    assert any("no good test photo" in problem for problem in detector.evaluate(data).problems)
 
 
 def test_a_killed_training_leaves_the_previous_file(product, model_file, tmp_path):

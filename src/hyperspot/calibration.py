@@ -22,6 +22,8 @@ USUAL_RATE = 0.01
 HELD_OUT_SHARE = 0.2
 """Share of the photos held out by a split at least: more than the rate needs, for a steadier threshold."""
 FOLDS = 5
+MOST_PHOTOS = 10**12
+"""Nobody has more, and beyond about it a rate's reciprocal is no whole number of photos any more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +200,10 @@ def _check_rate(rate: float) -> None:
 
 def _needed(rate: float) -> int:
     """Return the fewest scores whose smallest p-value, 1 / (n + 1), is at most the rate."""
-    n = max(1, math.floor(1 / rate) - 1)
+    quotient = 1 / rate
+    if quotient > MOST_PHOTOS:
+        return MOST_PHOTOS
+    n = max(1, math.floor(quotient) - 1)
     # The quotient may fall on either side of a whole number; the comparison of the p-value itself decides.
     return n if 1 / (n + 1) <= rate else n + 1
 

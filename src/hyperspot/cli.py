@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyperspot import __version__, console
-from hyperspot.errors import DataError, HyperspotError, WeightsError
+from hyperspot.errors import HyperspotError, ModelFileError, WeightsError
 
 if TYPE_CHECKING:
     from hyperspot.detector import Detector
@@ -32,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+WRONG_USAGE = 2
 FOUND_ANOMALIES = 3
 INTERRUPTED = 130
 """What typer makes of Ctrl-C, as shells do."""
@@ -103,12 +104,12 @@ def _root(
 
 def _version(wanted: bool) -> bool:
     if wanted:
-        console.out.print(f"hyperspot {__version__}")
+        console.say(f"hyperspot {__version__}")
         raise typer.Exit
     return wanted
 
 
-@app.command()
+@app.command(short_help="Learn from photos of good parts.")
 def train(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the model file goes.")] = Path(
@@ -153,6 +154,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Learn from photos of good parts and write a model file."""
+    from hyperspot import modelfile
     from hyperspot.detector import Detector
     from hyperspot.images import open_dataset
     from hyperspot.settings import make_settings, parse_assignments
@@ -172,8 +174,7 @@ def train(
             "pixel_false_alarm_rate": pixel_false_alarm_rate,
         }
     )
-    if not output.parent.is_dir():
-        raise DataError(f"the folder {output.parent} does not exist; make it or give another --output")
+    modelfile.require_writable(output)
     dataset = open_dataset(data, layout, category)
     _tell_problems(dataset.problems)
     detector = Detector.fit(dataset, settings=settings, weights=weights, progress=console.Bars())
@@ -185,7 +186,7 @@ def train(
         console.table(f"Trained on {dataset.name}", summary)
 
 
-@app.command()
+@app.command(short_help="Judge photos.")
 def predict(
     model: Annotated[
         Path,
@@ -239,14 +240,14 @@ def predict(
             fields = {name: None if path is None else str(path) for name, path in files.items()}
             console.say_json({**verdict.to_dict(), **fields})
         else:
-            console.out.print(_verdict_line(verdict))
+            _say_verdict(verdict)
     if unread:
         raise typer.Exit(1)
     if fail_on_anomaly and anomalies:
         raise typer.Exit(FOUND_ANOMALIES)
 
 
-@app.command()
+@app.command(short_help="Measure a model on labelled photos and write a report.")
 def evaluate(
     model: ModelFile,
     data: Data,
@@ -262,14 +263,16 @@ def evaluate(
     """Measure a model on labelled photos, with thresholds from good parts only, and write an HTML report."""
     from hyperspot.detector import Detector
     from hyperspot.images import open_dataset
+    from hyperspot.report import require_writable
 
-    detector = Detector.load(model)
+    detector = Detector.load(_trained(model))
     dataset = open_dataset(data, layout, category)
     page = report or model.with_name(f"{model.stem}.{dataset.name}.report.html")
+    require_writable(page)
     _measure_and_report(detector, dataset, page, json=json, open_report=open_report)
 
 
-@app.command()
+@app.command(short_help="Write a file that judges photos without torch.")
 def export(
     model: ModelFile,
     output: Annotated[
@@ -286,14 +289,14 @@ def export(
     from hyperspot.runtime.export import export as write
     from hyperspot.runtime.export import summary
 
-    written = write(Detector.load(model), output, None if form is None else form.value)
+    written = write(Detector.load(_trained(model)), output, None if form is None else form.value)
     if json:
         console.say_json(summary(written))
     else:
         console.table("Exported", summary(written))
 
 
-@app.command()
+@app.command(short_help="Tell what is in a model file or a data set.")
 def info(
     path: Annotated[
         Path | None, typer.Argument(help="A model file, or data to be recognised.", show_default=False)
@@ -318,16 +321,15 @@ def info(
     if path is None:
         raise typer.BadParameter("give a model file or data, or --engines")
     if path.is_file() and path.suffix.lower() != ".csv":
-        from hyperspot import modelfile
-
-        metadata = modelfile.read_metadata(path)
+        metadata = _describe_model(path)
         if json:
             console.say_json({"model": str(path), **metadata})
             return
-        record = metadata["record"]
-        console.table(f"{path}", {"format": metadata["format"], **record})
+        console.table(f"{path}", {"format": metadata["format"], **metadata["record"]})
         console.table("Settings", metadata["settings"])
-        console.table("Verdict", {**metadata["calibration"], "pixel_threshold": metadata["pixel_threshold"]})
+        verdict = {**metadata["calibration"], "pixel_threshold": metadata["pixel_threshold"]}
+        verdict.pop("scores", None)
+        console.table("Verdict", verdict)
         return
     from hyperspot.images import open_dataset
 
@@ -341,7 +343,7 @@ def info(
     _tell_problems(problems)
 
 
-@app.command()
+@app.command(short_help="Show all of it on a made-up product.")
 def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the photos, the model and the report go.")] = Path(
         "hyperspot-demo"
@@ -371,17 +373,37 @@ def demo(
     _measure_and_report(detector, dataset, folder / "report.html", json=json, open_report=open_report)
 
 
+def _describe_model(path: Path) -> dict[str, Any]:
+    from hyperspot.runtime import ExportedDetector, is_exported
+
+    if is_exported(path):
+        return ExportedDetector.load(path).description
+    from hyperspot import modelfile
+
+    return modelfile.read_metadata(path)
+
+
+def _trained(model: Path) -> Path:
+    """Return a path that is not that of an exported file, which lacks what training made."""
+    from hyperspot.runtime import is_exported
+
+    if is_exported(model):
+        raise ModelFileError(f"{model} is an exported file; give the model file that it was exported from")
+    return model
+
+
 def _measure_and_report(detector: "Detector", dataset: Any, page: Path, *, json: bool, open_report: bool) -> None:
     from hyperspot.report import write_report
 
     _tell_problems(dataset.problems)
     evaluation = detector.evaluate(dataset, progress=console.Bars(), command=_command())
+    _tell_problems(problem for problem in evaluation.problems if problem not in dataset.problems)
     write_report(evaluation, page)
     if json:
         console.say_json({**evaluation.to_dict(), "report": str(page)})
     else:
         console.table(f"Judged {dataset.name}", _evaluation_summary(evaluation))
-        console.out.print(f"report: {page}")
+        console.say(f"report: {page}")
     if open_report:
         webbrowser.open(page.resolve().as_uri())
 
@@ -417,11 +439,11 @@ def _evaluation_summary(evaluation: "Evaluation") -> dict[str, Any]:
     }
 
 
-def _verdict_line(verdict: Any) -> str:
-    called = {True: "[bold red]ANOMALOUS[/]", False: "[green]good     [/]", None: "[dim]no verdict[/]"}
+def _say_verdict(verdict: Any) -> None:
+    called = {True: ("ANOMALOUS", "bold red"), False: ("good     ", "green"), None: ("no verdict", "dim")}
     p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"
     regions = f"  {len(verdict.regions)} region(s)" if verdict.regions else ""
-    return f"{called[verdict.is_anomalous]}  score {verdict.score:.4g}{p_value}{regions}  {verdict.path}"
+    console.say(called[verdict.is_anomalous], f"  score {verdict.score:.4g}{p_value}{regions}  {verdict.path}")
 
 
 def _tell_problems(problems: Any) -> None:
@@ -435,10 +457,24 @@ def _command() -> str:
 
 def main() -> None:
     """Run the command line; a person's mistake ends with exit code 1 and one sentence."""
+    console.open_streams()
+    if "" in sys.argv[1:]:
+        console.complain("an argument is empty; is a variable in the command not set?")
+        sys.exit(WRONG_USAGE)
     try:
         app()
     except HyperspotError as error:
         console.complain(str(error))
+        sys.exit(1)
+    except MemoryError:
+        console.complain("there is not enough memory for this; use smaller photos or a smaller --short-side")
+        sys.exit(1)
+    except OSError as error:
+        # What the disk does in the middle of the work: full, gone, not allowed.
+        where = "" if error.filename is None else f"{error.filename}: "
+        console.complain(
+            f"{where}{(error.strerror or str(error)).lower()}; check the name, the permissions and the disk"
+        )
         sys.exit(1)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:

@@ -1,5 +1,6 @@
 """What a person sees in the terminal: bars, tables and one-sentence errors, all on stderr but results."""
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -15,11 +16,35 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 T = TypeVar("T")
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+def open_streams() -> None:
+    """Make the standard streams take any text, whatever the locale, also where the caller closed them."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def plain(text: object) -> str:
+    """Return text on one line, safe to print: file names may hold anything, line breaks and escape codes too."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
+    )
+
+
+def say(*parts: str | tuple[str, str]) -> None:
+    """Print one line of text on stdout: plain parts, and pairs of a part and its style."""
+    styled = [part if isinstance(part, tuple) else (part, "") for part in parts]
+    out.print(Text.assemble(*((plain(text), style) for text, style in styled)))
 
 
 class Bars:
@@ -73,24 +98,33 @@ def say_json(values: Mapping[str, Any]) -> None:
 
 def complain(message: str) -> None:
     """Print one sentence about a mistake on stderr."""
-    err.print("[bold red]error:[/]", end=" ")
-    err.print(message, markup=False)
+    err.print(Text.assemble(("error:", "bold red"), " ", plain(message)))
 
 
 def warn(message: str) -> None:
     """Print one loud sentence on stderr about something the result suffers from."""
-    err.print("[bold yellow]warning:[/]", end=" ")
-    err.print(message, markup=False)
+    err.print(Text.assemble(("warning:", "bold yellow"), " ", plain(message)))
 
 
 def table(title: str, rows: Mapping[str, Any]) -> None:
-    """Print names and values in two columns."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    """Print names and values in two columns; what is inside a value of several parts gets rows of its own."""
+    drawn = Table(
+        title=Text(plain(title)), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
+    )
     drawn.add_column(style="cyan", no_wrap=True)
-    drawn.add_column()
-    for name, value in rows.items():
-        drawn.add_row(name, _readable(value))
+    drawn.add_column(overflow="fold")
+    for name, value in _rows(rows):
+        drawn.add_row(Text(plain(name)), Text(plain(_readable(value))))
     out.print(drawn)
+
+
+def _rows(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield before + name, "" if value else None
+            yield from _rows(value, before + "  ")
+        else:
+            yield before + name, value
 
 
 def percent(value: float | None) -> str:
@@ -105,6 +139,4 @@ def _readable(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list | tuple):
         return ", ".join(_readable(part) for part in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_readable(part)}" for name, part in value.items())
     return str(value)

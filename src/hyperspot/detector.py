@@ -19,10 +19,10 @@ from hyperspot.backbones import Backbone, create
 from hyperspot.backbones import restore as restore_backbone
 from hyperspot.calibration import Calibration
 from hyperspot.cpu import NumberFormat, native_format
-from hyperspot.errors import DataError, ModelFileError, SettingsError
+from hyperspot.errors import DataError, HyperspotError, ModelFileError
 from hyperspot.evaluation import Evaluation, evaluate
-from hyperspot.fitting import Fitted, fit
-from hyperspot.images import Dataset, Frame, View, open_dataset, read_image, read_size
+from hyperspot.fitting import Fitted, fit, views_of
+from hyperspot.images import Dataset, Frame, open_dataset, read_image, read_size
 from hyperspot.intake import Photos, Source
 from hyperspot.judging import Judge
 from hyperspot.methods import method_class
@@ -31,6 +31,9 @@ from hyperspot.scorer import Scorer, Usual
 from hyperspot.settings import Settings, make_settings
 from hyperspot.verdict import Verdict
 from hyperspot.workers import ahead
+
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, HyperspotError)
+"""What building a detector from metadata and tensors that were not written by `Detector.save` stumbles over."""
 
 
 class Detector:
@@ -203,7 +206,7 @@ class Detector:
             detector = cls._from_parts(tensors, metadata)
             detector.scorer.number_format = number_format or native_format()
             return detector
-        except (KeyError, TypeError, ValueError, RuntimeError, SettingsError) as error:
+        except MALFORMED as error:
             raise ModelFileError(
                 f"{path} does not hold a whole detector ({type(error).__name__}: {error}); train it again"
             ) from None
@@ -212,6 +215,10 @@ class Detector:
     def _from_parts(cls, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> "Detector":
         settings = make_settings(metadata["settings"])
         record = metadata["record"]
+        frame = Frame.from_dict(metadata["frame"])
+        views = views_of(frame, settings.views)
+        if [vars(view) for view in views] != metadata["views"]:
+            raise ValueError(f"the views {metadata['views']} are not those of its settings")
         backbone = restore_backbone(
             record["backbone"]["name"],
             _under("backbone.", tensors),
@@ -220,24 +227,22 @@ class Detector:
             weights_sha256=record["backbone"]["weights_sha256"],
         )
         methods = []
-        for number in range(len(metadata["views"])):
+        for number in range(len(views)):
             method = method_class(settings.method)(backbone, settings.method_settings)
-            method.restore(_under(f"views.{number}.", tensors))
+            learned = _under(f"views.{number}.", tensors)
+            if learned.keys() != method.learned().keys():
+                raise ValueError(f"view {number} has the tensors {', '.join(learned) or 'of none'}")
+            method.restore(learned)
             methods.append(method)
-        scorer = Scorer(
-            methods,
-            [View(**view) for view in metadata["views"]],
-            Frame.from_dict(metadata["frame"]),
-            settings.sigma,
-            [Usual(**usual) for usual in metadata["usual"]],
-        )
+        usual = [Usual(**usual) for usual in metadata["usual"]]
+        scorer = Scorer(methods, views, frame, settings.sigma, usual).eval()
         calibrated = Calibration.from_scores(
             metadata["calibration"]["kind"],
             metadata["calibration"]["false_alarm_rate"],
             tensors["calibration.scores"].numpy(),
         )
-        cold, hot = metadata["heat_range"]
-        fitted = Fitted(scorer, calibrated, metadata["pixel_threshold"], (cold, hot))
+        _require_usable(scorer)
+        fitted = Fitted(scorer, calibrated, *_scale(metadata, calibrated))
         return cls(fitted, settings, record)
 
     @property
@@ -270,6 +275,24 @@ def _size(source: Source) -> tuple[int, int]:
 
 def _decoded(source: Source) -> tuple[Source, Any]:
     return source, read_image(source)
+
+
+def _scale(metadata: dict[str, Any], calibrated: Calibration) -> tuple[float | None, tuple[float, float]]:
+    """Return the pixel threshold and the range of the heatmap's colours; raises ValueError where they are none."""
+    threshold = metadata["pixel_threshold"]
+    cold, hot = map(float, metadata["heat_range"])
+    if (threshold is None) != (calibrated.threshold is None) or not cold < hot:
+        raise ValueError(f"the pixel threshold {threshold} or the heat range {cold} to {hot} fits nothing")
+    return None if threshold is None else float(threshold), (cold, hot)
+
+
+@torch.inference_mode()
+def _require_usable(scorer: Scorer) -> None:
+    """Judge a black frame: what does not fit together is refused here rather than at the first photo."""
+    frame = scorer.frame
+    maps, own = scorer(torch.zeros(1, frame.height, frame.width, 3, dtype=torch.uint8))
+    if not (torch.isfinite(maps).all() and (own is None or torch.isfinite(own).all())):
+        raise ValueError("it gives scores that are not numbers")
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

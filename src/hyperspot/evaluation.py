@@ -157,18 +157,25 @@ def evaluate(
         )
     tally = _Tally(views)
     judged = []
+    problems = list(dataset.problems)
     verdicts = predict_many(photo.path for photo in photos)
     for photo, verdict in zip(progress.track(photos, "judging test photos", len(photos)), verdicts, strict=True):
         truth = load_mask(photo, *verdict.heatmap.shape)
+        if photo.label == 1 and truth is not None and not truth.any():
+            # Counted, all its pixels would pass for those of a good part.
+            problems.append(f"{photo.path} is defective and its mask is black; it does not count in the pixel metrics")
+            truth = None
         tally.add(verdict, truth)
         judged.append(_judged(photo, verdict, truth))
     scores = np.array([one.score for one in judged])
     labels = np.array([one.label for one in judged])
     both = 0 < labels.sum() < len(labels)
     unmasked = sum(photo.label == 1 and not photo.masks for photo in photos)
-    problems = list(dataset.problems)
     if unmasked:
         problems.append(f"{unmasked} defective photos have no mask and do not count in the pixel metrics")
+    for label, missing in ((0, "good"), (1, "defective")):
+        if label not in labels:
+            problems.append(f"there is no {missing} test photo, so that good and defective ones cannot be told apart")
     progress.note()
     return Evaluation(
         name=dataset.name,

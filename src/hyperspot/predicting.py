@@ -1,6 +1,8 @@
 """Judging what a person names: files, folders, patterns and lists, where one bad photo stops nothing."""
 
+import codecs
 import glob
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +18,8 @@ from hyperspot.images import find_images, read_image
 from hyperspot.runtime import ExportedDetector, is_exported
 from hyperspot.verdict import Verdict
 from hyperspot.workers import ahead
+
+ENGINES = ("torch", "openvino", "onnxruntime")
 
 
 @runtime_checkable
@@ -35,6 +39,8 @@ def open_predictor(path: Path, engine: str | None = None, number_format: NumberF
     """
     if is_exported(path):
         return ExportedDetector.load(path, engine=engine, number_format=number_format)
+    if engine is not None and engine not in ENGINES:
+        raise SettingsError(f"there is no engine '{engine}'; choose one of {', '.join(ENGINES)}")
     if engine not in (None, "torch"):
         raise SettingsError(f"{path} runs in torch alone; `hyperspot export` makes a file for {engine}")
     from hyperspot.detector import Detector
@@ -50,7 +56,7 @@ def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
     photos: list[Path] = []
     for name in named:
         if name == "-":
-            photos += [Path(line.strip()) for line in sys.stdin if line.strip()]
+            photos += _listed()
             continue
         path = Path(name)
         if path.is_dir():
@@ -59,16 +65,26 @@ def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
                 more = "" if recursive else "; --recursive looks into sub-folders"
                 raise DataError(f"the folder {path} holds no photo{more}")
             photos += found
-        elif path.exists():
+        elif path.exists() or path.is_symlink():
             photos.append(path)
         else:
-            matched = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+            # By the real folder, because ** follows links around in circles.
+            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
+            matched = list({(match.parent.resolve(), match.name): match for match in reversed(matches)}.values())[::-1]
             if not matched:
                 raise DataError(f"{name} does not exist and matches nothing; give a photo, a folder or a pattern")
             photos += [match for match in matched if match.is_file()]
     if not photos:
         raise DataError("no photo was named; give photos, folders or patterns")
     return photos
+
+
+def _listed() -> list[Path]:
+    """Return the paths on stdin, one a line; names need not be text, and editors may begin a list with a mark."""
+    if sys.stdin is None:
+        raise DataError("there is no list on stdin; pipe one in, or give photos, folders or patterns")
+    content = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
+    return [Path(os.fsdecode(line)) for line in content.splitlines() if line.strip()]
 
 
 def judge_each(

@@ -1,5 +1,6 @@
 """Everything that decides a result, in one frozen object that is stored in the model file."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -56,6 +57,9 @@ class Settings(BaseModel):
                 raise SettingsError(_sentence(error, settings_class)) from None
         elif not isinstance(inner, settings_class):
             raise SettingsError(f"these are not settings of the method '{given.get('method', 'cfa')}'")
+        for name, value in inner:
+            if isinstance(value, float) and not math.isfinite(value):
+                raise SettingsError(f"the setting '{name}' cannot be {value}: input should be a finite number")
         return {**given, "method_settings": inner}
 
 

@@ -282,3 +282,47 @@ def test_a_data_set_is_described_with_its_sizes(tmp_path: Path) -> None:
     described = open_dataset(root).describe()
     assert described["sizes"] == "8 x 6 to 30 x 12"
     assert (described["train_good"], described["test_good"], described["defects"]) == (2, 2, {"crack": 2})
+
+
+def test_masks_of_a_defect_without_photos_are_orphans(tmp_path: Path) -> None:
+    root = mvtec(tmp_path / "nut")
+    masks(root / "ground_truth" / "dent", ("0_mask.png",))
+    assert open_dataset(root).problems == ("ground_truth/dent/0_mask.png is a mask without a photo; it is left out",)
+
+
+def test_a_photo_counts_once_however_often_it_is_named(tmp_path: Path) -> None:
+    root = mvtec(tmp_path / "nut")
+    (root / "train" / "good" / "3.png").symlink_to("2.png")
+    dataset = open_dataset(root)
+    assert [photo.path.name for photo in dataset.train] == ["2.png", "10.png"]
+    assert dataset.problems == ("train/good/3.png is the same file as train/good/2.png; it is taken once",)
+
+    table = root / "list.csv"
+    row = "train/good/2.png,{},{}\n"
+    table.write_text("path,split,label\n" + row.format("train", "good") + row.format("Train", "0"))
+    dataset = open_dataset(table)
+    assert len(dataset.train) == 1
+    assert dataset.problems == ("train/good/2.png is listed twice; it is taken once",)
+    table.write_text("path,split,label\n" + row.format("train", "good") + row.format("train", "bad"))
+    with pytest.raises(DataError, match=r"2\.png is listed as good and"):
+        open_dataset(table)
+    table.write_text("path,split,label,path\n")
+    with pytest.raises(DataError, match="column path twice"):
+        open_dataset(table)
+
+
+def test_broken_links_and_photos_are_told(tmp_path: Path) -> None:
+    root = mvtec(tmp_path / "nut")
+    (root / "train" / "good" / "4.png").symlink_to("nowhere")
+    (root / "train" / "good" / "5.png").write_text("no photo")
+    problems = open_dataset(root).describe()["problems"]
+    assert problems[0] == "train/good/4.png is a link that leads nowhere; it is left out"
+    assert "5.png is not a PNG" in problems[1]
+
+
+def test_a_file_or_a_folder_in_the_place_of_the_other_is_told(tmp_path: Path) -> None:
+    root = mvtec(tmp_path / "nut")
+    with pytest.raises(DataError, match=r"2\.png is a file"):
+        open_dataset(root / "train" / "good" / "2.png")
+    with pytest.raises(DataError, match="is a folder"):
+        open_dataset(root, layout="csv")

@@ -161,7 +161,7 @@ def test_a_small_file_that_unfolds_to_too_much_is_refused(tmp_path: Path) -> Non
     )
     usual = Image.MAX_IMAGE_PIXELS
     for read in (read_image, read_size, read_mask):
-        with pytest.raises(ImageError, match="too many pixels"):
+        with pytest.raises(ImageError, match="unfolds to 3,600,000,000 pixels"):
             read(bomb)
     assert usual == Image.MAX_IMAGE_PIXELS, "Pillow's own limit is left as it was"
     with pytest.raises(ImageError, match=r"pixels.*scale it down"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hyperspot.errors import DataError, ImageError
@@ -37,6 +37,7 @@ def test_a_frame_needs_photos_and_sense() -> None:
 
 @given(st.integers(64, 4000), st.integers(64, 4000))
 def test_photos_of_one_shape_never_get_a_border(height: int, width: int) -> None:
+    assume(max(height, width) <= 31 * min(height, width))
     frame = Frame.for_sizes([(height, width)] * 2)
     placement = frame.place(height, width)
     assert (placement.content_height, placement.content_width) == (frame.height, frame.width)
@@ -139,3 +140,11 @@ def test_what_has_another_size_is_refused() -> None:
 def test_the_central_view_is_the_papers_crop(frame: Frame, view: View) -> None:
     assert View.central(frame) == view
     assert View.full(frame) == View(0, 0, frame.height, frame.width)
+
+
+def test_a_frame_too_long_for_the_memory_is_refused() -> None:
+    assert Frame.for_sizes([(32, 1024)], 256).width == 8192
+    with pytest.raises(DataError, match="33 times as long"):
+        Frame.for_sizes([(1, 33)], 256)
+    with pytest.raises(ValueError, match="is no frame"):
+        Frame.from_dict({"height": 9000, "width": 64, "fit": "contain"})

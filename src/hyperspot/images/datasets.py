@@ -1,6 +1,5 @@
 """A data set as the rest sees it: labelled photos with masks, whatever their layout on the disk."""
 
-import contextlib
 import hashlib
 from collections import Counter
 from dataclasses import dataclass
@@ -58,6 +57,7 @@ class Dataset:
     def describe(self) -> dict[str, Any]:
         """Return what fits in JSON: what was recognised, how many photos of what kind, and the problems."""
         test = self.test
+        sizes, unreadable = self._sizes()
         return {
             "name": self.name,
             "layout": self.layout,
@@ -67,20 +67,23 @@ class Dataset:
             "defects": dict(Counter(photo.defect for photo in test if photo.label == 1)),
             "with_mask": sum(bool(photo.masks) for photo in test),
             "unused": len(self.photos) - len(self.train) - len(test),
-            "sizes": self._sizes(),
+            "sizes": sizes,
             "fingerprint": self.fingerprint(),
-            "problems": list(self.problems),
+            "problems": [*self.problems, *unreadable],
         }
 
-    def _sizes(self) -> str:
-        """Return width x height of the photos: the one they share, or the smallest and the largest."""
-        sizes = set()
+    def _sizes(self) -> tuple[str, list[str]]:
+        """Return width x height of the photos (the one they share, or the smallest and the largest), and errors."""
+        sizes, unreadable = set(), []
         for photo in self.photos:
-            with contextlib.suppress(ImageError):
+            try:
                 sizes.add(read_size(photo.path))
+            except ImageError as error:
+                if str(error) not in self.problems:
+                    unreadable.append(str(error))
         ordered = sorted(sizes, key=lambda size: (size[0] * size[1], size))
         ends = [f"{width} x {height}" for height, width in (ordered[:1] + ordered[-1:] if ordered else [])]
-        return ends[0] if len(ordered) == 1 else " to ".join(ends)
+        return ends[0] if len(ordered) == 1 else " to ".join(ends), unreadable
 
 
 def open_dataset(root: Path | str, layout: str = "auto", category: str | None = None) -> Dataset:
@@ -101,6 +104,10 @@ def open_dataset(root: Path | str, layout: str = "auto", category: str | None = 
         raise DataError(f"there is no layout '{layout}'; choose one of auto, {', '.join(LAYOUTS)}")
     if not root.exists():
         raise DataError(f"{root} does not exist; give a folder of photos or a CSV table")
+    if root.is_file() and root.suffix.lower() != ".csv":
+        raise DataError(f"{root} is a file; give the folder it is in, or a CSV table")
+    if root.is_dir() and layout == "csv":
+        raise DataError(f"{root} is a folder; give the CSV table itself")
     try:
         if category is not None:
             root = _category(root, category)
@@ -173,17 +180,33 @@ def _is_category(folder: Path) -> bool:
 
 
 def _checked(found: Found, root: Path) -> Found:
-    """Leave out empty files and missing masks, and say what else is wrong."""
+    """Leave out empty files, broken links, second mentions and missing masks, and say what else is wrong.
+
+    Raises DataError where one photo is both good and defective.
+    """
     problems = list(found.problems)
     photos: list[Photo] = []
-    seen: dict[Path, str] = {}
+    seen: dict[Path, dict[str, Photo]] = {}
     for photo in found.photos:
         name = _relative(photo.path, root)
+        if not photo.path.exists():
+            problems.append(f"{name} is a link that leads nowhere; it is left out")
+            continue
         if photo.path.stat().st_size == 0:
             problems.append(f"{name} is empty (0 bytes); it is left out")
             continue
-        if seen.setdefault(photo.path.resolve(), photo.split) != photo.split:
+        mentions = seen.setdefault(photo.path.resolve(), {})
+        if any(other.label != photo.label for other in mentions.values()):
+            raise DataError(f"{name} is listed as good and as something else; keep the right one of the two")
+        if photo.split in mentions:
+            # Counted twice it could be learned from and held out at once, and no promise would hold.
+            first = _relative(mentions[photo.split].path, root)
+            same = "is listed twice" if first == name else f"is the same file as {first}"
+            problems.append(f"{name} {same}; it is taken once")
+            continue
+        if mentions:
             problems.append(f"{name} is both a training and a test photo; figures from it are worthless")
+        mentions[photo.split] = photo
         masks = tuple(mask for mask in photo.masks if not _broken(mask, photo, root, problems))
         photos.append(
             photo if masks == photo.masks else Photo(photo.path, photo.label, photo.split, photo.defect, masks)

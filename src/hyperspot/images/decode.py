@@ -107,11 +107,26 @@ def find_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; give the folder that holds the photos")
-    found = [entry for entry in folder.iterdir() if is_image_file(entry) and entry.is_file()]
-    if recursive:
-        for inner in find_folders(folder):
-            found += find_images(inner, recursive=True)
+    found = [entry for place in _places(folder, recursive) for entry in place.iterdir() if _is_photo(entry)]
     return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
+
+
+def _places(folder: Path, recursive: bool) -> list[Path]:
+    """Return a folder and, where wanted, all in it; one that links lead to more than once, or back to, counts once."""
+    places, seen, waiting = [], set(), [folder]
+    while waiting:
+        place = waiting.pop(0)
+        real = place.resolve()
+        if real not in seen:
+            seen.add(real)
+            places.append(place)
+            waiting += find_folders(place) if recursive else []
+    return places
+
+
+def _is_photo(entry: Path) -> bool:
+    # A broken link is listed, so that somebody is told of it.
+    return is_image_file(entry) and (entry.is_file() or (entry.is_symlink() and not entry.exists()))
 
 
 def find_folders(folder: Path) -> list[Path]:
@@ -144,7 +159,12 @@ def _open(source: Path | str | bytes, max_pixels: int) -> ImageFile.ImageFile:
     else:
         path = Path(source)
         if not path.exists():
-            raise ImageError(f"{path} does not exist; check the name")
+            what = (
+                "is a link that leads nowhere; mend or remove it"
+                if path.is_symlink()
+                else "does not exist; check the name"
+            )
+            raise ImageError(f"{path} {what}")
         if path.is_dir():
             raise ImageError(f"{path} is a folder; name a photo in it")
         if path.stat().st_size == 0:
@@ -261,7 +281,10 @@ def _unreadable(name: str, error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         return ImageError(f"{name} is not a PNG, JPEG, BMP, TIFF or WebP image; convert or remove it")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return ImageError(f"{name} unfolds to too many pixels ({error}); scale it down")
+        # Pillow's own sentence speaks of twice the limit that was asked for.
+        count = re.search(r"\d+", str(error))
+        pixels = f"{int(count.group()):,} pixels" if count else "more pixels than are read"
+        return ImageError(f"{name} unfolds to {pixels}, too many to be read; scale it down")
     if isinstance(error, PermissionError):
         return ImageError(f"{name} may not be read; give yourself the permission")
     return ImageError(f"{name} is damaged and cannot be read ({error}); copy or save it again")

@@ -14,6 +14,8 @@ from hyperspot.images.decode import resize
 STRETCH_TOLERANCE = 1 / 16
 """Relative difference of aspect ratio that is stretched away: what rounding the long side of a frame of 256
 pixels to a multiple of 32 can cost, so that photos of the usual shape never get a border."""
+LONGEST = 8192
+"""Of the frame's sides, in pixels: what a longer one needs in memory grows with its square."""
 CENTRAL = 224 / 256
 """The papers' central crop."""
 
@@ -52,7 +54,7 @@ class Frame:
             multiple: The long side is rounded to one of these.
 
         Raises:
-            DataError: Where there is no size.
+            DataError: Where there is no size, or the photos are so long that the frame would not fit into memory.
 
         """
         if not sizes:
@@ -61,6 +63,12 @@ class Frame:
             return cls(short_side, short_side, "stretch")
         ratio = math.exp(float(np.median([math.log(width / height) for height, width in sizes])))
         long_side = max(short_side, round(short_side * max(ratio, 1 / ratio) / multiple) * multiple)
+        if long_side > LONGEST:
+            raise DataError(
+                f"the photos are {max(ratio, 1 / ratio):.0f} times as long as they are wide, which a short side of "
+                f"{short_side} pixels makes {long_side} long, more than {LONGEST}; cut them into pieces, choose a "
+                "smaller --short-side or --aspect square"
+            )
         return cls(short_side, long_side, "contain") if ratio > 1 else cls(long_side, short_side, "contain")
 
     def place(self, height: int, width: int) -> "Placement":
@@ -82,7 +90,9 @@ class Frame:
     def from_dict(cls, fields: dict[str, Any]) -> "Frame":
         """Return the frame that `to_dict` described; raises TypeError or ValueError where it is none."""
         frame = cls(**fields)
-        if min(frame.height, frame.width) < 1 or frame.fit not in ("stretch", "contain"):
+        sides = (frame.height, frame.width)
+        whole = all(isinstance(side, int) and 1 <= side <= LONGEST for side in sides)
+        if not whole or frame.fit not in ("stretch", "contain"):
             raise ValueError(f"{fields} is no frame")
         return frame
 

@@ -96,6 +96,10 @@ def _read_splits(root: Path, good: str) -> Found:
             paths = find_images(folder)
             photos += [Photo(path, 1, "test", folder.name, masks.get(path.stem, ())) for path in paths]
             problems += _orphans(masks, {path.stem for path in paths}, root)
+    tested = {folder.name for folder in folders}
+    for folder in find_folders(truth) if truth.is_dir() else []:
+        if folder.name not in tested:
+            problems += _orphans(_masks_by_stem(folder), (), root)
     return Found(photos, problems)
 
 
@@ -179,15 +183,14 @@ def _read_manifest(table: Path) -> Found:
         path = table.parent / row["path"]
         if not row["path"] or not path.is_file():
             raise DataError(f"{where} names the photo '{row['path']}', which does not exist; correct the path")
-        if row["split"] not in ("train", "test"):
-            raise DataError(f"{where} has the split '{row['split']}'; write train or test")
+        split = _split(row["split"], where)
         label = _label(row["label"], where)
         masks = tuple(table.parent / part.strip() for part in row.get("mask", "").split("|") if part.strip())
         for mask in masks:
             if not mask.is_file():
                 raise DataError(f"{where} names the mask '{mask.name}', which does not exist; correct the path")
         defect = {0: "good", 1: row.get("defect") or "defect", None: ""}[label]
-        photos.append(Photo(path, label, _split(row["split"], path), defect, masks if label != 0 else ()))
+        photos.append(Photo(path, label, split, defect, masks if label != 0 else ()))
     return Found(photos, [])
 
 
@@ -287,6 +290,9 @@ def _rows(table: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str,
                 raise DataError(
                     f"{table} has no column {' and no column '.join(missing)}; its first line must name the columns"
                 )
+            twice = [name for name in needed if columns.count(name) > 1]
+            if twice:
+                raise DataError(f"{table} has the column {twice[0]} twice; remove one of them")
             reader = csv.reader(file, delimiter=delimiter)
             for values in reader:
                 if any(value.strip() for value in values):
@@ -304,6 +310,6 @@ def _label(text: str, where: object) -> Literal[0, 1] | None:
 
 
 def _split(text: str, where: object) -> Literal["train", "test"]:
-    if text not in ("train", "test"):
+    if text.lower() not in ("train", "test"):
         raise DataError(f"{where} has the split '{text}'; write train or test")
-    return "train" if text == "train" else "test"
+    return "train" if text.lower() == "train" else "test"

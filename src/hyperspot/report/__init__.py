@@ -2,8 +2,6 @@
 
 import base64
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from markupsafe import Markup
 
 from hyperspot.errors import DataError
 from hyperspot.evaluation import Evaluation, Judged
+from hyperspot.files import check_writable, replacing
 from hyperspot.report.charts import rate_curve, score_histogram
 
 GALLERY = 300
@@ -36,15 +35,25 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
     page = render(evaluation)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as partial:
-            partial.write(page)
-        Path(partial.name).chmod(0o644)
-        os.replace(partial.name, path)  # noqa: PTH105
+        with replacing(path) as partial:
+            partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise DataError(f"the report {path} cannot be written ({error.strerror}); choose another --report") from None
+        raise _unwritable(path, error) from None
     return path
+
+
+def require_writable(path: Path) -> None:
+    """Raise DataError where `write_report` could not write the file, so that nothing is judged in vain."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> DataError:
+    reason = (error.strerror or str(error)).lower()
+    return DataError(f"the report {path} cannot be written: {reason}; choose another --report")
 
 
 def render(evaluation: Evaluation) -> str:
@@ -165,4 +174,4 @@ def _card(judged: Judged) -> dict[str, Any]:
     }
 
 
-__all__ = ["render", "write_report"]
+__all__ = ["render", "require_writable", "write_report"]
