@@ -1,6 +1,6 @@
 """From good photos to a calibrated scorer: hold out, fit, judge what was held out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from hyperspot.backbones import Backbone
 from hyperspot.calibration import Calibration
 from hyperspot.images import Frame, Placement, View
 from hyperspot.intake import Batches, Photos
-from hyperspot.methods import method_class
+from hyperspot.methods import Method, method_class
 from hyperspot.progress import Progress
 from hyperspot.scorer import Scorer, Usual
 from hyperspot.settings import Settings
@@ -95,14 +95,17 @@ def fit_scorer(
     backbone: Backbone,
     settings: Settings,
     progress: Progress,
+    watch: Callable[[Method, View], None] | None = None,
 ) -> Scorer:
-    """Fit one method per view on the chosen photos."""
+    """Fit one method per view on the chosen photos; `watch` is shown each method and its view before it is fitted."""
     indices = [int(index) for index in chosen]
     views = views_of(photos.frame, settings.views)
     methods = []
     for view in views:
         method = method_class(settings.method)(backbone, settings.method_settings)
         batches = Batches(photos, indices, view, backbone.mean, backbone.std)
+        if watch is not None:
+            watch(method, view)
         method.fit(batches, seed=settings.seed, progress=progress)
         methods.append(method.eval())
     scorer = Scorer(methods, views, photos.frame, settings.sigma)
