@@ -203,3 +203,24 @@ def test_a_run_survives_its_message():
     run = task(version=3, train_photos=7, oracle=True, budget="quick", reduced=(("steps", 10, 1),)).run
     wanted = Task(run, Path(), "bottle", None)
     assert run_of(json.loads(json.dumps(wanted.message(2)))) == run
+
+
+def test_the_live_table_shows_what_runs_and_what_ended(make, capsys):
+    from rich.console import Console
+
+    from hyperspot.benchmark.board import LiveBoard
+
+    board = LiveBoard()
+    first, second = task(seed=0).run, task(seed=1).run
+    with board:
+        board.planned(3, 1)
+        board.started(first)
+        board.started(second)
+        board.moved(second, "training", 5, 10)
+        board.finished(first, {"error": "the disk [is] full"})
+        page = Console(width=120)
+        with page.capture() as shown:
+            page.print(board._drawn())
+    assert "1 of 3 runs, 1 failed" in shown.get()
+    assert "the disk [is] full" in shown.get()
+    assert "training 5/10" in shown.get()

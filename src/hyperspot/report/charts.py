@@ -103,6 +103,6 @@ def svg(title: str, parts: Sequence[str], *, height: int = HEIGHT, style: str = 
 
 
 def _frame(x_name: str, y_name: str, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
-    shares = (0, 0.25, 0.5, 0.75, 1)
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
     ticks = [[(share, f"{low + share * (high - low):.3g}") for share in shares] for low, high in (x_range, y_range)]
     return axes(x_name, y_name, *ticks)
