@@ -41,7 +41,7 @@ def test_help_answers_at_once_without_torch():
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert time.perf_counter() - started < 2
-    for command in ("demo", "train", "predict", "evaluate", "info"):
+    for command in ("demo", "train", "predict", "evaluate", "benchmark", "info"):
         assert command in done.stdout
 
 

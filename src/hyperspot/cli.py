@@ -1,4 +1,4 @@
-"""The command line: `hyperspot demo | train | predict | evaluate | export | info`.
+"""The command line: `hyperspot demo | train | predict | evaluate | benchmark | export | info`.
 
 Exit codes: 0 done; 1 a person's mistake (one sentence on stderr); 2 wrong usage; 3 anomalies were found and
 `--fail-on-anomaly` was given. Heavy libraries are imported inside the commands, so that help answers at once.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyperspot import __version__, console
+from hyperspot.benchmark import command as _benchmark
 from hyperspot.errors import HyperspotError, ModelFileError, WeightsError
 
 if TYPE_CHECKING:
@@ -270,6 +271,11 @@ def evaluate(
     page = report or model.with_name(f"{model.stem}.{dataset.name}.report.html")
     require_writable(page)
     _measure_and_report(detector, dataset, page, json=json, open_report=open_report)
+
+
+app.command(name="benchmark", help=_benchmark.HELP, short_help="Measure methods and draw the paper's tables.")(
+    _benchmark.benchmark
+)
 
 
 @app.command(short_help="Write a file that judges photos without torch.")

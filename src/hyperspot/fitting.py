@@ -1,6 +1,6 @@
 """From good photos to a calibrated scorer: hold out, fit, judge what was held out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from hyperspot.calibration import Calibration
 from hyperspot.cpu import native_format
 from hyperspot.images import Frame, Placement, View
 from hyperspot.intake import Batches, Photos
-from hyperspot.methods import method_class
+from hyperspot.methods import Method, method_class
 from hyperspot.progress import Progress
 from hyperspot.scorer import Scorer, Usual
 from hyperspot.settings import Settings
@@ -96,8 +96,12 @@ def fit_scorer(
     backbone: Backbone,
     settings: Settings,
     progress: Progress,
+    watch: Callable[[Method, View], None] | None = None,
 ) -> Scorer:
-    """Fit one method per view on the chosen photos; it learns from exact features and judges in the CPU's format."""
+    """Fit one method per view on the chosen photos: it learns from exact features and judges in the CPU's format.
+
+    `watch` is shown each method and its view before it is fitted.
+    """
     backbone.number_format = "f32"
     indices = [int(index) for index in chosen]
     views = views_of(photos.frame, settings.views)
@@ -105,6 +109,8 @@ def fit_scorer(
     for view in views:
         method = method_class(settings.method)(backbone, settings.method_settings)
         batches = Batches(photos, indices, view, backbone.mean, backbone.std)
+        if watch is not None:
+            watch(method, view)
         method.fit(batches, seed=settings.seed, progress=progress)
         methods.append(method.eval())
     scorer = Scorer(methods, views, photos.frame, settings.sigma)

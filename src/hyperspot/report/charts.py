@@ -46,7 +46,7 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
             f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{TOP + PLOT_HEIGHT}"/>'
             f'<text class="threshold-name" x="{x + shift:.1f}" y="{TOP + 12}" text-anchor="{side}">threshold</text>'
         )
-    return _svg("Histogram of scores", parts)
+    return svg("Histogram of scores", parts)
 
 
 def rate_curve(title: str, x_name: str, y_name: str, points: Points, x_limit: float = 1.0) -> str:
@@ -67,26 +67,21 @@ def rate_curve(title: str, x_name: str, y_name: str, points: Points, x_limit: fl
         _frame(x_name, y_name, (0.0, x_limit), (0.0, 1.0)),
         f'<polygon class="area" points="{area}"/><polyline class="curve" points="{path}"/>',
     ]
-    return _svg(title, parts)
+    return svg(title, parts)
 
 
-def _frame(
-    x_name: str,
-    y_name: str,
-    x_range: tuple[float, float],
-    y_range: tuple[float, float],
-) -> str:
+def axes(x_name: str, y_name: str, x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]]) -> str:
+    """Draw the grid and the names of both axes; a tick is its share of the axis, 0 to 1, and how it reads."""
     lines = []
-    for share in (0, 0.25, 0.5, 0.75, 1):
+    for share, reads in y_ticks:
         y = TOP + PLOT_HEIGHT * (1 - share)
-        x = LEFT + PLOT_WIDTH * share
-        across = x_range[0] + share * (x_range[1] - x_range[0])
-        up = y_range[0] + share * (y_range[1] - y_range[0])
         lines.append(
             f'<line class="grid" x1="{LEFT}" x2="{LEFT + PLOT_WIDTH}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{up:.3g}</text>'
-            f'<text x="{x:.1f}" y="{TOP + PLOT_HEIGHT + 16}" text-anchor="middle">{across:.3g}</text>'
+            f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{escape(reads)}</text>'
         )
+    for share, reads in x_ticks:
+        x = LEFT + PLOT_WIDTH * share
+        lines.append(f'<text x="{x:.1f}" y="{TOP + PLOT_HEIGHT + 16}" text-anchor="middle">{escape(reads)}</text>')
     middle = TOP + PLOT_HEIGHT / 2
     lines.append(
         f'<text class="name" x="{LEFT + PLOT_WIDTH / 2}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_name)}</text>'
@@ -96,9 +91,18 @@ def _frame(
     return "".join(lines)
 
 
-def _svg(title: str, parts: Sequence[str]) -> str:
+def svg(title: str, parts: Sequence[str], *, height: int = HEIGHT, style: str = "") -> str:
+    """Join parts into one picture; with a style it can stand alone as a file, without one the page has it."""
+    alone = f' xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"' if style else ""
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f'<svg{alone} class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(title)}">'
+        + (f"<style>{style}</style>" if style else "")
         + "".join(parts)
         + "</svg>"
     )
+
+
+def _frame(x_name: str, y_name: str, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0)
+    ticks = [[(share, f"{low + share * (high - low):.3g}") for share in shares] for low, high in (x_range, y_range)]
+    return axes(x_name, y_name, *ticks)

@@ -1,0 +1,176 @@
+"""One run, from photos to the JSON line: fit, measure time and memory, judge the test photos."""
+
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import hyperspot
+from hyperspot import Detector
+from hyperspot.backbones import create
+from hyperspot.benchmark.oracle import Oracle
+from hyperspot.benchmark.protocol import Run
+from hyperspot.benchmark.randomised import randomised
+from hyperspot.calibration import Calibration
+from hyperspot.errors import DataError
+from hyperspot.fitting import Fitted, fit_scorer
+from hyperspot.images import Dataset, Frame, open_dataset, read_image, read_size
+from hyperspot.intake import Photos
+from hyperspot.methods import method_class
+from hyperspot.progress import Progress
+from hyperspot.scorer import Scorer
+
+TIMED_PHOTOS = 8
+"""Photos that latency is measured over, and the batch of the throughput."""
+TIMED_SECONDS = 3.0
+"""For how long a time is measured, after two calls to warm up; at least three calls count."""
+
+
+def measure(run: Run, data: Path, chosen: str | None, weights: str | None, progress: Progress) -> dict[str, Any]:
+    """Make one run and return what its JSON line tells beside the run itself.
+
+    Args:
+        run: What is to be done.
+        data: The folder of the data set, and `chosen` the product where it holds several.
+        chosen: As above.
+        weights: A file or folder of backbone weights or `random:SEED`; none looks in the usual places.
+        progress: Told how far the work is.
+
+    Raises:
+        DataError, ImageError, WeightsError, SettingsError, CalibrationError: As their names say.
+
+    """
+    whole = open_dataset(data, category=chosen)
+    dataset = _fewer(whole, run.train_photos)
+    with randomised(dataset, run.version) as given:
+        started = time.perf_counter()
+        detector, watched = _fit(run, given, weights, progress)
+        seconds = time.perf_counter() - started
+        line: dict[str, Any] = {
+            # The judging at checkpoints uses caches and memory: such a run tells no time of training.
+            "training_seconds": None if watched.get("history") else round(seconds, 2),
+            "peak_memory_mb": _peak_memory_mb(),
+            **watched,
+            **_size(detector),
+            **_speed(detector, given),
+        }
+        if run.measure == "accuracy":
+            line |= _accuracy(detector, given, run, progress)
+    return line
+
+
+def circumstances() -> dict[str, Any]:
+    """Return where and when figures came about, without the name of the machine."""
+    packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pillow")}
+    return {
+        "versions": {"hyperspot": hyperspot.__version__, "python": platform.python_version(), **packages},
+        "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+        "threads": torch.get_num_threads(),
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _fewer(dataset: Dataset, photos: int | None) -> Dataset:
+    """Return the data set with the first so many of its good training photos."""
+    if photos is None:
+        return dataset
+    if photos > len(dataset.train):
+        raise DataError(f"{dataset.root} has {len(dataset.train)} good training photos, {photos} were asked for")
+    kept = dataset.train[:photos]
+    return replace(dataset, photos=tuple(photo for photo in dataset.photos if photo.split == "test" or photo in kept))
+
+
+def _fit(run: Run, dataset: Dataset, weights: str | None, progress: Progress) -> tuple[Detector, dict[str, Any]]:
+    settings = run.settings
+    if not run.oracle:
+        return Detector.fit(dataset, settings=settings, weights=weights, progress=progress), {"watched": False}
+    sizes = [read_size(photo.path) for photo in dataset.train]
+    frame = Frame.for_sizes(sizes, settings.short_side, settings.aspect)
+    options = method_class(settings.method).backbone_options(settings.method_settings)
+    backbone = create(settings.backbone, weights=weights, **options)
+    photos = Photos([photo.path for photo in dataset.train], frame)
+    listener = Oracle(progress, dataset, frame, settings.sigma)
+    scorer = fit_scorer(photos, range(len(photos)), backbone, settings, listener, watch=listener.watch)
+    fitted = Fitted(scorer, Calibration.from_scores("none", 0.01, []), None, (0.0, 1.0))
+    watched: dict[str, Any] = {"watched": True, "checkpoints": len(listener.history)}
+    if listener.history:
+        watched |= {"oracle": listener.best(), "history": listener.history}
+    return Detector(fitted, settings, {"data": {"name": dataset.name}}), watched
+
+
+def _size(detector: Detector) -> dict[str, Any]:
+    """Return what the methods keep, and the measures that a formula for it needs."""
+    learned = [method.learned() for method in detector.scorer.methods]  # type: ignore[operator]
+    backbone, view = detector.backbone, detector.scorer.views[0]
+    with torch.inference_mode():
+        levels = backbone(torch.zeros(1, 3, view.height, view.width))
+    return {
+        "bank_mb": round(sum(tensor.nbytes for one in learned for tensor in one.values()) / 1e6, 4),
+        "kept": {name: list(tensor.shape) for name, tensor in learned[0].items()},
+        "pyramid": [list(level.shape[1:]) for level in levels],
+        "weights_source": backbone.weights_source,
+    }
+
+
+@torch.inference_mode()
+def _speed(detector: Detector, dataset: Dataset) -> dict[str, Any]:
+    """Return the median milliseconds from a decoded photo to its verdict, and photos a second in batches."""
+    photos = (dataset.test or dataset.train)[:TIMED_PHOTOS]
+    images = [read_image(photo.path) for photo in photos]
+    frame = detector.scorer.frame
+    frames = torch.from_numpy(np.stack([frame.place(*image.shape[:2]).to_frame(image) for image in images]))
+    turn = iter(range(10**9))
+    latency = _median_seconds(lambda: detector.predict(images[next(turn) % len(images)]))
+    batch = _median_seconds(lambda: detector.scorer(frames))
+    return {"latency_ms": round(latency * 1000, 3), "images_per_second": round(len(images) / batch, 3)}
+
+
+def _median_seconds(call: Callable[[], Any]) -> float:
+    for _ in range(2):
+        call()
+    taken: list[float] = []
+    started = time.perf_counter()
+    while len(taken) < 3 or time.perf_counter() - started < TIMED_SECONDS:
+        before = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - before)
+    return statistics.median(taken)
+
+
+def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress) -> dict[str, Any]:
+    line = {"last": _figures(detector, dataset, progress)}
+    if run.settings.views == "fused":
+        scorer = detector.scorer
+        for number, name in enumerate(("crop", "whole")):
+            method: Any = scorer.methods[number]
+            alone = Scorer([method], [scorer.views[number]], scorer.frame, scorer.sigma)
+            fitted = Fitted(alone, detector.calibration, detector.pixel_threshold, detector.heat_range)
+            line[name] = _figures(Detector(fitted, detector.settings, detector.record), dataset, progress)
+    return line
+
+
+def _figures(detector: Detector, dataset: Dataset, progress: Progress) -> dict[str, Any]:
+    found = detector.evaluate(dataset, progress=progress).to_dict()
+    found.pop("made_by")
+    found["good_images"] = sum(photo.label == 0 for photo in dataset.test)
+    return found
+
+
+def _peak_memory_mb() -> int | None:
+    """Return the largest memory this process has had; none where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak // (1024 * 1024 if sys.platform == "darwin" else 1024))

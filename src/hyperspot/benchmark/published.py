@@ -1,0 +1,105 @@
+"""What papers and their released code published, with what is known to be wrong with it."""
+
+import functools
+import importlib.resources
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PerCent = dict[str, dict[str, float]]
+"""Metric, then category or group (`textures`, `objects`, `all`), in per cent."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Entry(_Frozen):
+    """One published row.
+
+    Attributes:
+        method: The name of the method in the registry; `cfa++`, `cfa_resize` and `dfr` have none of their own.
+        label: As a person calls it.
+        backbone: Of the published figures; none where there is no usual one.
+        source: A key of `Published.sources`; none where the table has one source for all rows.
+        figures: In per cent.
+        notes: Keys of `Published.footnotes` that concern the whole row.
+        category_notes: The same for one category.
+        printed: Means that the source prints itself.
+        printed_differs: Where a printed mean does not follow from the values beneath it, and the footnote on it.
+        modelling: Complexity of modelling as Table 1 of the CFA paper prints it, and `bank` that of the memory.
+        losses: Which losses the row of an ablation has.
+        gamma: The compression of the row, of vectors and of channels alike.
+        images_per_second: The published throughput.
+
+    """
+
+    method: str
+    label: str
+    backbone: str | None = None
+    source: str | None = None
+    figures: PerCent = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    category_notes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    printed: PerCent = Field(default_factory=dict)
+    printed_differs: dict[str, dict[str, str]] = Field(default_factory=dict)
+    modelling: str | None = None
+    bank: str | None = None
+    losses: str | None = None
+    gamma: int | None = None
+    images_per_second: float | None = None
+
+    def mean(self, metric: str, names: Iterable[str]) -> float | None:
+        """Return the mean over some categories in per cent; none where one of them was not published."""
+        known = self.figures.get(metric, {})
+        values = [known.get(name) for name in names]
+        found = [value for value in values if value is not None]
+        return sum(found) / len(found) if found and len(found) == len(values) else None
+
+
+class PrintedTable(_Frozen):
+    """One table of the CFA paper."""
+
+    source: str
+    rows: tuple[Entry, ...]
+
+
+class Published(_Frozen):
+    """All published figures.
+
+    `categories` holds those by category, from the source that is nearest to the method's authors; `tables` the
+    tables of the CFA paper as printed, errors included; `means` further means over all categories.
+    """
+
+    about: str
+    textures: tuple[str, ...]
+    objects: tuple[str, ...]
+    sources: dict[str, str]
+    footnotes: dict[str, str]
+    categories: tuple[Entry, ...]
+    tables: dict[str, PrintedTable]
+    means: tuple[Entry, ...]
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """The categories of MVTec AD by group."""
+        return {"textures": self.textures, "objects": self.objects, "all": self.textures + self.objects}
+
+    def by_category(self, method: str) -> Entry | None:
+        """Return a method's figures by category, if there are any."""
+        return next((entry for entry in self.categories if entry.method == method), None)
+
+    def rows(self, table: int, method: str | None = None) -> tuple[Entry, ...]:
+        """Return the rows of a table of the CFA paper, of one method where it is given."""
+        return tuple(row for row in self.tables[str(table)].rows if method in (None, row.method))
+
+    def texts(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """Return the footnotes of some keys."""
+        return tuple(self.footnotes[key] for key in keys)
+
+
+@functools.cache
+def published() -> Published:
+    """Return the figures that come with the package."""
+    file = importlib.resources.files("hyperspot.benchmark") / "published.json"
+    return Published.model_validate_json(file.read_text(encoding="utf-8"))

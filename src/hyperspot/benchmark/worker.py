@@ -1,0 +1,73 @@
+"""The process of one run: a task comes on stdin, progress and the result go to stdout as JSON lines.
+
+A process for each run gives a peak memory that is the run's own, hands everything back to the system, and lets the
+others go on where one is killed.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hyperspot.errors import HyperspotError
+
+T = TypeVar("T")
+
+SECONDS_BETWEEN_NOTES = 0.3
+
+
+class Telling:
+    """A listener that tells where the work is, a few times a second at most."""
+
+    def __init__(self, out: Any) -> None:
+        self._out = out
+        self._last = 0.0
+
+    def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
+        """Yield `items` and tell how many of `total` are done."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        for done, item in enumerate(items):
+            if time.monotonic() - self._last > SECONDS_BETWEEN_NOTES:
+                self._last = time.monotonic()
+                say(self._out, {"stage": stage, "done": done, "total": total})
+            yield item
+
+    def note(self, **values: int | float) -> None:
+        """Leave the numbers of a stage to those who train alone."""
+
+
+def say(out: Any, message: dict[str, Any]) -> None:
+    """Write one message on one line."""
+    out.write(json.dumps(message, allow_nan=False) + "\n")
+    out.flush()
+
+
+def main() -> None:
+    """Make the run that stdin tells of."""
+    # Messages keep the real stdout to themselves: what a library prints there goes to stderr.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    task = json.loads(sys.stdin.read())
+    try:
+        import torch
+
+        from hyperspot.benchmark.measuring import circumstances, measure
+        from hyperspot.benchmark.tasks import run_of
+
+        torch.set_num_threads(task["threads"])
+        found = measure(run_of(task), Path(task["data"]), task["chosen"], task["weights"], Telling(out))
+        say(out, {"result": {**found, **circumstances()}})
+    except HyperspotError as error:
+        say(out, {"error": str(error)})
+    except Exception as error:
+        # A fault of ours: the line names it, the traceback goes to stderr, and the other runs go on.
+        say(out, {"error": f"{type(error).__name__}: {error}"})
+        raise
+
+
+if __name__ == "__main__":
+    main()
