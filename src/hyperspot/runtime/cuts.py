@@ -7,7 +7,8 @@
 The exporter gives the tensors names between which the graph is cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,24 @@ class CutGraph:
         for name, search in self._searches.items():
             given[f"entry.{name}"] = search([given[f"entry.{one}"] for one in search.tokens], self._threads)
         return self._tail({name: given[name] for name in _inputs(self._tail)})
+
+    def parts(self, inputs: dict[str, Any]) -> dict[str, Callable[[], Any]]:
+        """Return a call for each part, with what it takes for these inputs: for finding out what is slow."""
+        given, calls = dict(inputs), {}
+
+        def ready(compiled: Any) -> Callable[[], Any]:
+            taken = {name: np.array(given[name]) for name in _inputs(compiled)}
+            return lambda: compiled(taken)
+
+        for number, (compiled, names) in enumerate(self._stages):
+            calls["backbone" if number == 0 else "projection"] = call = ready(compiled)
+            given |= {f"entry.{name}": call()[name] for name in names}
+        for name, search in self._searches.items():
+            tokens = [np.array(given[f"entry.{one}"]) for one in search.tokens]
+            calls[f"search of {name.split('.')[1]}"] = searching = partial(search, tokens, self._threads)
+            given[f"entry.{name}"] = searching()
+        calls["score and smoothing"] = ready(self._tail)
+        return calls
 
     def _add_stage(self, ends: list[Any], names: list[str], entries: list[Any], precision: str) -> None:
         self._stages.append((self._compile(ends, entries, precision), names))
