@@ -5,16 +5,20 @@ counted), aligning is bilinear with half-pixel centres. Both are linear and act 
 1 x 1 projection may be applied to each level at its own resolution first (see `methods.cfa`).
 """
 
+import contextlib
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CACHE_BUDGET_BYTES = 1_000_000_000
-"""Above this size a `PatchCache` keeps half-precision features (relative rounding 5e-4)."""
+CACHE_BUDGET_BYTES = 600_000_000
+"""Above this size a `PatchCache` keeps half-precision features (relative rounding 5e-4), and above it again a file."""
 
 
 def pool(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -62,6 +66,21 @@ def _taps(length: int, fine: int) -> tuple[Int[Tensor, "fine"], Int[Tensor, "fin
     return first, (first + 1).clamp(max=length - 1), (source - first).float()
 
 
+def _spill(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
+    """Append the levels of each batch to the file of each level, and forget them."""
+    for batch in parts:
+        for part, file in zip(batch, files, strict=True):
+            part.numpy().tofile(file)
+    parts.clear()
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
+    """Return the half-precision contents of a file without reading it; the map outlives the open file."""
+    file.flush()
+    # Copy-on-write: torch wants memory that could be written to; nothing is.
+    return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="c").reshape(shape))
+
+
 @dataclass(frozen=True)
 class PatchCache:
     """The pooled levels of many images, kept so that training never runs the backbone twice.
@@ -74,19 +93,41 @@ class PatchCache:
 
     @classmethod
     def collect(cls, batches: Iterable[Sequence[Float[Tensor, "_b _c _h _w"]]]) -> "PatchCache":
-        """Keep every batch of pooled levels; raises ValueError where there is none."""
+        """Keep every batch of pooled levels; raises ValueError where there is none.
+
+        What exceeds the budget in half precision goes to a temporary file, which is mapped into memory and vanishes
+        with the cache: the system keeps in memory what there is room for.
+        """
+        with contextlib.ExitStack() as opened:
+            return cls._collected(batches, opened)
+
+    @classmethod
+    def _collected(
+        cls, batches: Iterable[Sequence[Float[Tensor, "_b _c _h _w"]]], opened: contextlib.ExitStack
+    ) -> "PatchCache":
         parts: list[list[Tensor]] = []
         sizes: tuple[tuple[int, int], ...] = ()
+        channels: tuple[int, ...] = ()
+        files: list[IO[bytes]] = []
         kept, dtype = 0, torch.float32
         for levels in batches:
             sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
+            channels = tuple(level.shape[1] for level in levels)
             parts.append([level.flatten(2).transpose(1, 2).to(dtype).contiguous() for level in levels])
             kept += sum(part.nbytes for part in parts[-1])
             if dtype == torch.float32 and kept > CACHE_BUDGET_BYTES:
                 dtype = torch.float16
-                parts = [[part.half() for part in batch] for batch in parts]
-        if not parts:
+                for batch in parts:
+                    batch[:] = [part.half() for part in batch]
+                kept //= 2
+            if files or kept > CACHE_BUDGET_BYTES:
+                files = files or [opened.enter_context(tempfile.TemporaryFile()) for _ in sizes]  # noqa: SIM115
+                _spill(parts, files)
+        if not sizes:
             raise ValueError("no image to keep")
+        if files:
+            shapes = [(-1, height * width, wide) for (height, width), wide in zip(sizes, channels, strict=True)]
+            return cls(tuple(_mapped(file, shape) for file, shape in zip(files, shapes, strict=True)), sizes)
         joined = []
         for level in range(len(sizes)):
             joined.append(torch.cat([batch[level] for batch in parts]))
