@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -60,10 +61,9 @@ def in_frame(maps: Float[Tensor, "b h w"], top: int, left: int, height: int, wid
     """
     if maps.shape[1:] == (height, width):
         return maps
-    lowest = maps.amin((1, 2))[:, None, None]
-    whole = lowest.expand(-1, height, width).clone()
-    whole[:, top : top + maps.shape[1], left : left + maps.shape[2]] = maps
-    return whole
+    bottom, right = height - top - maps.shape[1], width - left - maps.shape[2]
+    seen = F.pad(torch.ones_like(maps[:1], dtype=torch.bool), (left, right, top, bottom))
+    return torch.where(seen, F.pad(maps, (left, right, top, bottom)), maps.amin((1, 2))[:, None, None])
 
 
 def fuse(

@@ -82,7 +82,8 @@ def normalise(
     frames: UInt8[Tensor, "b h w 3"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "b 3 h w"]:
     """Scale pixels to 0..1, subtract the mean and divide by the deviation of the backbone's training set."""
-    scaled = frames.permute(0, 3, 1, 2).float() / 255
-    centre = torch.tensor(mean, device=frames.device)[:, None, None]
-    spread = torch.tensor(std, device=frames.device)[:, None, None]
-    return ((scaled - centre) / spread).contiguous(memory_format=torch.channels_last)
+    # One product and one sum: the same within rounding, and half the passes over the pixels.
+    scale = torch.tensor([1 / (255 * one) for one in std], device=frames.device)[:, None, None]
+    shift = torch.tensor([-one / other for one, other in zip(mean, std, strict=True)], device=frames.device)
+    scaled = frames.permute(0, 3, 1, 2).float() * scale + shift[:, None, None]
+    return scaled.contiguous(memory_format=torch.channels_last)
