@@ -226,6 +226,7 @@ def oracle(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
         Column("last", "last checkpoint"),
         Column("best", "best checkpoint (oracle)"),
         Column("adds", "oracle adds"),
+        Column("published", "published"),
         Column("checkpoints", "checkpoints"),
     )
     watched = [line for line in lines if line.get("watched")]
@@ -252,6 +253,7 @@ def oracle(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
                         last=Spread.of(last.values(), 100.0),
                         best=Spread.of((best[seed] for seed in last), 100.0),
                         adds=Spread.of(added.values(), 100.0),
+                        published=published_cell(group, metric, [category]),
                         checkpoints=str(max(len(line["history"]) for line in seen)),
                     )
                 )

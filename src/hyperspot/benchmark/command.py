@@ -152,6 +152,7 @@ def benchmark(
             jobs=jobs,
         )
     lines = [line for line in lines if _kept(line, _split(category), _split(method), _split(backbone))]
+    absent += _unasked(_split(method))
     for number in numbers:
         _show(number, lines, absent, markdown=markdown, json=json, plot=plot)
     if failed:
@@ -265,6 +266,13 @@ def _kept(line: "Line", categories: Sequence[str], methods: Sequence[str], backb
     """Whether a line is of what was asked for."""
     asked = ((categories, "category"), (methods, "method"), (backbones, "backbone"))
     return all(not names or line.get(name) in names for names, name in asked)
+
+
+def _unasked(methods: Sequence[str]) -> "list[Absent]":
+    from hyperspot.benchmark.plans import Absent
+    from hyperspot.benchmark.protocol import PAPER_METHODS
+
+    return [Absent("unasked", name, "not asked for") for name in PAPER_METHODS if methods and name not in methods]
 
 
 def _split(given: Sequence[str] | None) -> list[str]:

@@ -71,7 +71,10 @@ class Category:
 
 @dataclass(frozen=True)
 class Absent:
-    """What was asked for and is not there: a `category`, a `method` or a `backbone`, and why."""
+    """What was asked for and is not there: a `category`, a `method` or a `backbone`, and why.
+
+    A method that was not asked for where others were is `unasked`: no table misses it.
+    """
 
     kind: str
     name: str

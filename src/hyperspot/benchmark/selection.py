@@ -140,8 +140,8 @@ def printed_cell(entry: Entry | None, metric: str, which: str = "all") -> Given 
 
 
 def missing_methods(found: Sequence[Group], absent: Sequence[Absent]) -> list[tuple[str, str]]:
-    """Return the methods of the paper that no row has, each with why."""
-    there = {group.method for group in found}
+    """Return the methods of the paper that were asked for and no row has, each with why."""
+    there = {group.method for group in found} | {one.name for one in absent if one.kind == "unasked"}
     reasons = {one.name: one.reason for one in absent if one.kind == "method"}
     return [(name, reasons.get(name, "no run")) for name in PAPER_METHODS if name not in there]
 
