@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.backbones import create
+from hyperspot.backbones import NONE, create
 from hyperspot.heatmaps import smooth
 from hyperspot.methods import METHODS
 from hyperspot.progress import SILENT
 
-QUICK = {"cfa": {"steps": 5}}
+QUICK = {
+    "cfa": {"steps": 5},
+    "cflow": {"steps": 20, "blocks": 2, "places_per_step": 64},
+    "cutpaste": {"steps": 3, "images_per_step": 2, "patch_steps": 3, "patches_per_step": 2},
+    "patch_svdd": {"steps": 3, "patches_per_step": 2},
+    "vae": {"steps": 5, "images_per_step": 2},
+}
 """Settings that keep a method's training short; they change no rule below."""
 
 HEIGHT, WIDTH = 64, 96
@@ -33,6 +39,8 @@ def photos():
 def make(name):
     owner = METHODS[name]
     settings = owner.Settings(**QUICK.get(name, {}))
+    if not owner.uses_backbone:
+        return owner(create(NONE), settings)
     return owner(create("resnet18", weights="random:0", **owner.backbone_options(settings)), settings)
 
 
