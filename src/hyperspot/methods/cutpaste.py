@@ -25,11 +25,13 @@ from hyperspot.backbones import Backbone
 from hyperspot.methods.augmentation import crops, jitter, move, uniform
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.methods.scratch import (
+    SETTLING,
     STAGES,
     PhotoCache,
     ResNet18,
     fold_norms,
     initialise,
+    settle_norms,
     steps_with_rates,
     with_norms,
     without_storage,
@@ -234,20 +236,27 @@ class CutPaste(Method):
         steps, count, stage = settings.steps, settings.images_per_step, "training on photos"
         if patch is not None:
             steps, count, stage = settings.patch_steps, settings.patches_per_step, "training on patches"
+        labels = torch.arange(CLASSES).repeat_interleave(count)
         for step in steps_with_rates(steps, optimiser, progress, stage):
-            seen = photos.draw(count, generator).clamp(0, 1)
-            seen = move(seen, 0.0, SHIFT, generator) if patch is None else crops(seen, patch, generator)
-            good = jitter(seen, JITTER, generator)
-            three = torch.cat([good, self._pasted(good, generator), self._scarred(good, generator)])
-            labels = torch.arange(CLASSES).repeat_interleave(count)
-            logits = network(three if patch is not None else self._shrunk(three))
+            logits = network(self._three(photos.draw(count, generator), patch, generator))
             loss = F.cross_entropy(logits, labels)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             right = float((logits.detach().argmax(1) == labels).float().mean())
             progress.note(step=step + 1, loss=float(loss.detach()), right=right)
+        settle_norms(network, (self._three(photos.draw(count, generator), patch, generator) for _ in range(SETTLING)))
         return fold_norms(network).trunk
+
+    def _three(
+        self, photos: Float[Tensor, "b 3 H W"], patch: int | None, generator: torch.Generator
+    ) -> Float[Tensor, "_n 3 _h _w"]:
+        """Return photos or crops of them, changed but good, then with rectangles, then with strips."""
+        seen = photos.clamp(0, 1)
+        seen = move(seen, 0.0, SHIFT, generator) if patch is None else crops(seen, patch, generator)
+        good = jitter(seen, JITTER, generator)
+        three = torch.cat([good, self._pasted(good, generator), self._scarred(good, generator)])
+        return three if patch is not None else self._shrunk(three)
 
     def _pasted(self, images: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
         return torch.stack([cut_paste(image, self.settings.area, self.settings.aspect, generator) for image in images])

@@ -23,6 +23,8 @@ N = TypeVar("N", bound=nn.Module)
 
 CACHE_BYTES = 1_000_000_000
 """Photos kept for training at most; of more a random choice is trained on."""
+SETTLING = 16
+"""Batches that the statistics of batch norms are taken over in the end."""
 STAGES = (64, 128, 256, 512)
 """Channels of the four stages of a ResNet-18, each of two blocks."""
 
@@ -126,6 +128,21 @@ def with_norms(network: N, *, but: tuple[str, ...] = ()) -> N:
             norm = nn.BatchNorm2d(convolution.out_channels)
         setattr(network.get_submodule(path), leaf, Normed(convolution, norm))
     return network
+
+
+@torch.no_grad()
+def settle_norms(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Set the statistics of all batch norms to their mean over some batches, with the weights as they are now.
+
+    The running ones lag behind the weights, which in a short training move fast.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    network.train()
+    for batch in batches:
+        network(batch)
 
 
 def fold_norms(network: N) -> N:

@@ -21,11 +21,13 @@ from hyperspot.backbones import Backbone
 from hyperspot.methods.augmentation import move
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.methods.scratch import (
+    SETTLING,
     STAGES,
     PhotoCache,
     ResNet18,
     fold_norms,
     initialise,
+    settle_norms,
     steps_with_rates,
     with_norms,
     without_storage,
@@ -73,6 +75,11 @@ class Autoencoder(nn.Module):
         pairs = zip(DECODED, (*DECODED[1:], 3), strict=True)
         self.doublings = nn.ModuleList(nn.Conv2d(entering, leaving, 3, padding=1) for entering, leaving in pairs)
 
+    def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 3 H W"]:
+        """Return the images drawn anew from the means of their latents."""
+        mean, _ = self.encode(images)
+        return self.decode(mean, images.shape[2], images.shape[3])
+
     def encode(
         self, images: Float[Tensor, "b 3 H W"]
     ) -> tuple[Float[Tensor, "b latent h w"], Float[Tensor, "b latent h w"]]:
@@ -112,10 +119,16 @@ class VAE(Method):
         photos = PhotoCache.collect(progress.track(images, "reading photos"), generator)
         network = with_norms(without_storage(Autoencoder, self.settings.latent), but=("posterior", LAST))
         initialise(network, generator)
+        # It starts by drawing the mean colour everywhere: the first steps need not be spent on that.
+        last = network.get_submodule(LAST)
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        with torch.no_grad():
+            last.weight.zero_()
+            last.bias.copy_(photos.pixels.mean((0, 2, 3), dtype=torch.float32))
         optimiser = torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate)
         for step in steps_with_rates(self.settings.steps, optimiser, progress, "training"):
-            seen = photos.draw(self.settings.images_per_step, generator)
-            seen = move(seen, self.settings.degrees, self.settings.shift, generator)
+            seen = self._drawn(photos, generator)
             mean, log_variance = network.encode(seen)
             noise = torch.randn(mean.shape, generator=generator)
             drawn = network.decode(mean + noise * (log_variance / 2).exp(), *seen.shape[-2:])
@@ -125,6 +138,7 @@ class VAE(Method):
             (error + self.settings.kl_weight * divergence).backward()
             optimiser.step()
             progress.note(step=step + 1, error=float(error.detach()), divergence=float(divergence.detach()))
+        settle_norms(network, (self._drawn(photos, generator) for _ in range(SETTLING)))
         self.add_module("network", fold_norms(network))
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
@@ -132,9 +146,11 @@ class VAE(Method):
 
         The latent is the mean of its Gaussian: nothing is drawn at random.
         """
-        mean, _ = self.network.encode(images)
-        drawn = self.network.decode(mean, images.shape[2], images.shape[3])
-        return (images - drawn).square().sum(1), None
+        return (images - self.network(images)).square().sum(1), None
+
+    def _drawn(self, photos: PhotoCache, generator: torch.Generator) -> Float[Tensor, "b 3 H W"]:
+        seen = photos.draw(self.settings.images_per_step, generator)
+        return move(seen, self.settings.degrees, self.settings.shift, generator)
 
 
 def kl_divergence(mean: Float[Tensor, "b *_places"], log_variance: Float[Tensor, "b *_places"]) -> Float[Tensor, ""]:
