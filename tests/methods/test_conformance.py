@@ -95,6 +95,15 @@ def test_same_seed_gives_the_same_result_and_fit_starts_over(name, method, photo
         assert torch.equal(again.learned()[key], value), key
 
 
+def test_fit_leaves_global_random_state_alone_and_fills_every_tensor(name, photos):
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    method = fit(name, photos[:2])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert all(value.numel() and not value.is_meta for value in method.learned().values())
+    assert not any(value.requires_grad for value in method.learned().values())
+
+
 def test_what_was_learned_can_be_restored_bit_by_bit(name, method, photos):
     other = make(name)
     other.restore(method.learned())

@@ -61,7 +61,8 @@ def test_sides_that_are_no_multiple_of_32_keep_their_size(images):
 
 
 def test_it_learns_to_draw_good_photos_and_not_what_is_pasted_in(images):
-    method = fitted(images, steps=60, images_per_step=4)
+    images = images[:, :, :, 16:80]
+    method = fitted(images, steps=40, images_per_step=4)
     bad = images[:1].clone()
     bad[:, :, 8:20, 8:20] = 1.0
     with torch.inference_mode():

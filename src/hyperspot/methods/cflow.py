@@ -61,7 +61,7 @@ class CFlowSettings(MethodSettings):
     condition: int = Field(default=128, ge=4, multiple_of=4)
     steps: int = Field(default=600, ge=1)
     places_per_step: int = Field(default=512, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
 
 
 class Coupling(nn.Module):
@@ -130,7 +130,7 @@ class Flow(nn.Module):
     def forward(self, values: Float[Tensor, "n c"], condition: Float[Tensor, "n p"]) -> Float[Tensor, "n"]:
         """Return the logarithm of the likelihood of each vector by its number of channels, given its place."""
         values = (values - self.centre) / self.deviation
-        determinant = values.new_zeros(len(values))
+        determinant = values.new_zeros(values.shape[0])
         for block in self.blocks:
             values, added = block(values, condition)
             determinant = determinant + added
@@ -191,7 +191,7 @@ class CFlow(Method):
         for flow, level, highest in zip(self.flows, levels, self.highest.unbind(), strict=True):
             code = place_codes(self.settings.condition, *level.shape[-2:]).to(level)
             vectors = level.flatten(2).transpose(1, 2)
-            conditions = code.expand(len(vectors), -1, -1)
+            conditions = code.expand(vectors.shape[0], -1, -1)
             likelihood = flow(vectors.flatten(0, 1), conditions.flatten(0, 1)).reshape(-1, 1, *level.shape[-2:])
             total = total + align(1 - (likelihood - highest).clamp(max=0).exp(), height, width)
         return total[:, 0], None

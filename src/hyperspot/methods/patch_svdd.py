@@ -65,7 +65,7 @@ class PatchSVDDSettings(MethodSettings):
     codes: int = Field(default=64, ge=1)
     stride_large: int = Field(default=16, ge=2, le=LARGE, multiple_of=STRIDE)
     stride_small: int = Field(default=4, ge=2, le=SMALL, multiple_of=STRIDE)
-    bank: int = Field(default=50_000, ge=1)
+    bank: int = Field(default=20_000, ge=1)
     steps: int = Field(default=500, ge=1)
     patches_per_step: int = Field(default=16, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
