@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hyperspot import Detector, modelfile
-from hyperspot.errors import CalibrationError, DataError, ImageError, ModelFileError, SettingsError
+from hyperspot.errors import CalibrationError, DataError, ImageError, ModelFileError, SettingsError, WeightsError
 from hyperspot.images import find_images, open_dataset, read_mask
 
 
@@ -130,6 +131,31 @@ def test_one_photo_needs_calibration_none(product, tmp_path):
     assert loaded.predict(photo).score == detector.predict(photo).score
 
 
+SCRATCH = {
+    "cutpaste": {"steps": 1, "images_per_step": 2, "patch_steps": 1, "patches_per_step": 2},
+    "patch_svdd": {"steps": 1, "patches_per_step": 2},
+    "vae": {"steps": 1, "images_per_step": 2},
+}
+
+
+@pytest.mark.parametrize("method", list(SCRATCH))
+def test_a_method_with_its_own_network_needs_no_weights_and_keeps_none(product, tmp_path, monkeypatch, method):
+    def refused(*_arguments):
+        raise AssertionError("weights were looked for")
+
+    monkeypatch.setattr("hyperspot.backbones.fetch", refused)
+    monkeypatch.setenv("HYPERSPOT_WEIGHTS", str(tmp_path / "nowhere"))
+    photos = find_images(product / "train" / "good")[:3]
+    detector = Detector.fit(photos, method=method, method_settings=SCRATCH[method], short_side=64, calibration="none")
+    assert detector.settings.backbone == detector.record["backbone"]["name"] == "none"
+    saved = detector.save(tmp_path / "part.safetensors")
+    with safe_open(saved, framework="pt") as opened:
+        assert not any(name.startswith("backbone.") for name in opened.keys())  # noqa: SIM118
+    loaded = Detector.load(saved)
+    assert loaded.settings == detector.settings
+    assert loaded.predict(photos[0]).score == detector.predict(photos[0]).score
+
+
 def test_mistakes_are_named(product, detector, tmp_path):
     with pytest.raises(DataError, match="no photo was given"):
         Detector.fit([])
@@ -137,6 +163,12 @@ def test_mistakes_are_named(product, detector, tmp_path):
         Detector.fit(product, methd="cfa")
     with pytest.raises(SettingsError, match="magic"):
         Detector.fit(product, method="magic")
+    with pytest.raises(SettingsError, match="'cfa' needs a backbone; choose one of resnet18"):
+        Detector.fit(product, backbone="none")
+    with pytest.raises(SettingsError, match=r"'vae' learns a network of its own .* leave 'resnet18' out"):
+        Detector.fit(product, method="vae", backbone="resnet18")
+    with pytest.raises(WeightsError, match="no backbone is used; leave them out"):
+        Detector.fit(product, method="vae", weights="random:0")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a picture")
     with pytest.raises(ImageError, match=r"broken\.png"):

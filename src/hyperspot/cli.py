@@ -126,7 +126,10 @@ def train(
             show_default=False,
         ),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="The frozen feature extractor.")] = "resnet18",
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="The frozen feature extractor; resnet18 where the method uses one.", show_default=False),
+    ] = None,
     weights: Weights = None,
     short_side: Annotated[int, typer.Option(help="Pixels of the short side of the common frame.")] = 256,
     aspect: Annotated[
@@ -164,7 +167,7 @@ def train(
         {
             "method": method,
             "method_settings": parse_assignments(setting or []),
-            "backbone": backbone,
+            **({} if backbone is None else {"backbone": backbone}),
             "short_side": short_side,
             "aspect": aspect.value,
             "views": views.value,

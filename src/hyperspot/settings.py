@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
+from hyperspot.backbones import NONE, names
 from hyperspot.errors import SettingsError
 from hyperspot.methods import MethodSettings, method_class
 
@@ -15,7 +16,8 @@ class Settings(BaseModel):
 
     Attributes:
         method: The name of the method, and `method_settings` what is set in it.
-        backbone: The name of the frozen feature extractor.
+        backbone: The name of the frozen feature extractor; `none` for a method that learns its own network, and only
+            for such a one. Without it resnet18, or `none`.
         short_side: Pixels of the short side of the common frame all photos are placed in.
         aspect: `keep` gives the frame the median aspect ratio of the good photos; `square` stretches every
             photo to a square, as the papers do.
@@ -47,8 +49,17 @@ class Settings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _method_settings_of_the_method(cls, given: dict[str, Any]) -> dict[str, Any]:
-        settings_class = method_class(given.get("method", "cfa")).Settings
+    def _what_depends_on_the_method(cls, given: dict[str, Any]) -> dict[str, Any]:
+        name = given.get("method", "cfa")
+        method = method_class(name)
+        backbone = given.get("backbone", cls.model_fields["backbone"].default if method.uses_backbone else NONE)
+        if backbone == NONE and method.uses_backbone:
+            raise SettingsError(f"the method '{name}' needs a backbone; choose one of {', '.join(names())}")
+        if backbone != NONE and not method.uses_backbone:
+            raise SettingsError(
+                f"the method '{name}' learns a network of its own and has no use for a backbone; leave '{backbone}' out"
+            )
+        settings_class = method.Settings
         inner = given.get("method_settings", {})
         if not isinstance(inner, MethodSettings):
             try:
@@ -56,11 +67,11 @@ class Settings(BaseModel):
             except ValidationError as error:
                 raise SettingsError(_sentence(error, settings_class)) from None
         elif not isinstance(inner, settings_class):
-            raise SettingsError(f"these are not settings of the method '{given.get('method', 'cfa')}'")
-        for name, value in inner:
+            raise SettingsError(f"these are not settings of the method '{name}'")
+        for setting, value in inner:
             if isinstance(value, float) and not math.isfinite(value):
-                raise SettingsError(f"the setting '{name}' cannot be {value}: input should be a finite number")
-        return {**given, "method_settings": inner}
+                raise SettingsError(f"the setting '{setting}' cannot be {value}: input should be a finite number")
+        return {**given, "backbone": backbone, "method_settings": inner}
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hyperspot.backbones import create, names, restore
+from hyperspot.backbones import NONE, create, names, restore
 from hyperspot.errors import SettingsError, WeightsError
 
 
@@ -54,6 +54,19 @@ def test_a_seed_is_a_whole_number(weights: str) -> None:
 def test_an_unknown_backbone_is_answered_with_the_known_ones() -> None:
     with pytest.raises(SettingsError, match=", ".join(names())):
         create("resnet19", "random:0")
+
+
+def test_no_backbone_has_no_weights_and_leaves_pixels_alone() -> None:
+    none = create(NONE)
+    assert none.state_dict() == {}
+    assert (none.weights_source, none.weights_sha256) == ("none", None)
+    assert (none.mean, none.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert restore(NONE, {}, weights_source="none", weights_sha256=None).name == NONE
+    assert NONE not in names()
+    with pytest.raises(WeightsError, match="no backbone is used; leave them out"):
+        create(NONE, "random:0")
+    with pytest.raises(RuntimeError, match="uses_backbone"):
+        none(torch.zeros(1, 3, 64, 64))
 
 
 @pytest.mark.parametrize("slope", [-0.1, 1.0, float("nan")])

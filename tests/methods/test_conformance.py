@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.backbones import create
+from hyperspot.backbones import NONE, create
 from hyperspot.heatmaps import smooth
 from hyperspot.methods import METHODS
 from hyperspot.progress import SILENT
 
-QUICK = {"cfa": {"steps": 5}}
+QUICK = {
+    "cfa": {"steps": 5},
+    "cflow": {"steps": 20, "blocks": 2, "places_per_step": 64},
+    "cutpaste": {"steps": 3, "images_per_step": 2, "patch_steps": 3, "patches_per_step": 2},
+    "patch_svdd": {"steps": 3, "patches_per_step": 2},
+    "vae": {"steps": 5, "images_per_step": 2},
+}
 """Settings that keep a method's training short; they change no rule below."""
 
 HEIGHT, WIDTH = 64, 96
@@ -33,6 +39,8 @@ def photos():
 def make(name):
     owner = METHODS[name]
     settings = owner.Settings(**QUICK.get(name, {}))
+    if not owner.uses_backbone:
+        return owner(create(NONE), settings)
     return owner(create("resnet18", weights="random:0", **owner.backbone_options(settings)), settings)
 
 
@@ -85,6 +93,15 @@ def test_same_seed_gives_the_same_result_and_fit_starts_over(name, method, photo
     assert again.learned().keys() == method.learned().keys()
     for key, value in method.learned().items():
         assert torch.equal(again.learned()[key], value), key
+
+
+def test_fit_leaves_global_random_state_alone_and_fills_every_tensor(name, photos):
+    before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    method = fit(name, photos[:2])
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
+    assert all(value.numel() and not value.is_meta for value in method.learned().values())
+    assert not any(value.requires_grad for value in method.learned().values())
 
 
 def test_what_was_learned_can_be_restored_bit_by_bit(name, method, photos):

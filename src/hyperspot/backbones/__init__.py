@@ -11,11 +11,15 @@ from hyperspot.backbones import weights as _weights
 from hyperspot.backbones.base import Backbone
 from hyperspot.backbones.efficientnet import EfficientNet
 from hyperspot.backbones.hub import fetch
+from hyperspot.backbones.none import NoBackbone
 from hyperspot.backbones.resnet import ResNet
 from hyperspot.backbones.vgg import VGG
-from hyperspot.errors import SettingsError
+from hyperspot.errors import SettingsError, WeightsError
 
-__all__ = ["Backbone", "create", "names", "restore"]
+__all__ = ["NONE", "Backbone", "create", "names", "restore"]
+
+NONE = "none"
+"""The name of no backbone at all, for methods that learn a network of their own (`Method.uses_backbone`)."""
 
 _BUILDERS: dict[str, Callable[..., Backbone]] = {
     "resnet18": partial(ResNet, "resnet18", (2, 2, 2), expansion=1, width=1),
@@ -24,29 +28,34 @@ _BUILDERS: dict[str, Callable[..., Backbone]] = {
     "wide_resnet50_2": partial(ResNet, "wide_resnet50_2", (3, 4, 6), expansion=4, width=2),
     "vgg19_bn": partial(VGG, "vgg19_bn"),
     "efficientnet_b5": partial(EfficientNet, "efficientnet_b5"),
+    NONE: partial(NoBackbone, NONE),
 }
 
 
 def names() -> tuple[str, ...]:
     """Return what backbones there are."""
-    return tuple(_BUILDERS)
+    return tuple(name for name in _BUILDERS if name != NONE)
 
 
 def create(name: str, weights: Path | str | None = None, *, tap_slope: float = 0.0) -> Backbone:
     """Return a frozen backbone with its ImageNet weights.
 
     Args:
-        name: One of `names()`.
+        name: One of `names()`, or `NONE`, which has no weights.
         weights: A safetensors file, a folder that holds one named after the backbone, or "random:SEED". None
             looks in the folder that HYPERSPOT_WEIGHTS names, then in the cache, and then downloads.
         tap_slope: See `Backbone`.
 
     Raises:
         SettingsError: Where the name or the slope is none of those that can be had.
-        WeightsError: Where weights are missing, unsafe, damaged or another network's.
+        WeightsError: Where weights are missing, unsafe, damaged or another network's, or given where none are used.
 
     """
     backbone = _build(name, tap_slope)
+    if name == NONE:
+        if weights is not None:
+            raise WeightsError(f"weights were given ({weights}) where no backbone is used; leave them out")
+        return backbone.fill({}, NONE, None)
     if isinstance(weights, str) and weights.startswith(_weights.RANDOM):
         return _weights.randomise(backbone, weights)
     path = _weights.find(name, weights)
@@ -66,7 +75,7 @@ def restore(
     """Return the backbone whose `state_dict()` was kept, for example in a model file.
 
     Args:
-        name: One of `names()`.
+        name: One of `names()`, or `NONE`.
         state: Exactly the tensors of its `state_dict()`.
         tap_slope: See `Backbone`.
         weights_source: Where the weights came from when the backbone was created.
@@ -82,7 +91,7 @@ def restore(
 
 def _build(name: str, tap_slope: float) -> Backbone:
     if name not in _BUILDERS:
-        raise SettingsError(f'there is no backbone "{name}"; choose one of {", ".join(_BUILDERS)}')
+        raise SettingsError(f'there is no backbone "{name}"; choose one of {", ".join(names())}')
     # Without storage: the weights that are put in bring their own.
     with torch.device("meta"):
         return _BUILDERS[name](tap_slope=tap_slope)

@@ -3,15 +3,23 @@
 from hyperspot.errors import SettingsError
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.methods.cfa import CFA, CFASettings
+from hyperspot.methods.cflow import CFlow, CFlowSettings
+from hyperspot.methods.cutpaste import CutPaste, CutPasteSettings
 from hyperspot.methods.padim import PaDiM, PaDiMSettings
+from hyperspot.methods.patch_svdd import PatchSVDD, PatchSVDDSettings
 from hyperspot.methods.patchcore import PatchCore, PatchCoreSettings
 from hyperspot.methods.spade import SPADE, SPADESettings
+from hyperspot.methods.vae import VAE, VAESettings
 
 METHODS: dict[str, type[Method]] = {
     CFA.name: CFA,
     PatchCore.name: PatchCore,
     PaDiM.name: PaDiM,
     SPADE.name: SPADE,
+    CFlow.name: CFlow,
+    CutPaste.name: CutPaste,
+    PatchSVDD.name: PatchSVDD,
+    VAE.name: VAE,
 }
 
 
@@ -26,13 +34,21 @@ __all__ = [
     "CFA",
     "METHODS",
     "SPADE",
+    "VAE",
     "CFASettings",
+    "CFlow",
+    "CFlowSettings",
+    "CutPaste",
+    "CutPasteSettings",
     "Method",
     "MethodSettings",
     "PaDiM",
     "PaDiMSettings",
     "PatchCore",
     "PatchCoreSettings",
+    "PatchSVDD",
+    "PatchSVDDSettings",
     "SPADESettings",
+    "VAESettings",
     "method_class",
 ]

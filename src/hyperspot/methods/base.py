@@ -25,10 +25,14 @@ class Method(nn.Module, ABC):
     `fit` may be called again and starts over; the same seed gives the same result. `forward` never changes
     state, takes inputs that are not square, and gives each image the same result in any batch. All that `fit`
     learns is held in tensors of the module, so that `learned` and `restore` carry it through a model file.
+
+    A method that learns a network of its own sets `uses_backbone` to False: it is then given `NoBackbone`, no
+    weights are looked for, and images come as pixels in 0..1.
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[MethodSettings]]
+    uses_backbone: ClassVar[bool] = True
 
     def __init__(self, backbone: Backbone, settings: Any = None) -> None:
         super().__init__()
@@ -42,7 +46,7 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Learn from batches of good, normalised images, all of one size; iterated once or more."""
+        """Learn from batches of good images, normalised for the backbone, all of one size; iterated once or more."""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:

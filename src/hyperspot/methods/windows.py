@@ -1,0 +1,58 @@
+"""Windows that slide over a photo: where they lie, their pixels, and how their scores become a score per pixel."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hyperspot.errors import SettingsError
+
+
+def starts(length: int, window: int, stride: int) -> list[int]:
+    """Return where windows start along a side, the last one at its end, so that every pixel is in one.
+
+    Raises SettingsError where the side is shorter than a window.
+    """
+    if length < window:
+        raise SettingsError(
+            f"windows of {window} pixels do not fit into {length} pixels; give a larger short side (--short-side)"
+        )
+    last = length - window
+    return [*range(0, last, stride), last]
+
+
+def cut_windows(images: Float[Tensor, "b c H W"], window: int, stride: int) -> Float[Tensor, "n c window window"]:
+    """Return all windows, image by image, row by row."""
+    batch, channels, height, width = images.shape
+    offsets = torch.arange(window)
+    rows, columns = (
+        (torch.tensor(starts(length, window, stride))[:, None] + offsets).to(images.device)
+        for length in (height, width)
+    )
+    cut = images.index_select(2, rows.flatten()).index_select(3, columns.flatten())
+    shaped = cut.reshape(batch, channels, len(rows), window, len(columns), window)
+    return shaped.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, window, window)
+
+
+def spread(
+    scores: Float[Tensor, "b h w"], height: int, width: int, window: int, stride: int, sigma: float | None = None
+) -> Float[Tensor, "b H W"]:
+    """Return for each pixel the mean score of the windows that hold it.
+
+    With `sigma` a window counts by a Gaussian of that deviation, in pixels, about its centre. Both weights are
+    products of one along rows and one along columns, so the mean is one matrix per axis.
+    """
+    rows = _axis(height, window, stride, sigma).to(scores)
+    columns = _axis(width, window, stride, sigma).to(scores)
+    return rows @ scores @ columns.T
+
+
+@lru_cache(maxsize=32)
+def _axis(length: int, window: int, stride: int, sigma: float | None) -> Tensor:
+    inside = np.arange(length)[:, None] - np.array(starts(length, window, stride))
+    weights = ((inside >= 0) & (inside < window)).astype(np.float64)
+    if sigma is not None:
+        weights *= np.exp(-0.5 * ((inside - (window - 1) / 2) / sigma) ** 2)
+    return torch.from_numpy(weights / weights.sum(1, keepdims=True))
