@@ -47,6 +47,7 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.metrics_speed
+	$(BIN)/python -m benchmarks.startup
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
