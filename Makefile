@@ -18,7 +18,7 @@ $(VENV)/bin/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py $(KERNELS) | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[train]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.installed
@@ -47,6 +47,7 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.metrics_speed
+	$(BIN)/python -m benchmarks.startup
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

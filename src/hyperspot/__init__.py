@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hyperspot.evaluation import Evaluation
     from hyperspot.images import Dataset, open_dataset
     from hyperspot.report import write_report
+    from hyperspot.runtime import ExportedDetector
     from hyperspot.settings import Settings
     from hyperspot.verdict import Region, Verdict
 
@@ -20,6 +21,7 @@ _HOMES = {
     "Dataset": "images",
     "Detector": "detector",
     "Evaluation": "evaluation",
+    "ExportedDetector": "runtime",
     "HyperspotError": "errors",
     "Region": "verdict",
     "Settings": "settings",
@@ -32,6 +34,7 @@ __all__ = [
     "Dataset",
     "Detector",
     "Evaluation",
+    "ExportedDetector",
     "HyperspotError",
     "Region",
     "Settings",
@@ -47,7 +50,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'hyperspot' has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"hyperspot.{_HOMES[name]}"), name)
+    try:
+        return getattr(importlib.import_module(f"hyperspot.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        from hyperspot.extras import explain
+
+        raise explain(error, f"hyperspot.{name}") from None
 
 
 def __dir__() -> list[str]:

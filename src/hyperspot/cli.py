@@ -16,6 +16,7 @@ import typer
 from hyperspot import __version__, console
 from hyperspot.benchmark import command as _benchmark
 from hyperspot.errors import HyperspotError, ModelFileError, WeightsError
+from hyperspot.extras import explain
 
 if TYPE_CHECKING:
     from hyperspot.detector import Detector
@@ -474,6 +475,9 @@ def main() -> None:
         app()
     except HyperspotError as error:
         console.complain(str(error))
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        console.complain(str(explain(error, "training and all else but judging exported files")))
         sys.exit(1)
     except MemoryError:
         console.complain("there is not enough memory for this; use smaller photos or a smaller --short-side")

@@ -28,5 +28,9 @@ class SettingsError(HyperspotError):
     """A setting has an unknown name or a value outside its range."""
 
 
+class MissingPackageError(HyperspotError, ImportError):
+    """What was asked for takes a package that is not installed."""
+
+
 class CalibrationError(HyperspotError):
     """A promised false-alarm rate cannot be kept with so few good photos."""

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from hyperspot.cpu import NumberFormat
 from hyperspot.errors import DataError, HyperspotError, ImageError, SettingsError
+from hyperspot.extras import explain
 from hyperspot.images import find_images, read_image
 from hyperspot.runtime import ExportedDetector, is_exported
 from hyperspot.verdict import Verdict
@@ -35,7 +36,8 @@ def open_predictor(path: Path, engine: str | None = None, number_format: NumberF
     """Return the detector of a model file or of an exported file; torch is imported for the former alone.
 
     Raises ModelFileError where the file is missing, damaged or foreign, and SettingsError where the engine is not
-    installed, cannot compute in that format, or a model file is asked to run in another engine than torch.
+    installed, cannot compute in that format, or a model file is asked to run in another engine than torch; and
+    MissingPackageError where a model file is given and torch, or what else it takes, is not installed.
     """
     if is_exported(path):
         return ExportedDetector.load(path, engine=engine, number_format=number_format)
@@ -43,8 +45,10 @@ def open_predictor(path: Path, engine: str | None = None, number_format: NumberF
         raise SettingsError(f"there is no engine '{engine}'; choose one of {', '.join(ENGINES)}")
     if engine not in (None, "torch"):
         raise SettingsError(f"{path} runs in torch alone; `hyperspot export` makes a file for {engine}")
-    from hyperspot.detector import Detector
-
+    try:
+        from hyperspot.detector import Detector
+    except ModuleNotFoundError as error:
+        raise explain(error, f"judging by the model file {path}, unlike by one that `hyperspot export` made,") from None
     return Detector.load(path, number_format=number_format)
 
 

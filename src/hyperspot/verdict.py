@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
-from scipy import ndimage
 
 from hyperspot.images import Placement
+from hyperspot.masks import connected_runs, erode
 
-EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 HEAT_COLOURS = np.array(
     [[0, 0, 0], [60, 15, 110], [150, 30, 110], [220, 60, 60], [250, 140, 30], [255, 235, 120]], dtype=np.float32
 )
@@ -114,22 +113,29 @@ def find_regions(mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"
     """Return the 8-connected parts of a mask, highest score first."""
     if not mask.any():
         return ()
-    labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    regions = []
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        rows, columns = box
-        inside = heatmap[box][labels[box] == number]
-        regions.append(
-            Region(
-                left=int(columns.start),
-                top=int(rows.start),
-                width=int(columns.stop - columns.start),
-                height=int(rows.stop - rows.start),
-                area=int(areas[number]),
-                score=float(inside.max()),
-            )
+    rows, starts, stops, parts = connected_runs(mask)
+    lengths = stops - starts
+    count = int(parts.max()) + 1
+    top, left = np.full((2, count), max(mask.shape))
+    bottom, right, areas = np.zeros((3, count), dtype=np.intp)
+    scores = np.full(count, -np.inf, dtype=heatmap.dtype)
+    np.minimum.at(top, parts, rows)
+    np.maximum.at(bottom, parts, rows + 1)
+    np.minimum.at(left, parts, starts)
+    np.maximum.at(right, parts, stops)
+    np.add.at(areas, parts, lengths)
+    np.maximum.at(scores, parts, np.maximum.reduceat(heatmap[mask], np.cumsum(lengths) - lengths))
+    regions = [
+        Region(
+            left=int(left[part]),
+            top=int(top[part]),
+            width=int(right[part] - left[part]),
+            height=int(bottom[part] - top[part]),
+            area=int(areas[part]),
+            score=float(scores[part]),
         )
+        for part in range(count)
+    ]
     return tuple(sorted(regions, key=lambda region: -region.score))
 
 
@@ -162,7 +168,6 @@ def outline(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Draw the border of a mask on a photo, its width growing with the photo."""
     width = max(1, round(min(mask.shape) / 200))
-    inner = ndimage.binary_erosion(mask, EIGHT_CONNECTED, iterations=width, border_value=1)
     drawn = image.copy()
-    drawn[mask & ~inner] = line
+    drawn[mask & ~erode(mask, width)] = line
     return drawn

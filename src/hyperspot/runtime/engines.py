@@ -158,8 +158,9 @@ def open_engine(
     wanted = kinds if name is None else (name,)
     usable = [one for one in wanted if one in available()]
     if not usable:
+        extra = "runtime" if "openvino" in wanted else "onnxruntime"
         raise SettingsError(
-            f"{path.name} needs {' or '.join(wanted)}, not installed here; `pip install hyperspot[runtime]` brings it"
+            f"{path.name} needs {' or '.join(wanted)}, not installed here; `pip install hyperspot[{extra}]` brings it"
         )
     if usable[0] == "openvino":
         return OpenVinoEngine(path, threads, number_format)
