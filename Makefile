@@ -8,6 +8,9 @@ KERNELS := $(wildcard src/hyperspot/native/*.[ch])
 # Where real photos and weights lie beside the checkout they are used; nothing needs them.
 HYPERSPOT_WEIGHTS ?= $(wildcard ../shared/weights)
 export HYPERSPOT_WEIGHTS
+# What `make bench` measures detectors with: a data set in MVTec layout, and ResNet-18 weights.
+BENCH_DATA ?= $(wildcard ../shared/data/bottle)
+BENCH_WEIGHTS ?= $(firstword $(wildcard $(HYPERSPOT_WEIGHTS)/resnet18*.safetensors))
 
 .PHONY: install demo test lint bench docs clean
 
@@ -47,7 +50,15 @@ lint: install
 
 bench: install
 	$(BIN)/python -m benchmarks.metrics_speed
+ifneq ($(and $(BENCH_DATA),$(BENCH_WEIGHTS)),)
+	$(BIN)/python -m benchmarks.inference_speed $(BENCH_DATA) --weights $(BENCH_WEIGHTS)
+	$(BIN)/python -m benchmarks.inference_speed $(BENCH_DATA) --weights random:0 --backbone wide_resnet50_2
+	$(BIN)/python -m benchmarks.training_speed $(BENCH_DATA) --weights $(BENCH_WEIGHTS)
+	$(BIN)/python -m benchmarks.scaling $(BENCH_DATA) --weights $(BENCH_WEIGHTS)
 	$(BIN)/python -m benchmarks.startup
+else
+	@echo "for the speed of detectors give BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
+endif
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
