@@ -75,6 +75,23 @@ def test_saved_verdict_can_be_read_back(detector, photo, tmp_path):
         assert heatmap.size == verdict.image.shape[1::-1]
 
 
+def test_a_verdict_is_saved_whole_or_not_at_all(detector, photo, tmp_path, monkeypatch):
+    verdict = detector.predict(photo)
+    verdict.save(tmp_path, "it")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(_, path, **__):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        detector.predict(photo).save(tmp_path, "it")
+    with pytest.raises(OSError, match="No space left"):
+        detector.predict(photo).save(tmp_path, "new")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_model_file_carries_everything(detector, model_file, product):
     loaded = Detector.load(model_file)
     for photo in open_dataset(product).test[:3]:

@@ -26,6 +26,13 @@ def test_nothing_is_left_of_what_failed(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["x" * 255, "図" * 85, "😀" * 63])
+def test_names_may_be_as_long_as_there_can_be(tmp_path, name):
+    with replacing(tmp_path / name) as partial:
+        partial.write_text("new")
+    assert (tmp_path / name).read_text() == "new"
+
+
 @pytest.mark.parametrize("name", ["folder", "missing/it", "/dev/null"])
 def test_what_cannot_be_replaced_is_refused(tmp_path, name):
     (tmp_path / "folder").mkdir()

@@ -7,20 +7,18 @@ Exit codes: 0 done; 1 a person's mistake (one sentence on stderr); 2 wrong usage
 import shlex
 import sys
 import webbrowser
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hyperspot import __version__, console
+from hyperspot import __version__, console, options, summaries
 from hyperspot.benchmark import command as _benchmark
 from hyperspot.errors import HyperspotError, ModelFileError, WeightsError
 from hyperspot.extras import explain
 
 if TYPE_CHECKING:
     from hyperspot.detector import Detector
-    from hyperspot.evaluation import Evaluation
 
 app = typer.Typer(
     name="hyperspot",
@@ -38,61 +36,6 @@ WRONG_USAGE = 2
 FOUND_ANOMALIES = 3
 INTERRUPTED = 130
 """What typer makes of Ctrl-C, as shells do."""
-
-
-class Aspect(StrEnum):
-    """How photos are placed in the common frame."""
-
-    KEEP = "keep"
-    SQUARE = "square"
-
-
-class Views(StrEnum):
-    """What of the frame is looked at."""
-
-    WHOLE = "whole"
-    CROP = "crop"
-    FUSED = "fused"
-
-
-class ExportFormat(StrEnum):
-    """What a detector is exported as."""
-
-    ONNX = "onnx"
-    OPENVINO = "openvino"
-
-
-class Numbers(StrEnum):
-    """What the backbone computes in."""
-
-    F32 = "f32"
-    BF16 = "bf16"
-
-
-class CalibrationMode(StrEnum):
-    """Where the good photos that set the threshold come from."""
-
-    AUTO = "auto"
-    SPLIT = "split"
-    CROSS = "cross"
-    NONE = "none"
-
-
-Data = Annotated[
-    Path,
-    typer.Argument(
-        help="A folder of good photos, a data set (MVTec AD, VisA, BTAD, MPDD, KolektorSDD/2) or a CSV manifest.",
-        show_default=False,
-    ),
-]
-ModelFile = Annotated[Path, typer.Argument(help="A model file made by `hyperspot train`.", show_default=False)]
-Layout = Annotated[str, typer.Option(help="The layout of the data; recognised where not given.")]
-Category = Annotated[str | None, typer.Option(help="Which category of a data set with several.", show_default=False)]
-Weights = Annotated[
-    str | None,
-    typer.Option(help="A safetensors file of backbone weights, or random:SEED.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, nothing else.")]
 
 
 @app.callback()
@@ -113,50 +56,23 @@ def _version(wanted: bool) -> bool:
 
 @app.command(short_help="Learn from photos of good parts.")
 def train(
-    data: Data,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the model file goes.")] = Path(
-        "part.safetensors"
-    ),
-    method: Annotated[str, typer.Option(help="The method that learns.")] = "cfa",
-    setting: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=VALUE",
-            help="A setting of the method, as often as wanted, e.g. --set variant=released --set gamma_c=4.",
-            show_default=False,
-        ),
-    ] = None,
-    backbone: Annotated[
-        str | None,
-        typer.Option(help="The frozen feature extractor; resnet18 where the method uses one.", show_default=False),
-    ] = None,
-    weights: Weights = None,
-    short_side: Annotated[int, typer.Option(help="Pixels of the short side of the common frame.")] = 256,
-    aspect: Annotated[
-        Aspect, typer.Option(help="Keep the photos' aspect ratio, or stretch to a square.")
-    ] = Aspect.KEEP,
-    views: Annotated[
-        Views, typer.Option(help="Look at the whole frame, its central 7/8, or both (CFA++).")
-    ] = Views.WHOLE,
-    sigma: Annotated[float, typer.Option(help="Smoothing of the heatmap in frame pixels.")] = 4.0,
-    seed: Annotated[int, typer.Option(help="Decides every random choice.")] = 0,
-    false_alarm_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="The promised share of good parts called anomalous; without it 0.01, or what the photos support.",
-            show_default=False,
-        ),
-    ] = None,
-    calibration: Annotated[
-        CalibrationMode, typer.Option(help="Hold good photos out (split), cross-fit, or give no verdict.")
-    ] = CalibrationMode.AUTO,
-    pixel_false_alarm_rate: Annotated[
-        float, typer.Option(help="The share of pixels of good parts above the threshold of the mask.")
-    ] = 0.001,
-    layout: Layout = "auto",
-    category: Category = None,
-    json: Json = False,
+    data: options.Data,
+    output: options.ModelOutput = Path("part.safetensors"),
+    method: options.MethodName = "cfa",
+    setting: options.MethodSetting = None,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    short_side: options.ShortSide = 256,
+    aspect: options.AspectChoice = options.Aspect.KEEP,
+    views: options.ViewsChoice = options.Views.WHOLE,
+    sigma: options.Sigma = 4.0,
+    seed: options.Seed = 0,
+    false_alarm_rate: options.FalseAlarmRate = None,
+    calibration: options.Calibration = options.CalibrationMode.AUTO,
+    pixel_false_alarm_rate: options.PixelFalseAlarmRate = 0.001,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    json: options.Json = False,
 ) -> None:
     """Learn from photos of good parts and write a model file."""
     from hyperspot import modelfile
@@ -181,10 +97,10 @@ def train(
     )
     modelfile.require_writable(output)
     dataset = open_dataset(data, layout, category)
-    _tell_problems(dataset.problems)
+    summaries.tell_problems(dataset.problems)
     detector = Detector.fit(dataset, settings=settings, weights=weights, progress=console.Bars())
     detector.save(output)
-    summary = {"model": str(output), **_training_summary(detector)}
+    summary = {"model": str(output), **summaries.of_training(detector)}
     if json:
         console.say_json(summary)
     else:
@@ -208,13 +124,13 @@ def predict(
         Path | None,
         typer.Option(help="A folder for overlay, heatmap, mask and JSON of each photo.", show_default=False),
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
     engine: Annotated[
         str | None,
         typer.Option(help="What runs an exported file: openvino or onnxruntime.", show_default=False),
     ] = None,
     number_format: Annotated[
-        Numbers | None,
+        options.Numbers | None,
         typer.Option(help="What the backbone computes in; without it what suits the CPU.", show_default=False),
     ] = None,
     fail_on_anomaly: Annotated[
@@ -245,7 +161,7 @@ def predict(
             fields = {name: None if path is None else str(path) for name, path in files.items()}
             console.say_json({**verdict.to_dict(), **fields})
         else:
-            _say_verdict(verdict)
+            summaries.say_verdict(verdict)
     if unread:
         raise typer.Exit(1)
     if fail_on_anomaly and anomalies:
@@ -254,16 +170,16 @@ def predict(
 
 @app.command(short_help="Measure a model on labelled photos and write a report.")
 def evaluate(
-    model: ModelFile,
-    data: Data,
+    model: options.ModelFile,
+    data: options.Data,
     report: Annotated[
         Path | None,
         typer.Option(help="Where the HTML report goes; beside the model file where not given.", show_default=False),
     ] = None,
-    layout: Layout = "auto",
-    category: Category = None,
-    json: Json = False,
-    open_report: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    json: options.Json = False,
+    open_report: options.OpenReport = False,
 ) -> None:
     """Measure a model on labelled photos, with thresholds from good parts only, and write an HTML report."""
     from hyperspot.detector import Detector
@@ -284,15 +200,15 @@ app.command(name="benchmark", help=_benchmark.HELP, short_help="Measure methods 
 
 @app.command(short_help="Write a file that judges photos without torch.")
 def export(
-    model: ModelFile,
+    model: options.ModelFile,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where it goes: .onnx, or .xml for OpenVINO.", show_default=False)
     ],
     form: Annotated[
-        ExportFormat | None,
+        options.ExportFormat | None,
         typer.Option("--format", help="Told by the suffix of the output where not given.", show_default=False),
     ] = None,
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Write a model as one ONNX file or OpenVINO IR that judges photos without torch."""
     from hyperspot.detector import Detector
@@ -314,9 +230,9 @@ def info(
     engines: Annotated[
         bool, typer.Option("--engines", help="Tell what runs detectors on this machine, and how fast a format it has.")
     ] = False,
-    layout: Layout = "auto",
-    category: Category = None,
-    json: Json = False,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    json: options.Json = False,
 ) -> None:
     """Tell what is in a model file and how it was made, what was recognised in a data set, or what this machine has."""
     if engines:
@@ -335,11 +251,7 @@ def info(
         if json:
             console.say_json({"model": str(path), **metadata})
             return
-        console.table(f"{path}", {"format": metadata["format"], **metadata["record"]})
-        console.table("Settings", metadata["settings"])
-        verdict = {**metadata["calibration"], "pixel_threshold": metadata["pixel_threshold"]}
-        verdict.pop("scores", None)
-        console.table("Verdict", verdict)
+        summaries.say_model(str(path), metadata)
         return
     from hyperspot.images import open_dataset
 
@@ -347,10 +259,8 @@ def info(
     described = dataset.describe()
     if json:
         console.say_json(described)
-        return
-    problems = described.pop("problems")
-    console.table(f"{path}", described)
-    _tell_problems(problems)
+    else:
+        summaries.say_dataset(str(path), described)
 
 
 @app.command(short_help="Show all of it on a made-up product.")
@@ -358,16 +268,21 @@ def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where the photos, the model and the report go.")] = Path(
         "hyperspot-demo"
     ),
-    weights: Weights = None,
+    weights: options.Weights = None,
     seed: Annotated[int, typer.Option(help="Decides the photos and the training.")] = 0,
-    json: Json = False,
-    open_report: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
+    json: options.Json = False,
+    open_report: options.OpenReport = False,
 ) -> None:
     """Make photos of a small product, learn the good ones, judge the others and write a report."""
+    from hyperspot.backbones import create
     from hyperspot.detector import Detector
     from hyperspot.images import open_dataset
     from hyperspot.images.synthetic import make_product_set
+    from hyperspot.settings import Settings
 
+    if weights is not None:
+        # What was named and cannot be used is told before any photo is made.
+        create(Settings().backbone, weights=weights)
     product = make_product_set(folder / "product", seed=seed)
     dataset = open_dataset(product)
     try:
@@ -379,7 +294,7 @@ def demo(
         detector = Detector.fit(dataset, weights=f"random:{seed}", seed=seed, progress=console.Bars())
     model = detector.save(folder / "product.safetensors")
     if not json:
-        console.table("Trained", {"model": str(model), **_training_summary(detector)})
+        console.table("Trained", {"model": str(model), **summaries.of_training(detector)})
     _measure_and_report(detector, dataset, folder / "report.html", json=json, open_report=open_report)
 
 
@@ -405,60 +320,17 @@ def _trained(model: Path) -> Path:
 def _measure_and_report(detector: "Detector", dataset: Any, page: Path, *, json: bool, open_report: bool) -> None:
     from hyperspot.report import write_report
 
-    _tell_problems(dataset.problems)
+    summaries.tell_problems(dataset.problems)
     evaluation = detector.evaluate(dataset, progress=console.Bars(), command=_command())
-    _tell_problems(problem for problem in evaluation.problems if problem not in dataset.problems)
+    summaries.tell_problems(problem for problem in evaluation.problems if problem not in dataset.problems)
     write_report(evaluation, page)
     if json:
         console.say_json({**evaluation.to_dict(), "report": str(page)})
     else:
-        console.table(f"Judged {dataset.name}", _evaluation_summary(evaluation))
+        console.table(f"Judged {dataset.name}", summaries.of_evaluation(evaluation))
         console.say(f"report: {page}")
     if open_report:
         webbrowser.open(page.resolve().as_uri())
-
-
-def _training_summary(detector: "Detector") -> dict[str, Any]:
-    frame = detector.scorer.frame
-    return {
-        "photos": detector.record["data"]["photos"],
-        "method": detector.settings.method,
-        "backbone": detector.record["backbone"]["name"],
-        "weights": detector.record["backbone"]["weights_source"],
-        "frame": f"{frame.width} x {frame.height}",
-        "calibration": detector.calibration.kind,
-        "false_alarm_rate": detector.calibration.false_alarm_rate,
-        "threshold": detector.calibration.threshold,
-        "seconds": detector.record["seconds"],
-    }
-
-
-def _evaluation_summary(evaluation: "Evaluation") -> dict[str, Any]:
-    pixels = evaluation.pixels
-    return {
-        "photos": len(evaluation.judged),
-        "image AUROC": console.percent(evaluation.image_auroc),
-        "pixel AUROC": console.percent(pixels.pixel_auroc),
-        "AUPRO (0.30 / 0.05)": f"{console.percent(pixels.aupro_30)} / {console.percent(pixels.aupro_05)}",
-        "AUPIMO": console.percent(pixels.aupimo),
-        "defects found": console.percent(evaluation.found_rate),
-        "false alarms": f"{console.percent(evaluation.observed_false_alarm_rate)} observed, "
-        f"{console.percent(evaluation.promised_false_alarm_rate)} promised",
-        "segmentation F1": console.percent(evaluation.seg_f1),
-        "seconds": evaluation.seconds,
-    }
-
-
-def _say_verdict(verdict: Any) -> None:
-    called = {True: ("ANOMALOUS", "bold red"), False: ("good     ", "green"), None: ("no verdict", "dim")}
-    p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"
-    regions = f"  {len(verdict.regions)} region(s)" if verdict.regions else ""
-    console.say(called[verdict.is_anomalous], f"  score {verdict.score:.4g}{p_value}{regions}  {verdict.path}")
-
-
-def _tell_problems(problems: Any) -> None:
-    for problem in problems:
-        console.warn(problem)
 
 
 def _command() -> str:

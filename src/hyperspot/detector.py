@@ -154,6 +154,7 @@ class Detector:
             calibration_scores=tuple(float(score) for score in self.calibration.scores),
             made_by={
                 "command": command,
+                "data": {"path": str(dataset.root), "layout": dataset.layout, "photos": len(dataset.test)},
                 "settings": self.settings.model_dump(mode="json"),
                 "training": self.record,
                 "versions": _versions(),

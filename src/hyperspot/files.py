@@ -15,7 +15,8 @@ def replacing(path: Path) -> Iterator[Path]:
     OSError where the folder is missing or cannot be written to, or `path` is a folder, a device or the like.
     """
     _refuse_special(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial")
+    # A part of the name: all of it may be as long as names can be, in bytes, of which a character takes up to four.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".partial")
     os.close(handle)
     partial = Path(name)
     try:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from scipy import sparse
 from torch import Tensor
 
 
@@ -26,24 +27,28 @@ def bilinear_matrix(length: int, target: int) -> Float[np.ndarray, "target lengt
     return matrix
 
 
-def gaussian_matrix(length: int, sigma: float) -> Float[np.ndarray, "length length"]:
-    """Return the matrix of a Gaussian cut at 4 sigma with half-sample symmetric borders (SciPy's defaults)."""
+def gaussian_matrix(length: int, sigma: float) -> sparse.csr_array:
+    """Return the matrix of a Gaussian cut at 4 sigma with half-sample symmetric borders (SciPy's defaults).
+
+    It is a band: only length x (8 sigma + 1) of its length x length numbers are held.
+    """
     if sigma == 0:
-        return np.eye(length)
+        return sparse.eye_array(length, format="csr")
     radius = int(4 * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
     kernel /= kernel.sum()
     reached = (np.arange(length)[:, None] + offsets) % (2 * length)
     reached = np.where(reached < length, reached, 2 * length - 1 - reached)
-    matrix = np.zeros((length, length))
-    np.add.at(matrix, (np.arange(length)[:, None], reached), kernel)
-    return matrix
+    starts = np.arange(length + 1) * len(offsets)
+    # Near the borders a row reaches some places twice: what goes there is added up.
+    return sparse.csr_array((np.tile(kernel, length), reached.ravel(), starts), shape=(length, length))
 
 
 @lru_cache(maxsize=32)
 def _axis(length: int, target: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return torch.from_numpy(gaussian_matrix(target, sigma) @ bilinear_matrix(length, target)).to(device, dtype)
+    matrix = gaussian_matrix(target, sigma) @ sparse.csr_array(bilinear_matrix(length, target))
+    return torch.from_numpy(matrix.toarray()).to(device, dtype)
 
 
 def smooth(raw: Float[Tensor, "b h w"], height: int, width: int, sigma: float) -> Float[Tensor, "b H W"]:

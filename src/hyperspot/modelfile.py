@@ -57,7 +57,8 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = _metadata(path, opened.metadata() or {})
-            # Copied, since a tensor in the file may lie off the bounds that kernels like: sums then round otherwise.
+            # Copied to where torch would put them: a matrix product over tensors that lie as in the file, at any
+            # eighth byte, is rounded in another order, and a loaded detector would judge otherwise in the last digits.
             tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from None

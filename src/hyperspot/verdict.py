@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from hyperspot.files import replacing
 from hyperspot.images import Placement
 from hyperspot.masks import connected_runs, erode
 
@@ -91,21 +92,26 @@ class Verdict:
         }
 
     def save(self, folder: Path | str, stem: str | None = None) -> dict[str, Path]:
-        """Write the overlay, the mask, the heatmap (16-bit, cold to hot) and the JSON; return where they are."""
+        """Write the overlay, the mask, the heatmap (16-bit, cold to hot) and the JSON; return where they are.
+
+        Each file is written whole or not at all, the JSON last. Raises OSError where one cannot be written.
+        """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if stem is None:
             stem = "photo" if self.path is None else self.path.stem
-        paths = {
-            "overlay": folder / f"{stem}.overlay.png",
-            "heatmap": folder / f"{stem}.heatmap.png",
-            "mask": folder / f"{stem}.mask.png",
+        pictures = {
+            "overlay": self.overlay(),
+            "heatmap": Image.fromarray(np.round(heat(self.heatmap, self.heat_range) * 65535).astype(np.uint16)),
+            "mask": Image.fromarray(self.mask),
         }
-        self.overlay().save(paths["overlay"])
-        Image.fromarray(np.round(heat(self.heatmap, self.heat_range) * 65535).astype(np.uint16)).save(paths["heatmap"])
-        Image.fromarray(self.mask).save(paths["mask"])
-        paths["json"] = folder / f"{stem}.json"
-        paths["json"].write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
+        paths = {name: folder / f"{stem}.{name}.png" for name in pictures} | {"json": folder / f"{stem}.json"}
+        for name, picture in pictures.items():
+            with replacing(paths[name]) as partial:
+                picture.save(partial, format="PNG")
+        # Last, so that where there is a JSON file the pictures that it belongs to are there as well.
+        with replacing(paths["json"]) as partial:
+            partial.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
         return paths
 
 

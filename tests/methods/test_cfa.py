@@ -238,6 +238,17 @@ def test_one_photo_and_a_bank_smaller_than_the_neighbours(backbone, images):
         assert torch.isfinite(method(images[:1])[0]).all()
 
 
+def test_numbers_beyond_what_there_is_count_as_all_there_is(backbone, images):
+    beyond = {"levels": (4, 3), "neighbors": 1000, "gamma_d": 10_000, "gamma_c": 64, "images_per_step": 900}
+    method = fitted(backbone, images, steps=2, **beyond)
+    same = fitted(backbone, images, steps=2, neighbors=24, hard_negatives=1, gamma_d=384, gamma_c=64, images_per_step=6)
+    assert method.bank.shape == (24, 1)
+    assert torch.equal(method.bank, same.bank)
+    assert torch.equal(method.weight, same.weight)
+    assert method.settings.neighbors == 1000
+    assert method.settings.levels == (3, 4)
+
+
 def test_score_of_identical_neighbours_is_a_third():
     assert certainty_score(torch.full((1, 3), 4.0)).item() == pytest.approx(2 / 3)
 
@@ -249,6 +260,14 @@ def test_score_of_identical_neighbours_is_a_third():
         ({"gamma_c": 0}, "gamma_c"),
         ({"variant": "best"}, "variant"),
         ({"levels": ()}, "levels"),
+        ({"levels": (3, 3)}, r"'levels' cannot be \(3, 3\): each level can be named once"),
+        ({"steps": 10**9}, "'steps' cannot be 1000000000"),
+        ({"neighbors": 10**6}, "neighbors"),
+        ({"hard_negatives": 10**6}, "hard_negatives"),
+        ({"bank_ratio": 10**6}, "bank_ratio"),
+        ({"gamma_d": 10**9}, "gamma_d"),
+        ({"images_per_step": 10**9}, "images_per_step"),
+        ({"tap_slope": 1}, "tap_slope"),
     ],
 )
 def test_wrong_settings_are_named(given, named):

@@ -1,13 +1,19 @@
 """What every method must do, whatever it is: run over the registry, so a new method is covered by its line there."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 import torch
 
+from hyperspot import Detector
 from hyperspot.backbones import NONE, create
+from hyperspot.errors import SettingsError
 from hyperspot.heatmaps import smooth
 from hyperspot.methods import METHODS
 from hyperspot.progress import SILENT
+from hyperspot.runtime import ExportedDetector, available
+from hyperspot.runtime.engines import TorchEngine
 
 QUICK = {
     "cfa": {"steps": 5},
@@ -17,6 +23,9 @@ QUICK = {
     "vae": {"steps": 5, "images_per_step": 2},
 }
 """Settings that keep a method's training short; they change no rule below."""
+
+NOT_EXPORTED = {"spade"}
+"""Methods whose computation depends on the photo; all others must give the same numbers when exported."""
 
 HEIGHT, WIDTH = 64, 96
 
@@ -131,6 +140,79 @@ def test_poor_training_photos_give_finite_scores(name, photos, case):
     maps, scores = judge(fit(name, poor), torch.cat([photos[:1], torch.zeros(1, 3, HEIGHT, WIDTH)]))
     assert torch.isfinite(maps).all()
     assert torch.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("level", [-2.0, 0.0, 0.5, 3.0])
+def test_a_constant_photo_gets_finite_scores(method, level):
+    maps, scores = judge(method, torch.full((2, 3, HEIGHT, WIDTH), level))
+    assert torch.isfinite(maps).all()
+    assert torch.isfinite(scores).all()
+
+
+@pytest.fixture(scope="module")
+def pictures(photos):
+    """Return the photos as a camera gives them, and one of a defect."""
+    frames = ((photos * 0.2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    bad = frames[-1].copy()
+    bad[24:40, 40:56] = np.random.default_rng(1).integers(0, 256, (16, 16, 3))
+    return [*frames, bad]
+
+
+@pytest.fixture(scope="module")
+def detector(name, pictures):
+    """Return a whole detector by the method, whose frame is not square."""
+    fitted = Detector.fit(
+        pictures[:6],
+        method=name,
+        method_settings=QUICK.get(name, {}),
+        # A method may learn a network of its own, and refuses weights then.
+        weights="random:0" if getattr(METHODS[name], "uses_backbone", True) else None,
+        short_side=HEIGHT,
+        false_alarm_rate=0.5,
+    )
+    assert (fitted.scorer.frame.height, fitted.scorer.frame.width) == (HEIGHT, WIDTH)
+    return fitted
+
+
+def test_a_model_file_gives_the_same_verdicts_bit_by_bit(detector, pictures, tmp_path):
+    path = detector.save(tmp_path / "part.safetensors")
+    loaded = Detector.load(path)
+    for picture in pictures[-3:]:
+        expected, found = detector.predict(picture), loaded.predict(picture)
+        assert np.array_equal(found.heatmap, expected.heatmap)
+        assert np.array_equal(found.mask, expected.mask)
+        assert (found.score, found.p_value, found.is_anomalous, found.regions) == (
+            expected.score,
+            expected.p_value,
+            expected.is_anomalous,
+            expected.regions,
+        )
+    assert loaded.save(tmp_path / "again.safetensors").read_bytes() == path.read_bytes()
+
+
+def test_what_is_exported_gives_the_numbers_of_torch_or_says_that_it_cannot_be(name, detector, pictures, tmp_path):
+    """Engines, formats, whole verdicts and damage are tested once for all methods, in `tests/runtime`."""
+    if importlib.util.find_spec("onnxscript") is None:
+        pytest.skip("needs hyperspot[export]: onnx and onnxscript")
+    from hyperspot.runtime.export import export
+
+    path = tmp_path / "part.onnx"
+    if name in NOT_EXPORTED:
+        with pytest.raises(SettingsError, match=f"'{name}' cannot be exported") as caught:
+            export(detector, path)
+        assert "\n" not in str(caught.value)
+        assert list(tmp_path.iterdir()) == []
+        return
+    export(detector, path)
+    if "onnxruntime" not in available():
+        pytest.skip("needs hyperspot[runtime]: onnxruntime is not installed")
+    engine = ExportedDetector.load(path, engine="onnxruntime").engine
+    # None is a training photo: a distance of zero is nothing but the rounding of the engine.
+    for frames in (np.stack(pictures[-1:]), np.stack(pictures[-3:])):
+        maps, scores = TorchEngine(detector.scorer).run(frames)
+        found_maps, found_scores = engine.run(frames)
+        np.testing.assert_allclose(found_maps, maps, rtol=0, atol=1e-4 * np.abs(maps).max())
+        np.testing.assert_allclose(found_scores, scores, rtol=1e-4)
 
 
 def test_settings_refuse_unknown_names(name):

@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -12,10 +13,12 @@ from hyperspot.metrics import (
     auroc,
     average_precision,
     f1_max,
+    pimo,
     pixels,
     pro_curve,
     ranking,
     seg_f1,
+    spill,
 )
 
 Case = tuple[list[np.ndarray], list[np.ndarray]]
@@ -95,6 +98,71 @@ def test_pooled_metrics_are_those_of_all_pixels_in_a_row(case: Case):
     assert statistics.pixel_auroc == auroc(scores, labels)
     assert statistics.pixel_ap == average_precision(scores, labels)
     assert statistics.pixel_f1_max == f1_max(scores, labels)
+
+
+def figures(statistics: PixelStatistics) -> dict[str, object]:
+    """Return everything that can be asked for."""
+    return {
+        "pixel_auroc": statistics.pixel_auroc,
+        "pixel_ap": statistics.pixel_ap,
+        "pixel_f1_max": statistics.pixel_f1_max,
+        "aupro_30": statistics.aupro(0.30),
+        "aupro_05": statistics.aupro(0.05),
+        "aupimo": None if (scores := statistics.aupimo_per_image()) is None else scores.tolist(),
+        "roc": np.concatenate(statistics.roc_curve(64)).tolist(),
+        "pro": np.concatenate(statistics.pro_curve(64)).tolist(),
+    }
+
+
+def large_set(images: int, side: int, levels: int | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return maps and masks, every third of which is good; with `levels` the scores tie."""
+    random = np.random.default_rng(images)
+    maps, masks = [], []
+    for number in range(images):
+        mask = np.zeros((side, side), dtype=bool)
+        if number % 3:
+            mask[5 : 5 + side // 8, 9 : 9 + side // 4] = mask[side // 2, side // 2] = True
+        heat = random.standard_normal((side, side), dtype=np.float32) + 2 * mask.astype(np.float32)
+        maps.append(heat if levels is None else np.round(heat * levels) / np.float32(levels))
+        masks.append(mask)
+    return maps, masks
+
+
+@pytest.mark.parametrize("levels", [None, 40, 1])
+def test_what_lies_in_files_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch, levels: int | None):
+    case = large_set(9, 200, levels)
+    in_memory = figures(collect(*case))
+    assert in_memory["aupimo"] is not None
+    monkeypatch.setattr(spill, "BUDGET", 1000)
+    assert figures(collect(*case)) == in_memory
+    monkeypatch.setattr(ranking, "PIECE", 1111)
+    monkeypatch.setattr(pixels, "BLOCK", 7777)
+    monkeypatch.setattr(pimo, "WAITING", 50)
+    in_pieces = figures(collect(*case))
+    for name, value in in_memory.items():
+        assert in_pieces[name] == pytest.approx(value, abs=1e-13), name
+
+
+def test_memory_stays_the_same_however_many_images_there_are(monkeypatch: pytest.MonkeyPatch):
+    """4, 16 and 64 MB of scores are measured in about the same memory, all of it below 3 MB."""
+    monkeypatch.setattr(spill, "BUDGET", 2**18)
+    monkeypatch.setattr(ranking, "PIECE", 2**13)
+    monkeypatch.setattr(pixels, "BLOCK", 2**16)
+    monkeypatch.setattr(pimo, "WAITING", 2**12)
+    peaks = []
+    for images in (16, 64, 256):
+        maps, masks = large_set(3, 256, None)
+        tracemalloc.start()
+        try:
+            statistics = PixelStatistics()
+            for number in range(images):
+                statistics.add(maps[number % 3] + np.float32(number / 999), masks[number % 3])
+            assert figures(statistics)["aupimo"]
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert max(peaks) < 3e6
+    assert peaks[2] < 1.2 * peaks[0]
 
 
 def test_blocks_change_no_figure(monkeypatch: pytest.MonkeyPatch):

@@ -22,14 +22,47 @@ def page(evaluation, tmp_path_factory):
 
 
 class Sources(HTMLParser):
-    """Collects what a page would fetch."""
+    """Collects what a page would fetch, says of its pictures, and shows unfolded."""
 
     def __init__(self):
         super().__init__()
         self.found = []
+        self.said = []
+        self.folded = 0
+        self.text = ""
 
     def handle_starttag(self, tag, attributes):
+        self.folded += tag == "details"
+        self.said += [value for name, value in attributes if name == "alt"]
         self.found += [value for name, value in attributes if name in {"src", "href"}]
+
+    def handle_endtag(self, tag):
+        self.folded -= tag == "details"
+
+    def handle_data(self, data):
+        if not self.folded:
+            self.text += data
+
+
+def test_what_made_the_report_is_seen_without_unfolding_anything(page, evaluation, product):
+    seen = Sources()
+    seen.feed(page.read_text("utf-8"))
+    shown = seen.text.partition("How this was made")[2]
+    for told in ("hyperspot evaluate part.safetensors 'a <b>'", str(product), "24 good photos of product", "random:0"):
+        assert told in shown
+    settings = evaluation.made_by["settings"]
+    for name in [*settings, *settings["method_settings"]]:
+        assert (name in shown) is (name != "method_settings")
+    assert "fingerprint" not in shown
+
+
+def test_every_picture_is_described(page, evaluation):
+    seen = Sources()
+    seen.feed(page.read_text("utf-8"))
+    assert len(seen.said) == len(set(seen.said)) == 3 * len(evaluation.judged)
+    for judged in evaluation.judged:
+        name = f"{judged.path.parent.name}/{judged.path.name}"
+        assert {f"photo {name}", f"heatmap of {name}"} < set(seen.said)
 
 
 def test_report_needs_nothing_but_itself(page, evaluation):

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
@@ -67,36 +68,73 @@ SAMPLES_PER_CENTRE = 8
 ITERATIONS = 3
 """Rounds of K-means: on the development categories eight changed no metric by more than 0.1 points."""
 
+MOST_NEIGHBORS = 1024
+"""Neighbours are sorted, so that more would cost more than all distances."""
+LARGEST = 1_000_000
+"""A bound on counts far beyond any use: over 300 times the longest training published. What exceeds it is a slip."""
+
 
 class CFASettings(MethodSettings):
     """The settings of CFA. A variant sets all of them; any that is given besides wins.
 
-    The paper's symbols: `gamma_c` and `gamma_d` divide the number of memory vectors and of channels,
-    `neighbors` is K, `hard_negatives` J, `radius` r (its first value where it is learned), `alpha` α,
-    `loss_scale` 1/ν, `beta` β (given no value in the paper; ours is a choice).
+    A number beyond what the photos and the backbone have is kept as given and counts as all there is: it says what is
+    wanted, and how much there is depends on the photos.
+
+    Attributes:
+        variant: `default`, `released` or `paper`; see `VARIANTS`.
+        levels: Levels of the pyramid, 2 to 4, each once; kept fine to coarse.
+        bank: Where the memory vectors come from: the `mean` of each place, `algorithm1` of the paper, or `clusters`
+            of training patches.
+        bank_ratio: Memory vectors per place before γ_c divides them. A bank of `mean` or `algorithm1` has at most one
+            per place; one of `clusters` at most `LARGEST_CLUSTER_BANK`, and with few photos fewer.
+        initialisation: Of the descriptor: as `torch` does, or `he`.
+        gamma_c: The paper's γ_c, which divides the memory vectors; at least one is left.
+        gamma_d: The paper's γ_d, which divides the channels; at least one is left.
+        neighbors: The paper's K, memory vectors that attract; at most all there are.
+        hard_negatives: The paper's J, the next ones, which repel; at most all that are left.
+        radius: The paper's r, or its first value where it is learned.
+        learn_radius: Whether it is learned.
+        alpha: The paper's α.
+        beta: The paper's β of Algorithm 1 (given no value there; ours is a choice).
+        loss_scale: The factor of the loss, 1/ν.
+        losses: What is trained by; `none` trains nothing.
+        tap_slope: Slope below zero of the activation of the levels.
+        steps: Of training; 0 trains nothing.
+        images_per_step: Photos that the patches of a step come from; at most all there are.
+        patches_per_step: Patches of a step; 0 takes all of its photos.
+        learning_rate: Of AdamW.
+        weight_decay: Of AdamW.
+
     """
 
     variant: Variant = "default"
     levels: tuple[Literal[2, 3, 4], ...] = Field(min_length=1)
     bank: Literal["mean", "algorithm1", "clusters"]
-    bank_ratio: int = Field(default=1, ge=1)
+    bank_ratio: int = Field(default=1, ge=1, le=LARGEST_CLUSTER_BANK)
     initialisation: Literal["torch", "he"]
-    gamma_c: int = Field(default=1, ge=1)
-    gamma_d: int = Field(default=1, ge=1)
-    neighbors: int = Field(default=3, ge=1)
-    hard_negatives: int = Field(default=3, ge=1)
+    gamma_c: int = Field(default=1, ge=1, le=LARGEST)
+    gamma_d: int = Field(default=1, ge=1, le=LARGEST)
+    neighbors: int = Field(default=3, ge=1, le=MOST_NEIGHBORS)
+    hard_negatives: int = Field(default=3, ge=1, le=MOST_NEIGHBORS)
     radius: float = Field(ge=0)
     learn_radius: bool
     alpha: float = Field(default=0.1, ge=0)
     beta: float = Field(default=0.1, gt=0, le=1)
     loss_scale: float = Field(default=1000.0, gt=0)
     losses: Literal["none", "attraction", "both"] = "both"
-    tap_slope: float = Field(ge=0, le=1)
-    steps: int = Field(ge=0)
-    images_per_step: int = Field(default=4, ge=1)
-    patches_per_step: int = Field(default=512, ge=0)
+    tap_slope: float = Field(ge=0, lt=1)
+    steps: int = Field(ge=0, le=LARGEST)
+    images_per_step: int = Field(default=4, ge=1, le=LARGEST)
+    patches_per_step: int = Field(default=512, ge=0, le=LARGEST)
     learning_rate: float = Field(default=1e-3, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
+
+    @field_validator("levels")
+    @classmethod
+    def _each_level_once(cls, levels: tuple[Literal[2, 3, 4], ...]) -> tuple[Literal[2, 3, 4], ...]:
+        if len(set(levels)) < len(levels):
+            raise PydanticCustomError("repeated", "each level can be named once")
+        return tuple(sorted(levels))
 
     @model_validator(mode="before")
     @classmethod

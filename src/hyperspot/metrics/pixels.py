@@ -1,7 +1,8 @@
 """Metrics over all pixels of a test set, exact, from maps that are seen one at a time.
 
-A pixel costs 4 bytes where it is normal and 8 where it is defective. While the metrics are computed a block of
-normal pixels and about 40 bytes for each defective pixel come on top.
+A pixel costs 4 bytes where it is normal and 8 where it is defective; while the metrics are computed about 50 bytes for
+each defective pixel come on top. Of that only a fixed amount is held in memory, however many images there are; the rest
+lies in temporary files (see `spill`), which changes no figure. Sorting needs a block of normal pixels besides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,10 @@ from hyperspot.metrics import ranking
 from hyperspot.metrics.pimo import LOWER, SharedRate, covered
 from hyperspot.metrics.ranking import Rates, Steps
 from hyperspot.metrics.regions import label_regions
+from hyperspot.metrics.spill import Shelf, pieces, zeros
 
-BLOCK = 2**25
-"""Normal pixels sorted at a time: 128 MB."""
+BLOCK = 2**24
+"""Normal pixels sorted at a time: 64 MB, twice while one is followed by the next."""
 
 
 class PixelStatistics:
@@ -28,9 +30,9 @@ class PixelStatistics:
     """
 
     def __init__(self) -> None:
-        self._good: list[Float32[np.ndarray, "_pixels"]] = []
-        self._around: list[Float32[np.ndarray, "_pixels"]] = []
-        self._keys: list[UInt64[np.ndarray, "_pixels"]] = []
+        self._good = Shelf(np.float32)
+        self._around = Shelf(np.float32)
+        self._keys = Shelf(np.uint64)
         self._areas: list[Int64[np.ndarray, "_regions"]] = []
         self._regions = 0
         self._cached: _Ranked | None = None
@@ -38,7 +40,7 @@ class PixelStatistics:
     def add(self, heatmap: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> None:
         """Count one image: higher values of the map are more anomalous, the mask holds for defective pixels.
 
-        Raises ValueError where the map is not finite or not as large as the mask.
+        Raises ValueError where the map is not finite or not as large as the mask, OSError where the disk is full.
         """
         if heatmap.shape != mask.shape:
             raise ValueError(f"a map of {heatmap.shape} pixels cannot be judged by a mask of {mask.shape}")
@@ -47,10 +49,10 @@ class PixelStatistics:
         self._cached = None
         region, areas = label_regions(mask)
         if not len(areas):
-            self._good.append(heatmap.ravel().copy())
+            self._good.put(heatmap.ravel())
             return
-        self._around.append(heatmap[~mask])
-        self._keys.append(_keys(heatmap[mask], region + self._regions))
+        self._around.put(heatmap[~mask])
+        self._keys.put(_keys(heatmap[mask], region + self._regions))
         self._areas.append(areas)
         self._regions += len(areas)
 
@@ -97,7 +99,7 @@ class PixelStatistics:
         None also where the good images hold too few pixels for a single one to be at the lower bound of the
         false-positive rate: 100 000.
         """
-        if not self._areas or sum(map(len, self._good)) * LOWER < 1:
+        if not self._areas or self._good.total * LOWER < 1:
             return None
         return self._ranked.pimo.copy()
 
@@ -122,31 +124,45 @@ class PixelStatistics:
 class _Ranked:
     """All pixels in the order of their scores, and what each distinct score of a defective pixel brings."""
 
-    good: list[Float32[np.ndarray, "_pixels"]]
-    around: list[Float32[np.ndarray, "_pixels"]]
-    keys: list[UInt64[np.ndarray, "_pixels"]]
+    good: Shelf
+    around: Shelf
+    keys: Shelf
     areas: list[Int64[np.ndarray, "_regions"]]
 
     @cached_property
     def steps(self) -> Steps | None:
         if not self.keys:
             return None
-        return ranking.steps(_scores(self.ordered), _sorted_blocks(self.good + self.around))
+        return ranking.steps(self.scores, _sorted_blocks(self.good, self.around))
 
     @cached_property
     def ordered(self) -> UInt64[np.ndarray, "_pixels"]:
-        ordered = np.concatenate(self.keys)
+        ordered = zeros(self.keys.total, np.uint64)
+        filled = 0
+        for keys in self.keys:
+            ordered[filled : filled + len(keys)] = keys
+            filled += len(keys)
         ordered.sort()
         return ordered
 
     @cached_property
+    def scores(self) -> Float32[np.ndarray, "_pixels"]:
+        scores = zeros(len(self.ordered), np.float32)
+        for piece in pieces(len(scores), ranking.PIECE):
+            scores[piece] = _scores(self.ordered[piece])
+        return scores
+
+    @cached_property
     def overlap(self) -> Float64[np.ndarray, "_steps"]:
         """Mean over regions of the share of the region that has each distinct score, descending."""
+        assert self.steps is not None
         areas = np.concatenate(self.areas)
-        weights = (1 / (areas * len(areas)))[_regions(self.ordered)]
-        scores = _scores(self.ordered)
-        first = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))
-        return np.add.reduceat(weights, first)[::-1]
+        shares = 1 / (areas * len(areas))
+        overlap = zeros(len(self.steps.scores), np.float64)
+        for piece, first, starts in ranking.runs(self.scores):
+            weights = shares[_regions(self.ordered[piece])]
+            overlap[first : first + len(starts)] += np.add.reduceat(weights, starts)
+        return overlap[::-1]
 
     @cached_property
     def pimo(self) -> Float64[np.ndarray, "_defective"]:
@@ -158,16 +174,10 @@ class _Ranked:
         return np.array(means)
 
 
-def _sorted_blocks(
-    images: Sequence[Float32[np.ndarray, "_pixels"]],
-) -> Iterator[Float32[np.ndarray, "_block"]]:
-    """Yield all values in sorted blocks of about `BLOCK`, so that no copy of all of them is ever held."""
-    waiting: list[Float32[np.ndarray, "_pixels"]] = []
-    for number, values in enumerate(images, 1):
-        waiting.append(values)
-        if sum(map(len, waiting)) >= BLOCK or number == len(images):
-            block = np.concatenate(waiting)
-            waiting.clear()
+def _sorted_blocks(*shelves: Shelf) -> Iterator[Float32[np.ndarray, "_block"]]:
+    """Yield all values in sorted blocks of at most `BLOCK`, so that no copy of all of them is ever held."""
+    for shelf in shelves:
+        for block in shelf.blocks(BLOCK):
             block.sort()
             yield block
 

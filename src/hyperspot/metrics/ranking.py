@@ -6,11 +6,14 @@ Where positives and negatives tie the curve is the straight line between the end
 an order drawn at random within the tie gives on average.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
+
+from hyperspot.metrics.spill import pieces, zeros
 
 Rates = tuple[Float64[np.ndarray, " points"], Float64[np.ndarray, " points"]]
 """A curve from (0, 0) to (1, 1): the rate on x and the rate on y, both ascending."""
@@ -38,10 +41,29 @@ class Steps:
     reached: Int64[np.ndarray, " steps"]
     negatives: int
 
-    @property
+    @cached_property
     def shares(self) -> Float64[np.ndarray, " steps"]:
         """The share of the positives at each step; they sum to 1."""
-        return np.asarray(self.positives / self.positives.sum(), dtype=np.float64)
+        shares, total = zeros(len(self.positives), np.float64), self.positives.sum()
+        for piece in pieces(len(shares), PIECE):
+            shares[piece] = self.positives[piece] / total
+        return shares
+
+
+def runs(ordered: Float[np.ndarray, " n"]) -> Iterator[tuple[slice, int, Int64[np.ndarray, "_starts"]]]:
+    """Yield pieces of ascending values: where each lies, the number of its first distinct value, and where runs start.
+
+    The numbers count distinct values over all pieces, so that a run that goes on from one piece to the next keeps
+    its number; the starts are places in the piece, the first of them 0.
+    """
+    number = -1
+    for piece in pieces(len(ordered), PIECE):
+        values = ordered[piece]
+        starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+        goes_on = piece.start > 0 and ordered[piece.start - 1] == values[0]
+        first = number if goes_on else number + 1
+        yield piece, first, starts
+        number = first + len(starts) - 1
 
 
 def steps(positives: Float[np.ndarray, " p"], negatives: Iterable[Float[np.ndarray, " _block"]]) -> Steps | None:
@@ -54,29 +76,30 @@ def steps(positives: Float[np.ndarray, " p"], negatives: Iterable[Float[np.ndarr
     """
     if not len(positives):
         return None
-    first = np.flatnonzero(np.concatenate([[True], positives[1:] != positives[:-1]]))
-    distinct = positives[first]
-    above, reached = np.zeros(len(distinct), dtype=np.int64), np.zeros(len(distinct), dtype=np.int64)
+    distinct, counts = zeros(len(positives), positives.dtype.type), zeros(len(positives), np.int64)
+    used = 0
+    for piece, first, starts in runs(positives):
+        used = first + len(starts)
+        distinct[first:used] = positives[piece][starts]
+        counts[first:used] += np.diff(starts, append=piece.stop - piece.start)
+    distinct, counts = distinct[:used], counts[:used]
+    above, reached = zeros(used, np.int64), zeros(used, np.int64)
     n = 0
     for block in negatives:
         if not len(block):
             continue
         n += len(block)
-        below = np.searchsorted(block, distinct, side="left")
-        reached += len(block) - below
-        # Few scores tie as a rule: only those are searched for once more.
-        tied = np.flatnonzero(block.take(below, mode="clip") == distinct)
-        below[tied] = np.searchsorted(block, distinct[tied], side="right")
-        above += len(block) - below
+        for piece in pieces(used, PIECE):
+            wanted = distinct[piece]
+            below = np.searchsorted(block, wanted, side="left")
+            reached[piece] += len(block) - below
+            # Few scores tie as a rule: only those are searched for once more.
+            tied = np.flatnonzero(block.take(below, mode="clip") == wanted)
+            below[tied] = np.searchsorted(block, wanted[tied], side="right")
+            above[piece] += len(block) - below
     if n == 0:
         return None
-    return Steps(
-        scores=distinct[::-1],
-        positives=np.diff(first, append=len(positives))[::-1],
-        above=above[::-1],
-        reached=reached[::-1],
-        negatives=n,
-    )
+    return Steps(scores=distinct[::-1], positives=counts[::-1], above=above[::-1], reached=reached[::-1], negatives=n)
 
 
 def area(found: Steps, weights: Float64[np.ndarray, " steps"], limit: float = 1.0) -> float:
@@ -95,21 +118,27 @@ def area(found: Steps, weights: Float64[np.ndarray, " steps"], limit: float = 1.
     return min(1.0, total / limit)
 
 
-def precision_steps(found: Steps) -> Float64[np.ndarray, " steps"]:
-    """Return the precision where everything from each step on is called positive, in 0..1."""
-    hits = np.cumsum(found.positives)
-    return np.asarray(hits / (hits + found.reached), dtype=np.float64)
-
-
 def step_ap(found: Steps) -> float:
     """Return the average precision: the mean over positives of the precision at their score, in 0..1."""
-    return min(1.0, float(found.shares @ precision_steps(found)))
+    total = 0.0
+    for piece, hits in _hits(found):
+        total += float(found.shares[piece] @ (hits / (hits + found.reached[piece])))
+    return min(1.0, total)
 
 
 def step_f1_max(found: Steps) -> float:
     """Return the largest F1 over all thresholds, in 0..1."""
-    hits = np.cumsum(found.positives)
-    return float((2 * hits / (hits + found.reached + hits[-1])).max())
+    positives = int(found.positives.sum())
+    return max(float((2 * hits / (hits + found.reached[piece] + positives)).max()) for piece, hits in _hits(found))
+
+
+def _hits(found: Steps) -> Iterator[tuple[slice, Int64[np.ndarray, "_piece"]]]:
+    """Yield pieces of the steps, and how many positives are found by each step."""
+    before = 0
+    for piece in pieces(len(found.positives), PIECE):
+        hits = np.cumsum(found.positives[piece]) + before
+        yield piece, hits
+        before = int(hits[-1])
 
 
 def curve(found: Steps, weights: Float64[np.ndarray, " steps"], points: int | None = None) -> Rates:
@@ -120,20 +149,34 @@ def curve(found: Steps, weights: Float64[np.ndarray, " steps"], points: int | No
 
     Raises ValueError where `points` is below 8.
     """
-    before, after = found.above / found.negatives, found.reached / found.negatives
-    height = np.minimum(np.cumsum(weights), 1.0)
-    low = np.concatenate([[0.0], height[:-1]])
+    if points is not None and points < 8:
+        raise ValueError(f"a curve needs 8 points or more, not {points}")
+    wanted = None
     if points is not None:
-        if points < 8:
-            raise ValueError(f"a curve needs 8 points or more, not {points}")
-        # x + y grows along the curve, so that even steps in it follow flat and steep stretches alike.
-        along = after + height
-        wanted = np.linspace(0, along[-1], (points - 2) // 2)
-        kept = np.unique(np.searchsorted(along, wanted))
-        before, after, low, height = before[kept], after[kept], low[kept], height[kept]
-    x = np.concatenate([[0.0], np.stack([before, after], axis=1).ravel(), [1.0]])
-    y = np.concatenate([[0.0], np.stack([low, height], axis=1).ravel(), [1.0]])
-    return x, y
+        end = max(float(after[-1] + height[-1]) for _, after, _, height in _edges(found, weights))
+        wanted = np.linspace(0, end, (points - 2) // 2)
+    x, y, passed = [np.zeros(1)], [np.zeros(1)], -1.0
+    for before, after, low, height in _edges(found, weights):
+        kept: slice | Int64[np.ndarray, "_kept"] = slice(None)
+        if wanted is not None:
+            # x + y grows along the curve, so that even steps in it follow flat and steep stretches alike.
+            along = after + height
+            kept = np.unique(np.searchsorted(along, wanted[(wanted > passed) & (wanted <= along[-1])]))
+            passed = float(along[-1])
+        x.append(np.stack([before[kept], after[kept]], axis=1).ravel())
+        y.append(np.stack([low[kept], height[kept]], axis=1).ravel())
+    return np.concatenate([*x, np.ones(1)]), np.concatenate([*y, np.ones(1)])
+
+
+def _edges(found: Steps, weights: Float64[np.ndarray, " steps"]) -> Iterator[tuple[Float64[np.ndarray, "_piece"], ...]]:
+    """Yield pieces of the curve: x before and after each step, and y before and after it."""
+    total = 0.0
+    for piece in pieces(len(weights), PIECE):
+        # Summed on from the last piece one by one, as if there were one piece only.
+        sums = np.cumsum(np.concatenate([[total], weights[piece]]))
+        total = float(sums[-1])
+        height = np.minimum(sums, 1.0)
+        yield found.above[piece] / found.negatives, found.reached[piece] / found.negatives, height[:-1], height[1:]
 
 
 Scores = Float[np.ndarray, " n"]

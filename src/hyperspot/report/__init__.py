@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from hyperspot.report.charts import rate_curve, score_histogram
 
 GALLERY = 300
 """Photos in the gallery; of a larger set, those nearest the threshold are kept."""
+SHOWN = ("photo", "heatmap of", "found and true defects outlined in")
+"""What the pictures of a photo are, in the order of `Judged.pictures`, for those who do not see them."""
 
 _environment = Environment(
     loader=PackageLoader("hyperspot.report", "."),
@@ -66,7 +68,7 @@ def render(evaluation: Evaluation) -> str:
         charts=[(name, Markup(drawn), said) for name, drawn, said in _charts(evaluation)],  # noqa: S704
         gallery=[_card(judged) for judged in shown],
         left_out=len(evaluation.judged) - len(shown),
-        made_by=evaluation.made_by,
+        making=_making(evaluation.made_by),
         made_by_json=json.dumps(evaluation.made_by, indent=2, ensure_ascii=False),
     )
 
@@ -105,6 +107,26 @@ def _details(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     table.append(("Image average precision", _percent(evaluation.image_ap), ""))
     table.append(("Image F1 at the best threshold (oracle)", _percent(evaluation.image_f1_max), ""))
     return table
+
+
+def _making(made_by: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what decided the figures, to be read without unfolding anything."""
+    learned = made_by["training"]["data"]
+    rows = [
+        ("Command", made_by["command"] or "– (from Python)"),
+        ("Test photos", made_by["data"]["path"]),
+        ("Learned from", f"{learned['photos']} good photos of {learned['name']}"),
+        ("Backbone weights", made_by["training"]["backbone"]["weights_source"]),
+    ]
+    settings = {**made_by["settings"], **made_by["settings"]["method_settings"]}
+    rows += [(name, _plain(value)) for name, value in settings.items() if name != "method_settings"]
+    return rows
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "–"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _charts(evaluation: Evaluation) -> list[tuple[str, str, str]]:
@@ -163,14 +185,18 @@ def _card(judged: Judged) -> dict[str, Any]:
         kind, said = ("hit", "found") if judged.label else ("alarm", "false alarm")
     else:
         kind, said = ("missed", "missed") if judged.label else ("pass", "passed")
+    name = f"{judged.path.parent.name}/{judged.path.name}"
     return {
-        "name": f"{judged.path.parent.name}/{judged.path.name}",
+        "name": name,
         "defect": judged.defect,
         "score": f"{judged.score:.4g}",
         "p_value": "–" if judged.p_value is None else f"{judged.p_value:.3g}",
         "kind": kind,
         "said": said,
-        "pictures": ["data:image/jpeg;base64," + base64.b64encode(picture).decode() for picture in judged.pictures],
+        "pictures": [
+            (f"{shown} {name}", "data:image/jpeg;base64," + base64.b64encode(picture).decode())
+            for shown, picture in zip(SHOWN, judged.pictures, strict=True)
+        ],
     }
 
 
