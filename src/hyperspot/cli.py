@@ -208,6 +208,14 @@ def export(
         options.ExportFormat | None,
         typer.Option("--format", help="Told by the suffix of the output where not given.", show_default=False),
     ] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="GOOD_PHOTOS",
+            help="Quantise the backbone to 8-bit integers with the good photos it was trained on (OpenVINO alone).",
+            show_default=False,
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Write a model as one ONNX file or OpenVINO IR that judges photos without torch."""
@@ -215,7 +223,8 @@ def export(
     from hyperspot.runtime.export import export as write
     from hyperspot.runtime.export import summary
 
-    written = write(Detector.load(_trained(model)), output, None if form is None else form.value)
+    detector = Detector.load(_trained(model))
+    written = write(detector, output, None if form is None else form.value, int8=int8, progress=console.Bars())
     if json:
         console.say_json(summary(written))
     else:

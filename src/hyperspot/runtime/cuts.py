@@ -1,7 +1,8 @@
 """Runs an OpenVINO graph in parts, each as suits it.
 
-- The backbone in bf16 where the CPU multiplies it; all that follows in 32-bit floats. OpenVINO has a hint for a whole
-  graph only, and in bf16 the distances of near neighbours lose their digits (errors up to 0.2).
+- The backbone in bf16 where the CPU multiplies it, or in the 8-bit integers that it was quantised to; all that follows
+  in 32-bit floats. OpenVINO has a hint for a whole graph only, and in bf16 the distances of near neighbours lose their
+  digits (errors up to 0.2). Alone in its part, nothing of the backbone's 8 bits is moved into what follows.
 - The search for neighbours by the compiled kernel of `native`, where there is one, instead of a matrix of distances.
 
 The exporter gives the tensors names between which the graph is cut.
@@ -21,6 +22,8 @@ PYRAMID = "pyramid."
 """How the names of the tensors begin that the backbone hands over."""
 SEARCH = "search."
 """How the names begin of what enters and leaves the search of each view: `search.VIEW.tokens.LEVEL` and so on."""
+PRECISION = {"bf16": "bf16", "int8": "f32"}
+"""OpenVINO's hint for the backbone. What is quantised runs in 8 bits under any; the hint is for the rest of it."""
 
 
 class CutGraph:
@@ -30,10 +33,10 @@ class CutGraph:
         core: OpenVINO's.
         model: The graph; it is taken apart.
         options: Of the compilation, without the precision.
-        number_format: Of the backbone: `f32` or `bf16`.
+        number_format: Of the backbone: `f32`, `bf16`, or `int8` for a graph that is quantised.
         threads: For the compiled search; without it as many as the process may use.
 
-    Raises ValueError where bf16 is asked for and the graph does not tell where its backbone ends.
+    Raises ValueError where another format than f32 is asked for and the graph does not tell where its backbone ends.
 
     """
 
@@ -46,14 +49,14 @@ class CutGraph:
         self._stages: list[tuple[Any, list[str]]] = []
         self._searches: dict[str, _SearchPart] = {}
         entries: list[Any] = []
-        if number_format == "bf16":
-            ends = _named(model, PYRAMID)
+        if number_format != "f32":
+            ends = named(model, PYRAMID)
             if not ends:
                 raise ValueError("the graph does not tell where its backbone ends")
-            self._add_stage(list(ends.values()), list(ends), [], "bf16")
+            self._add_stage(list(ends.values()), list(ends), [], PRECISION[number_format])
             entries = _enter(ends)
-        tokens = _named(model, SEARCH, ".tokens.")
-        distances = _named(model, SEARCH, ".distances")
+        tokens = named(model, SEARCH, ".tokens.")
+        distances = named(model, SEARCH, ".distances")
         if native.level() and distances:
             self._searches = {name: _SearchPart(model, name, list(tokens)) for name in distances}
             if all(search.possible for search in self._searches.values()):
@@ -106,7 +109,7 @@ class _SearchPart:
         view = name.removesuffix("distances")
         bank, affine = _constant(model, f"{view}bank"), _constant(model, f"{view}affine")
         self.tokens = [one for one in tokens if one.startswith(view)]
-        self.k = _named(model, name)[name].get_partial_shape()[1].get_length()
+        self.k = named(model, name)[name].get_partial_shape()[1].get_length()
         self.possible = bank is not None and affine is not None and self.k <= native.MOST_NEIGHBORS
         if bank is not None and affine is not None and self.possible:
             self._affine = np.array(affine, dtype=np.float32)
@@ -120,7 +123,12 @@ class _SearchPart:
         )
 
 
-def _named(model: Any, start: str, part: str = "") -> dict[str, Any]:
+def is_quantised(model: Any) -> bool:
+    """Return whether a graph holds layers in 8-bit integers."""
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ordered_ops())
+
+
+def named(model: Any, start: str, part: str = "") -> dict[str, Any]:
     """Return the outputs of the graph's nodes whose names begin so and hold the part, by name, in order."""
     found = {}
     for node in model.get_ordered_ops():
@@ -133,7 +141,7 @@ def _named(model: Any, start: str, part: str = "") -> dict[str, Any]:
 
 def _constant(model: Any, name: str) -> np.ndarray | None:
     """Return the value of a tensor that no input of the graph can change."""
-    output = _named(model, name).get(name)
+    output = named(model, name).get(name)
     if output is None:
         return None
     alone = import_openvino().Model([output], [], "constant").clone()

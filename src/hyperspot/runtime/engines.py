@@ -1,11 +1,14 @@
 """What runs a detector: torch itself, ONNX Runtime or OpenVINO, behind one interface.
 
 Every engine takes the same 8-bit frames and returns the same heatmaps and scores. The backbone runs in bf16 where the
-CPU is quick at it (see `cpu`; ONNX Runtime always takes 32-bit floats). Distances and all that follows stay in 32
-bits, because a difference of near numbers loses its digits in bf16.
+CPU is quick at it (see `cpu`; ONNX Runtime always takes 32-bit floats), and in 8-bit integers where the file was
+exported so. Distances and all that follows stay in 32-bit floats, because a difference of near numbers loses its
+digits in anything less.
 """
 
+import contextlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
@@ -14,10 +17,12 @@ from jaxtyping import Float32, UInt8
 
 from hyperspot.cpu import NumberFormat, native_format
 from hyperspot.errors import ModelFileError, SettingsError
-from hyperspot.runtime.cuts import CutGraph
+from hyperspot.runtime.cuts import CutGraph, is_quantised
 from hyperspot.runtime.vendor import import_openvino
 
 EngineName = Literal["openvino", "onnxruntime"]
+EngineFormat = Literal["f32", "bf16", "int8"]
+"""What a backbone computes in; int8 is a property of the file and cannot be asked for when it is opened."""
 
 INPUT, HEATMAP, SCORE = "frames", "heatmap", "score"
 """The names of an exported graph's input and outputs."""
@@ -36,7 +41,7 @@ class Engine(Protocol):
     """
 
     name: str
-    number_format: NumberFormat
+    number_format: EngineFormat
 
     def run(
         self, frames: UInt8[np.ndarray, "b H W 3"]
@@ -54,7 +59,7 @@ class TorchEngine:
 
     def __init__(self, scorer: Any) -> None:
         self._scorer = scorer
-        self.number_format: NumberFormat = scorer.number_format
+        self.number_format: EngineFormat = scorer.number_format
 
     def run(
         self, frames: UInt8[np.ndarray, "b H W 3"]
@@ -72,7 +77,7 @@ class OnnxRuntimeEngine:
     """Runs an ONNX file in ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
-    number_format: NumberFormat = "f32"
+    number_format: EngineFormat = "f32"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
@@ -81,10 +86,8 @@ class OnnxRuntimeEngine:
         options.log_severity_level = 3
         if threads is not None:
             options.intra_op_num_threads = threads
-        try:
+        with _reading(path, "ONNX Runtime"):
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - its errors share no class of their own
-            raise _unreadable(path, "ONNX Runtime", error) from None
         self.description: str | None = self._session.get_modelmeta().custom_metadata_map.get(DESCRIPTION)
 
     def run(
@@ -102,17 +105,21 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, threads: int | None = None, number_format: NumberFormat | None = None) -> None:
         openvino = import_openvino()
-        self.number_format: NumberFormat = number_format or native_format()
         # Left to itself it would run the whole graph in bf16 where the CPU knows that format.
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
         core = openvino.Core()
-        try:
+        with _reading(path, "OpenVINO"):
             model = core.read_model(path)
+        quantised = is_quantised(model)
+        if quantised and number_format is not None:
+            raise SettingsError(
+                f"{path} is quantised and computes in int8 alone; export it without --int8 for {number_format}"
+            )
+        self.number_format: EngineFormat = "int8" if quantised else number_format or native_format()
+        with _reading(path, "OpenVINO"):
             self._compiled = CutGraph(core, model.clone(), options, self.number_format, threads)
-        except Exception as error:  # noqa: BLE001 - its errors share no class of their own
-            raise _unreadable(path, "OpenVINO", error) from None
         place = ["framework", DESCRIPTION]
         self.description: str | None = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
 
@@ -143,11 +150,12 @@ def open_engine(
         path: An ONNX file, or OpenVINO IR (`.xml`, its `.bin` beside it).
         name: `openvino` or `onnxruntime`; without it the first of the two that is installed and reads the file.
         threads: How many to use; without it the engine decides.
-        number_format: Of the backbone, in OpenVINO; without it what suits the CPU.
+        number_format: Of the backbone, in OpenVINO; without it what suits the CPU. A quantised file has its own.
 
     Raises:
         ModelFileError: Where the engine cannot read the file.
-        SettingsError: Where there is no such engine, or it is not installed or does not read this kind of file.
+        SettingsError: Where there is no such engine, or it is not installed, does not read this kind of file or does
+            not compute it in this format.
 
     """
     if name is not None and name not in get_args(EngineName):
@@ -169,6 +177,13 @@ def open_engine(
     return OnnxRuntimeEngine(path, threads)
 
 
-def _unreadable(path: Path, engine: str, error: Exception) -> ModelFileError:
-    reason = str(error).strip().splitlines()[-1][:160].rstrip(".") if str(error).strip() else type(error).__name__
-    return ModelFileError(f"{path} cannot be read by {engine} ({reason}); export it again or update {engine}")
+@contextlib.contextmanager
+def _reading(path: Path, engine: str) -> Iterator[None]:
+    """Turn whatever an engine stumbles over into one sentence."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - its errors share no class of their own
+        reason = str(error).strip().splitlines()[-1][:160].rstrip(".") if str(error).strip() else type(error).__name__
+        raise ModelFileError(
+            f"{path} cannot be read by {engine} ({reason}); export it again or update {engine}"
+        ) from None

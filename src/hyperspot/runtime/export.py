@@ -7,6 +7,7 @@ which is the same code in every engine.
 
 import contextlib
 import importlib
+import importlib.metadata
 import logging
 import os
 import tempfile
@@ -23,10 +24,14 @@ from torch import Tensor, nn
 import hyperspot
 from hyperspot.detector import Detector
 from hyperspot.errors import ModelFileError, SettingsError
+from hyperspot.images import Dataset
+from hyperspot.progress import SILENT, Progress
 from hyperspot.runtime.cuts import PYRAMID, SEARCH
 from hyperspot.runtime.engines import DESCRIPTION, HEATMAP, INPUT, SCORE
-from hyperspot.runtime.sealed import describe, seal, weights_file
-from hyperspot.runtime.vendor import import_openvino
+from hyperspot.runtime.predictor import ExportedDetector
+from hyperspot.runtime.quantising import GoodPhotos, quantise
+from hyperspot.runtime.sealed import describe, read_description, seal
+from hyperspot.runtime.vendor import import_nncf, import_openvino
 from hyperspot.scorer import Scorer
 
 OPSET = 20
@@ -49,41 +54,64 @@ class _Exported(nn.Module):
         return maps, maps.amax((1, 2)) if own is None else own
 
 
-def export(detector: Detector, path: Path | str, format: Format | None = None) -> Path:  # noqa: A002
+def export(
+    detector: Detector,
+    path: Path | str,
+    format: Format | None = None,  # noqa: A002
+    *,
+    int8: Path | str | Dataset | None = None,
+    progress: Progress = SILENT,
+) -> Path:
     """Write a detector as one ONNX file, or as OpenVINO IR (`.xml` with its `.bin` beside it).
 
     Input `frames`: 8-bit RGB, shape (b, H, W, 3), photos placed in the detector's frame. Outputs `heatmap`:
     float32, (b, H, W); `score`: float32, (b), the method's own score or the highest value of the heatmap. The
     batch is dynamic. Within the limits of 32-bit floats the results are those of the detector.
 
+    With `int8` the backbone computes in 8-bit integers, so that scores shift a little. A detector calibrated by a
+    split has its held-out photos judged anew by the quantised file, and p-values and thresholds of the file come from
+    these: its promise is as exact as the detector's (see `quantising`). One that was cross-fitted keeps its thresholds
+    and its promise, which is approximate.
+
     Args:
         detector: What to export.
         path: Where it goes: `.onnx`, or `.xml` for OpenVINO.
         format: `onnx` or `openvino`; without it the suffix of the path decides.
+        int8: Good photos to quantise the backbone with, in OpenVINO alone: for a detector calibrated by a split the
+            data it was trained on, of which the held-out photos serve the thresholds alone; otherwise any.
+        progress: Told how far the quantising is.
 
     Returns:
         The path.
 
     Raises:
+        DataError, ImageError: Where there is no good photo to quantise with, or one cannot be read.
         ModelFileError: Where the file cannot be written.
-        SettingsError: Where the path has another suffix, the method cannot be exported, or a package is missing.
+        SettingsError: Where the path has another suffix, the method cannot be exported or not in int8, the photos to
+            quantise with are not those of the training, or a package is missing.
 
     """
     path = Path(path)
     chosen = _format(path, format)
+    if int8 is not None and chosen != "openvino":
+        raise SettingsError(f"int8 is for OpenVINO alone; name the file {path.with_suffix('.xml').name}")
     if chosen == "openvino":
         _require(import_openvino, "openvino", "hyperspot[runtime]")
+    if int8 is not None:
+        _require(import_nncf, "nncf", "hyperspot[int8]")
     if not path.parent.is_dir():
         raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
+    good = None if int8 is None else GoodPhotos.of(detector, int8)
     graph = _onnx_graph(detector)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
             written = Path(folder) / path.name
             written.write_bytes(graph if chosen == "openvino" else seal(graph))
             if chosen == "openvino":
-                written = _to_ir(written)
-                weights = written.with_suffix(".bin")
-                written.write_bytes(seal(written.read_bytes(), weights.read_bytes()))
+                model = _to_openvino(written)
+                if good is not None:
+                    _quantise(model, detector, good, Path(folder), progress)
+                weights = _write_ir(model, written)
                 # A reader between the two moves meets a checksum that does not match, never a wrong detector.
                 _publish(weights, path.with_suffix(".bin"))
             _publish(written, path)
@@ -101,7 +129,17 @@ def summary(path: Path) -> dict[str, Any]:
         "format": _format(path, None),
         "opset": OPSET,
         "megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+        **_quantised(path),
     }
+
+
+def _quantised(path: Path) -> dict[str, Any]:
+    """Return what is told of a file in int8; nothing of another."""
+    if _format(path, None) == "onnx":
+        return {}
+    model, place = import_openvino().Core().read_model(path), ["framework", DESCRIPTION]
+    record: dict[str, Any] = read_description(path, str(model.get_rt_info(place).value))["record"]
+    return dict(record.get("exported", {}))
 
 
 def description(detector: Detector) -> dict[str, Any]:
@@ -234,14 +272,36 @@ def _strip(model: Any) -> None:
         del part.metadata_props[:]
 
 
-def _to_ir(source: Path) -> Path:
-    """Convert an ONNX file to IR beside it, in 32-bit floats; the description goes with it."""
-    openvino = import_openvino()
-    target = source.with_suffix(".xml")
-    content = source.rename(source.with_suffix(".onnx"))
-    model = openvino.Core().read_model(content)
-    openvino.serialize(model, target, weights_file(target))
-    return target
+def _to_openvino(source: Path) -> Any:
+    """Return the model of an ONNX file, in 32-bit floats; the description goes with it."""
+    return import_openvino().Core().read_model(source.rename(source.with_suffix(".onnx")))
+
+
+def _write_ir(model: Any, target: Path) -> Path:
+    """Write sealed IR; return the file of its weights."""
+    weights = target.with_suffix(".bin")
+    import_openvino().serialize(model, target, weights)
+    target.write_bytes(seal(target.read_bytes(), weights.read_bytes()))
+    return weights
+
+
+def _quantise(model: Any, detector: Detector, good: GoodPhotos, folder: Path, progress: Progress) -> None:
+    """Quantise a graph in place; its description gets the thresholds by the verdicts of the very file it becomes."""
+    quantise(model, good, progress)
+    draft = folder / "draft.xml"
+    _write_ir(model, draft)
+    calibration, pixel_threshold = good.rejudge(detector, ExportedDetector.load(draft).predict, progress)
+    values = description(detector)
+    values["calibration"]["scores"] = [float(score) for score in calibration.scores]
+    values["pixel_threshold"] = pixel_threshold
+    exported = {
+        "number_format": "int8",
+        "ranges_from_photos": len(good.ranging),
+        "photos_judged_anew": len(good.held_out),
+        "nncf": importlib.metadata.version("nncf"),
+    }
+    values["record"] = {**values["record"], "exported": exported}
+    model.set_rt_info(describe(values), ["framework", DESCRIPTION])
 
 
 def _publish(written: Path, target: Path) -> None:

@@ -1,9 +1,10 @@
-"""OpenVINO as it should be in a plant: imported without its telemetry.
+"""Intel's packages as they should be in a plant: imported without their telemetry.
 
-Left to itself `import openvino` reports its use to the vendor's analytics service. It brings a stub for where
-the reporting package is not installed; hiding that package while OpenVINO is imported makes it take the stub.
+Left to themselves `import openvino` and `import nncf` report their use to the vendor's analytics service. They bring a
+stub for where the reporting package is not installed; hiding that package during the import makes them take the stub.
 """
 
+import importlib
 import sys
 from types import ModuleType
 
@@ -12,12 +13,21 @@ REPORTING = "openvino_telemetry"
 
 def import_openvino() -> ModuleType:
     """Return the module `openvino`; raises ImportError where it is not installed."""
-    hidden = REPORTING not in sys.modules and "openvino" not in sys.modules
+    return _import_silently("openvino")
+
+
+def import_nncf() -> ModuleType:
+    """Return the module `nncf`; raises ImportError where it is not installed."""
+    import_openvino()
+    return _import_silently("nncf")
+
+
+def _import_silently(name: str) -> ModuleType:
+    hidden = REPORTING not in sys.modules and name not in sys.modules
     if hidden:
         sys.modules[REPORTING] = None  # type: ignore[assignment]
     try:
-        import openvino
+        return importlib.import_module(name)
     finally:
         if hidden:
             del sys.modules[REPORTING]
-    return openvino  # type: ignore[no-any-return]

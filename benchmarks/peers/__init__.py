@@ -1,0 +1,1 @@
+"""Other implementations, each timed in an environment of its own."""
