@@ -28,7 +28,7 @@ from scipy.ndimage import gaussian_filter
 from benchmarks.apart import Apart
 from hyperspot import Detector
 from hyperspot.cpu import NumberFormat
-from hyperspot.images import open_dataset, read_image
+from hyperspot.images import Dataset, open_dataset, read_image
 from hyperspot.intake import crop, normalise
 from hyperspot.methods import CFA
 from hyperspot.runtime.export import export
@@ -43,7 +43,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 FORMATS: tuple[NumberFormat, ...] = ("f32", "bf16")
 PHOTOS = 100
-TOLERANCE = {"f32": 1e-4, "bf16": 3e-2}
+TOLERANCE = {"f32": 1e-4, "bf16": 3e-2, "int8": 0.3}
 """Of the largest value of the map, to the reference with distances in float64."""
 
 
@@ -102,7 +102,9 @@ def here(call: Callable[[], Any]) -> Callable[[], float]:
 
 
 @torch.inference_mode()
-def measure(detector: Detector, photo: Path, folder: Path, repetitions: int) -> tuple[dict[str, float], list[str]]:
+def measure(
+    detector: Detector, photo: Path, folder: Path, repetitions: int, int8: Dataset | None
+) -> tuple[dict[str, float], list[str]]:
     """Return milliseconds by what was timed, and the parts of the fastest engine with theirs."""
     image = read_image(photo)
     placed = detector.scorer.frame.place(*image.shape[:2]).to_frame(image)[None]
@@ -112,10 +114,15 @@ def measure(detector: Detector, photo: Path, folder: Path, repetitions: int) -> 
     view = detector.scorer.views[0]
     saved, exported = detector.save(folder / "part.safetensors"), export(detector, folder / "part.onnx")
     ours = {f: Detector.load(saved, number_format=f) for f in FORMATS}
-    apart = {}
+    apart: dict[str, Apart] = {}
     for f in FORMATS:
         (folder / f).mkdir()
         apart[f] = Apart(Path(shutil.copy(exported, folder / f)), "openvino", f, image, placed)
+    if int8 is not None:
+        (folder / "int8").mkdir()
+        with torch.inference_mode(False):
+            quantised = export(detector, folder / "int8" / "part.xml", int8=int8)
+        apart["int8"] = Apart(quantised, "openvino", None, image, placed)
     maps = {f"torch {f}": one.scorer(frames)[0][0].numpy() for f, one in ours.items()}
     maps |= {f"openvino {f}": one.map for f, one in apart.items()}
     for name, found in maps.items():
@@ -126,10 +133,11 @@ def measure(detector: Detector, photo: Path, folder: Path, repetitions: int) -> 
     runs |= {f"torch {f}": here(partial(one.scorer, frames)) for f, one in ours.items()}
     runs |= {f"openvino {f}": partial(one.seconds, "map") for f, one in apart.items()}
     runs["torch bf16 to the verdict"] = here(partial(ours["bf16"].predict, image))
-    runs["openvino bf16 to the verdict"] = partial(apart["bf16"].seconds, "verdict")
+    runs |= {f"openvino {f} to the verdict": partial(one.seconds, "verdict") for f, one in apart.items() if f != "f32"}
     taken = timed(runs, repetitions)
-    names = [name for name in apart["bf16"].names if name not in ("map", "verdict")]
-    costs = timed({name: partial(apart["bf16"].seconds, name) for name in names}, repetitions)
+    costly = apart["bf16"]
+    names = [name for name in costly.names if name not in ("map", "verdict")]
+    costs = timed({name: partial(costly.seconds, name) for name in names}, repetitions)
     for one in apart.values():
         one.close()
     return taken, [f"{name} {costs[name]:.2f} ms" for name in sorted(costs, key=lambda name: -costs[name])]
@@ -159,6 +167,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="a file, or random:SEED")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--repetitions", type=int, default=30)
+    parser.add_argument("--int8", action="store_true", help="also a quantised backbone; needs hyperspot[int8]")
     given = parser.parse_args()
     dataset = open_dataset(given.data)
     photo = dataset.test[0].path
@@ -179,7 +188,7 @@ def main() -> None:
             **place,
         )
         with tempfile.TemporaryDirectory() as folder:
-            taken, costs = measure(detector, photo, Path(folder), given.repetitions)
+            taken, costs = measure(detector, photo, Path(folder), given.repetitions, dataset if given.int8 else None)
         base = base or taken["straightforward"]
         if not titles:
             titles = list(taken)
