@@ -5,9 +5,12 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hyperspot import cli
 
@@ -106,6 +109,19 @@ def test_one_bad_photo_stops_nothing(run, model_file, product, tmp_path):
     assert [json.loads(line)["image"] for line in out.splitlines()] == [str(photo) for photo in good]
     assert err.count("error:") == 1
     assert "broken.png" in err
+
+
+def test_photos_of_12_bits_in_16_are_warned_of_once(run, model_file, product, tmp_path):
+    for number, photo in enumerate(sorted((product / "test" / "good").iterdir())[:3]):
+        grey = np.asarray(Image.open(photo).convert("L")).astype(np.uint16)
+        Image.fromarray(grey * np.uint16(16)).save(tmp_path / f"{number}.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, out, err = run("predict", model_file, tmp_path, "--json")
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    assert err.count("warning:") == 1
+    assert "0.png has 16 bits and uses 12" in err
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(run, model_file, product, tmp_path):

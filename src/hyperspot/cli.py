@@ -353,7 +353,8 @@ def main() -> None:
         console.complain("an argument is empty; is a variable in the command not set?")
         sys.exit(WRONG_USAGE)
     try:
-        app()
+        with console.image_warnings():
+            app()
     except HyperspotError as error:
         console.complain(str(error))
         sys.exit(1)

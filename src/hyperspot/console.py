@@ -1,10 +1,12 @@
 """What a person sees in the terminal: bars, tables and one-sentence errors, all on stderr but results."""
 
+import contextlib
 import io
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +19,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from hyperspot.errors import ImageWarning
 
 T = TypeVar("T")
 
@@ -104,6 +108,32 @@ def complain(message: str) -> None:
 def warn(message: str) -> None:
     """Print one loud sentence on stderr about something the result suffers from."""
     err.print(Text.assemble(("warning:", "bold yellow"), " ", plain(message)))
+
+
+@contextlib.contextmanager
+def image_warnings() -> Iterator[None]:
+    """Print the first warning about a photo as one sentence; a folder of such photos would give thousands."""
+    told = False
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            nonlocal told
+            if not issubclass(category, ImageWarning):
+                usual(message, category, filename, lineno, file, line)
+            elif not told:
+                told = True
+                warn(f"{message}; told of the first such photo only")
+
+        warnings.showwarning = show
+        yield
 
 
 def table(title: str, rows: Mapping[str, Any]) -> None:

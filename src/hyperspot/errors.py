@@ -34,3 +34,7 @@ class MissingPackageError(HyperspotError, ImportError):
 
 class CalibrationError(HyperspotError):
     """A promised false-alarm rate cannot be kept with so few good photos."""
+
+
+class ImageWarning(UserWarning):
+    """A photo can be read, but probably does not show what it should."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hyperspot.errors import DataError, ImageError
+from hyperspot.errors import DataError, ImageError, ImageWarning
 from hyperspot.images import find_images, is_image_file, read_image, read_mask, read_size, resize
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -150,6 +150,50 @@ def test_what_is_wrong_with_a_file_is_said_in_one_sentence(tmp_path: Path) -> No
         read_size(tmp_path)
     with pytest.raises(ImageError, match="<bytes>"):
         read_image(b"no image")
+
+
+@pytest.mark.parametrize("options", [{}, {"quality": 95}, {"subsampling": 0}, {"progressive": True}])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_hole_in_a_jpeg_file_is_noticed(tmp_path: Path, options: dict[str, object], mode: str) -> None:
+    noise = np.random.default_rng(2).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    whole = encoded(Image.fromarray(noise).convert(mode), "JPEG", **options)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(whole + bytes(5000))
+    assert read_image(path).shape == (200, 300, 3), "what follows the picture is none of its pixels"
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + bytes(512) + whole[middle + 512 :])
+    if "progressive" in options:
+        assert read_image(path).shape == (200, 300, 3), "nothing can be told"
+        return
+    for source in (path, str(path), path.read_bytes()):
+        with pytest.raises(ImageError, match="it has a hole"):
+            read_image(source)
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_a_flat_jpeg_file_has_no_hole(optimize: bool, level: int) -> None:
+    flat = np.full((3000, 3000), level, dtype=np.uint8)
+    flat[100:140, 100:140] = np.random.default_rng(3).integers(0, 256, (40, 40))
+    for mode in ("L", "RGB"):
+        content = encoded(Image.fromarray(flat).convert(mode), "JPEG", optimize=optimize)
+        assert read_image(content).shape == (3000, 3000, 3)
+    if optimize and mode == "RGB":
+        assert bytes(1000) in content, "this is where zeros are a plain surface"
+
+
+def test_12_bits_in_16_are_warned_of_and_read_all_the_same(tmp_path: Path) -> None:
+    deep = np.random.default_rng(1).integers(0, 4096, (6, 9, 3)).astype(np.uint16)
+    (tmp_path / "colour.png").write_bytes(png16(deep, 2))
+    Image.fromarray(deep[..., 0]).save(tmp_path / "grey.tiff")
+    for source, name in ((tmp_path / "colour.png", "colour.png"), (tmp_path / "grey.tiff", "grey.tiff")):
+        with pytest.warns(ImageWarning, match=rf"{name} has 16 bits and uses 12"):
+            image = read_image(source)
+        assert image.max() == round(deep[..., : 3 if "colour" in name else 1].max() / 257)
+    with pytest.warns(ImageWarning, match="<array>"):
+        read_image(deep[..., 0])
+    read_image(np.zeros((4, 4), np.uint16))
+    read_image(deep[..., 0] * np.uint16(16))
 
 
 def test_a_small_file_that_unfolds_to_too_much_is_refused(tmp_path: Path) -> None:

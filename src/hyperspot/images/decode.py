@@ -3,6 +3,7 @@
 import io
 import re
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from hyperspot.errors import DataError, ImageError
+from hyperspot.errors import DataError, ImageError, ImageWarning
+from hyperspot.images.jpeg import has_hole
 
 Source = Path | str | bytes | np.ndarray | Image.Image
 
@@ -30,6 +32,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".tif", "
 JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin"})
 MAX_PIXELS = 200_000_000
 """Photos with more pixels are refused: a small file can unfold to more than the memory holds."""
+
+TWELVE_BITS = 4095
 
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
 SIDEWAYS = (5, 6, 7, 8)
@@ -42,27 +46,35 @@ def read_image(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray
     """Return a photo as upright 8-bit RGB.
 
     The orientation that a camera noted (EXIF) is applied, 16 bits are scaled to 8 (divided by 257 and rounded),
-    grey and palettes become RGB, alpha is dropped, and of an animation the first picture is taken.
+    grey and palettes become RGB, alpha is dropped, and of an animation the first picture is taken. An ImageWarning is
+    given where 16 bits hold 12 or fewer: scaled as they are, such photos are all but black.
 
     Args:
         source: A path, the bytes of a file, a Pillow image, or an array: h w 3 (8-bit RGB) or h w (8 or 16 bits).
         max_pixels: What has more pixels is refused before it is decoded.
 
     Raises:
-        ImageError: Where it is missing, empty, truncated, not an image, or too large.
+        ImageError: Where it is missing, empty, truncated, not an image, or too large, or a JPEG file with a hole.
 
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
     name = _name(source)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name)
     try:
         if isinstance(source, Image.Image):
             _check_pixels(source, name, max_pixels)
             return _to_rgb(source, name)
         with _open(source, max_pixels) as image:
             pixels = _deep_rgb(image, source, max_pixels)
-            return _to_rgb(image, name) if pixels is None else pixels
-    except ImageError:
+            pixels = _to_rgb(image, name) if pixels is None else pixels
+            # Last, as what the decoder notices it tells more exactly.
+            if image.format in ("JPEG", "MPO") and has_hole(source if isinstance(source, bytes) else _bytes(source)):
+                raise ImageError(
+                    f"{name} is damaged: it has a hole, zeros amid its pixels, as a copy that was cut off leaves it; "
+                    "copy it again"
+                )
+            return pixels
+    except (ImageError, ImageWarning):
         raise
     except Exception as error:  # noqa: BLE001 - decoders of damaged files raise whatever they stumble over
         raise _unreadable(name, error) from None
@@ -234,7 +246,7 @@ def _to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ImageError(f"{name} holds values beyond 16 bits; save it with 8 or 16 bits")
-        return _from_array(values.astype(np.uint16))
+        return _from_array(values.astype(np.uint16), name)
     # A palette's transparency may be given per colour, which Pillow only takes to RGBA without complaint.
     convertible = image.convert("RGBA") if image.mode in ("P", "PA") else image
     return np.asarray(convertible if convertible.mode == "RGB" else convertible.convert("RGB")).copy()
@@ -261,14 +273,14 @@ def _deep_rgb(
         ]
         high = np.asarray(_upright(image))[..., :3].astype(np.uint32)
         low = np.asarray(_upright(again))[..., :3]
-    return _to_8_bits(high * 256 + low)
+    return _to_8_bits(high * 256 + low, _name(source))
 
 
-def _from_array(values: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+def _from_array(values: np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
     if values.size and values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8:
         return np.array(values, order="C")
     if values.size and values.ndim == 2 and values.dtype in (np.uint8, np.uint16):
-        grey = values if values.dtype == np.uint8 else _to_8_bits(values)
+        grey = values if values.dtype == np.uint8 else _to_8_bits(values, name)
         return np.repeat(grey[..., None], 3, axis=2)
     raise ImageError(
         f"an array of shape {values.shape} and type {values.dtype} is no photo; "
@@ -276,14 +288,28 @@ def _from_array(values: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
     )
 
 
-def _to_8_bits(values: np.ndarray) -> np.ndarray:
+def _to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
+    if 0 < values.max() <= TWELVE_BITS:
+        # What its camera's range is cannot be told from one photo, and guessed for each they would not be alike.
+        warnings.warn(
+            f"{name} has 16 bits and uses 12 of them or fewer, so that it is all but black here; if that is not how it "
+            "looks, let the camera or a converter scale such photos to all 16 bits, or to 8",
+            ImageWarning,
+            stacklevel=2,
+        )
     rounded: np.ndarray = (values.astype(np.uint32) + 128) // 257
     return rounded.astype(np.uint8)
+
+
+def _bytes(source: Path | str) -> bytes:
+    return Path(source).read_bytes()
 
 
 def _name(source: Source) -> str:
     if isinstance(source, bytes):
         return "<bytes>"
+    if isinstance(source, np.ndarray):
+        return "<array>"
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "<image>")
     return str(source)
