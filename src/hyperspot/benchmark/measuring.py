@@ -17,7 +17,7 @@ import torch
 
 import hyperspot
 from hyperspot import Detector
-from hyperspot.backbones import create
+from hyperspot.backbones import NONE, create
 from hyperspot.benchmark.oracle import Oracle
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.randomised import randomised
@@ -112,8 +112,10 @@ def _size(detector: Detector) -> dict[str, Any]:
     """Return what the methods keep, and the measures that a formula for it needs."""
     learned = [method.learned() for method in detector.scorer.methods]  # type: ignore[operator]
     backbone, view = detector.backbone, detector.scorer.views[0]
-    with torch.inference_mode():
-        levels = backbone(torch.zeros(1, 3, view.height, view.width))
+    levels: list[torch.Tensor] = []
+    if detector.settings.backbone != NONE:
+        with torch.inference_mode():
+            levels = backbone(torch.zeros(1, 3, view.height, view.width))
     return {
         "bank_mb": round(sum(tensor.nbytes for one in learned for tensor in one.values()) / 1e6, 4),
         "kept": {name: list(tensor.shape) for name, tensor in learned[0].items()},

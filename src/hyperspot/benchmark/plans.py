@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hyperspot.backbones import create
+from hyperspot.backbones import NONE, create
 from hyperspot.benchmark.protocol import (
     PAPER_METHODS,
     RANDOMISED,
@@ -16,6 +16,7 @@ from hyperspot.benchmark.protocol import (
     on_budget,
     recipes_of,
     settings_of,
+    uses_backbone,
 )
 from hyperspot.benchmark.tasks import Task
 from hyperspot.errors import DataError, HyperspotError, SettingsError
@@ -102,7 +103,8 @@ def plan(table: int, asked: Asked) -> list[Task]:
     tasks: list[Task] = []
     for category in asked.categories[:1] if table == 1 else asked.categories:
         for recipe in recipes_for(table, asked.methods):
-            for backbone, weights in asked.backbones.items():
+            own = not uses_backbone(recipe)
+            for backbone, weights in ({NONE: NONE} if own else asked.backbones).items():
                 for seed in seeds:
                     settings = settings_of(recipe, backbone=backbone, seed=seed, changes=asked.changes)
                     run = Run(
@@ -115,7 +117,7 @@ def plan(table: int, asked: Asked) -> list[Task]:
                         oracle=(asked.oracle or table == 9) and _has_checkpoints(table, recipe),
                     )
                     tasks += [
-                        Task(one, asked.data, category.chosen, asked.weights, table in TIMED)
+                        Task(one, asked.data, category.chosen, None if own else asked.weights, table in TIMED)
                         for one in _variations(table, on_budget(run, asked.budget), category)
                     ]
     return tasks

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from hyperspot.errors import SettingsError
-from hyperspot.methods import METHODS
+from hyperspot.methods import METHODS, method_class
 from hyperspot.settings import Settings, make_settings
 
 DEVELOPMENT = ("transistor", "screw")
@@ -66,7 +66,7 @@ def method_of(recipe: str) -> str:
 
 
 def settings_of(recipe: str, *, backbone: str, seed: int, changes: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings of a recipe; `changes` are to the settings of its method.
+    """Return the settings of a recipe; `changes` are to the settings of its method, which may use no backbone.
 
     Raises SettingsError where there is no such recipe or a change does not fit.
     """
@@ -74,7 +74,13 @@ def settings_of(recipe: str, *, backbone: str, seed: int, changes: Mapping[str, 
         raise SettingsError(f"there is no recipe '{recipe}'; choose one of {', '.join((*RECIPES, *METHODS))}")
     given = RECIPES.get(recipe, {**PAPER, "method": recipe})
     inner = {**given.get("method_settings", {}), **(changes or {})}
-    return make_settings({**given, "backbone": backbone, "seed": seed, "method_settings": inner})
+    seen = {"backbone": backbone} if uses_backbone(recipe) else {}
+    return make_settings({**given, **seen, "seed": seed, "method_settings": inner})
+
+
+def uses_backbone(recipe: str) -> bool:
+    """Return whether the method of a recipe looks through a backbone or learns a network of its own."""
+    return method_class(RECIPES.get(recipe, {"method": recipe}).get("method", "cfa")).uses_backbone
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,8 @@ class Run:
         category: The product.
         settings: Everything that decides the detector, its seed included.
         fingerprint: Of the data set, as `Dataset.fingerprint` gives it.
-        weights: SHA-256 of the backbone's weights, or `random:SEED`; none where an old line does not tell.
+        weights: SHA-256 of the backbone's weights, `random:SEED`, or `none` for a method without a backbone; none
+            where an old line does not tell.
         version: Which frozen randomisation of the photos (RD-MVTec AD); none for the photos as they are.
         train_photos: How many of the good photos are learned from; none for all.
         budget: `quick` where training is shorter than the method's own length, and `reduced` which setting was

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hyperspot.backbones import NONE
 from hyperspot.benchmark.protocol import Run
 from hyperspot.settings import make_settings
 
@@ -45,7 +46,9 @@ class Task:
         """Return the command that makes this run, DATA and WEIGHTS standing for the paths of whoever runs it."""
         run = self.run
         words = ["hyperspot", "benchmark", "DATA", "--table", str(table), "--category", run.category]
-        words += ["--method", run.settings.method, "--backbone", run.settings.backbone]
+        words += ["--method", run.settings.method]
+        if run.settings.backbone != NONE:
+            words += ["--backbone", run.settings.backbone]
         words += ["--seeds", str(run.settings.seed), "--budget", run.budget]
         for name, value in run.changes:
             words += ["--set", f"{name}={value}"]

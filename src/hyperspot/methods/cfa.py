@@ -16,7 +16,6 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
@@ -341,6 +340,9 @@ def _reduce(vectors: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor
     """Return K-means centres, or the vectors themselves where there are no more of them than asked for."""
     if size >= len(vectors):
         return vectors
+    # Here, since the import takes half a second and most detectors never need it.
+    from sklearn.cluster import KMeans
+
     fitted = KMeans(size, n_init=1, max_iter=3000, random_state=seed).fit(vectors.numpy())
     return torch.from_numpy(fitted.cluster_centers_).to(vectors.dtype)
 

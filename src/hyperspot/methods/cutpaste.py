@@ -18,7 +18,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, field_validator
-from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
@@ -137,6 +136,9 @@ class Gaussian(nn.Module):
         spread_out = deviations.double().numpy()
         covariance = np.zeros((spread_out.shape[1],) * 2)
         if len(spread_out) > 1:
+            # Here, since the import takes half a second and all but this method can do without.
+            from sklearn.covariance import LedoitWolf
+
             covariance = LedoitWolf(assume_centered=True).fit(spread_out).covariance_
         factor = np.linalg.cholesky(covariance + REGULARISATION * np.eye(len(covariance)))
         self.means = means

@@ -139,7 +139,8 @@ class CodeBank(nn.Module):
     def remember(self, codes: Float[Tensor, "n codes"]) -> None:
         """Keep the codes, their mean subtracted (see `neighbors`)."""
         self.centre = codes.mean(0)
-        self.bank = codes - self.centre
+        # Row by row, as it comes back from a model file: another order in memory rounds otherwise.
+        self.bank = (codes - self.centre).contiguous()
         self.squares = self.bank.square().sum(1)
 
     def distances(self, codes: Float[Tensor, "n codes"]) -> Float[Tensor, "n"]:

@@ -17,7 +17,7 @@ from jaxtyping import Float32, UInt8
 
 from hyperspot.cpu import NumberFormat, native_format
 from hyperspot.errors import ModelFileError, SettingsError
-from hyperspot.runtime.cuts import CutGraph, is_quantised
+from hyperspot.runtime.cuts import PYRAMID, CutGraph, is_quantised, named
 from hyperspot.runtime.vendor import import_openvino
 
 EngineName = Literal["openvino", "onnxruntime"]
@@ -117,7 +117,7 @@ class OpenVinoEngine:
             raise SettingsError(
                 f"{path} is quantised and computes in int8 alone; export it without --int8 for {number_format}"
             )
-        self.number_format: EngineFormat = "int8" if quantised else number_format or native_format()
+        self.number_format: EngineFormat = "int8" if quantised else number_format or _quickest(model)
         with _reading(path, "OpenVINO"):
             self._compiled = CutGraph(core, model.clone(), options, self.number_format, threads)
         place = ["framework", DESCRIPTION]
@@ -129,6 +129,11 @@ class OpenVinoEngine:
         """Return the heatmap and the score of each frame."""
         results = self._compiled({INPUT: frames})
         return results[HEATMAP], results[SCORE]
+
+
+def _quickest(model: Any) -> NumberFormat:
+    """Return the CPU's format for a graph that tells where its backbone ends; all of any other stays in f32."""
+    return native_format() if named(model, PYRAMID) else "f32"
 
 
 def available() -> tuple[str, ...]:
