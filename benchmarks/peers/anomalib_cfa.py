@@ -144,7 +144,7 @@ def compare(peer: Peer, backbone: str, rounds: int, calls: int) -> None:
     for name, values in taken.items():
         low, high = np.percentile(values, [10, 90])
         ratios = " | ".join(f"{medians[one] / medians[name]:.1f}" for one in references)
-        print(f"| {name} | {medians[name]:.1f} | {low:.1f} | {high:.1f} | {ratios} |")
+        print(f"| {name} | {medians[name]:.1f} | {low:.1f} | {high:.1f} | {ratios} |", flush=True)
 
 
 def main() -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+# OpenVINO would report its use to the vendor.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 # The index has no torchvision built for the CPU wheel of torch, so its compiled operators cannot be loaded. CFA needs
 # none of them, but importing torchvision registers shapes for these two and fails where they are not declared.
 operators = torch.library.Library("torchvision", "DEF")
