@@ -23,11 +23,11 @@ MOST_NEIGHBORS = 3
 PREFIX_STEP = 32
 CANDIDATES, CANDIDATES_OF_MANY, MANY = 16, 24, 2048
 """Vectors whose true distance is computed for each query, and how many in a bank of at least `MANY`."""
-TRUNCATION, ROUNDING = 0.07, 0.02
+TRUNCATION, ROUNDING = 0.03, 0.01
 """Standard error of a nominating distance for want of the other channels, and by bf16, at most; as a share of what
 lies between the squared distances of the third neighbour and of the last candidate. On the development categories no
 neighbour is missed then."""
-CROWDED = 0.1
+CROWDED = 0.05
 """Quantile of that room over a sample of the bank: it must be enough where the vectors lie dense, too."""
 BF16_ERROR = 2.0**-8
 SAMPLE = 256
