@@ -121,7 +121,7 @@ def test_photos_of_12_bits_in_16_are_warned_of_once(run, model_file, product, tm
     assert code == 0
     assert len(out.splitlines()) == 3
     assert err.count("warning:") == 1
-    assert "0.png has 16 bits and uses 12" in err
+    assert ".png has 16 bits and uses 12" in err
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(run, model_file, product, tmp_path):

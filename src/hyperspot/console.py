@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from typing import Any, TextIO, TypeVar
@@ -112,8 +113,8 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def image_warnings() -> Iterator[None]:
-    """Print the first warning about a photo as one sentence; a folder of such photos would give thousands."""
-    told = False
+    """Print one warning about a photo as one sentence; a folder of such photos would give thousands."""
+    told = threading.Lock()
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
@@ -125,12 +126,11 @@ def image_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            nonlocal told
             if not issubclass(category, ImageWarning):
                 usual(message, category, filename, lineno, file, line)
-            elif not told:
-                told = True
-                warn(f"{message}; told of the first such photo only")
+            elif told.acquire(blocking=False):
+                # Photos are read side by side, and whichever comes first is named.
+                warn(f"{message}; told of one such photo only")
 
         warnings.showwarning = show
         yield

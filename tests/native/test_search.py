@@ -105,6 +105,37 @@ def test_wrong_numbers_of_neighbours_are_refused():
             packed.nearest(np.zeros((1, 2), np.float32), k, 1)
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
+def test_what_is_no_number_is_no_neighbour_and_no_crash(instruction_set, bad):
+    generator = np.random.default_rng(0)
+    bank = generator.normal(size=(300, 40)).astype(np.float32)
+    queries = generator.normal(size=(200, 40)).astype(np.float32)
+    expected, _ = native.pack(bank).nearest(queries, 3, threads=2)
+    bad_queries = queries.copy()
+    bad_queries[::2] *= np.float32(bad)
+    for _ in range(20):
+        distances, columns = native.pack(bank).nearest(bad_queries, 3, threads=2)
+        np.testing.assert_array_equal(distances[1::2], expected[1::2])
+        assert not np.isfinite(distances[::2]).any()
+        assert ((columns >= 0) & (columns < 300)).all()
+    with np.errstate(all="ignore"):
+        distances, columns = native.pack(np.full_like(bank, bad)).nearest(queries, 3, threads=2)
+    assert not np.isfinite(distances).any()
+    assert ((columns >= 0) & (columns < 300)).all()
+
+
+@needs_cpu
+def test_queries_of_other_channels_are_refused():
+    packed = native.pack(np.eye(40, dtype=np.float32))
+    fine, affine = np.zeros((4, 4, 40), np.float32), np.zeros((3, 40), np.float32)
+    with pytest.raises(ValueError, match="40 channels"):
+        packed.nearest(np.zeros((5, 39), np.float32), 1, 1)
+    with pytest.raises(ValueError, match="40 channels"):
+        packed.nearest_in_pyramid([fine[..., :39]], affine[:, :39], 1, 1)
+    with pytest.raises(ValueError, match="empty"):
+        packed.nearest_in_pyramid([fine, np.zeros((0, 2, 40), np.float32)], affine, 1, 1)
+
+
 @needs_library
 def test_the_switch_turns_it_off():
     code = "from hyperspot import native; print(native.level())"

@@ -108,9 +108,9 @@ class PackedBank:
         weakref.finalize(self, library.hs_close, self._memory)
 
     def nearest(self, queries: Float32[np.ndarray, "n d"], k: int, threads: int) -> Neighbors:
-        """Return the k nearest vectors of each query, for k of 1 to 3.
+        """Return the k nearest vectors of each query, for k of 1 to 3; NaN for a query that is no number.
 
-        Raises ValueError where k is another number or there are fewer vectors.
+        Raises ValueError where k is another number, there are fewer vectors, or the channels are others.
         """
         return self._search([queries[None]], None, k, threads)
 
@@ -135,8 +135,14 @@ class PackedBank:
     ) -> Neighbors:
         if not 1 <= k <= min(MOST_NEIGHBORS, len(self._bank)):
             raise ValueError(f"asked for {k} neighbours in a bank of {len(self._bank)}, at most {MOST_NEIGHBORS}")
-        kept = [np.ascontiguousarray(level) for level in levels]
-        base = None if affine is None else np.ascontiguousarray(affine)
+        kept = [np.ascontiguousarray(level, np.float32) for level in levels]
+        base = None if affine is None else np.ascontiguousarray(affine, np.float32)
+        # The library reads as far as it is told: what fits together only as a rule would be read beyond its end.
+        channels = self._bank.shape[1]
+        if any(level.shape[2] != channels for level in kept) or (base is not None and base.shape != (3, channels)):
+            raise ValueError(f"the queries do not have the {channels} channels of the bank")
+        if not all(level.size for level in kept[1:]):
+            raise ValueError("a level of the pyramid is empty")
         described = (_Level * len(kept))(*(_Level(level.ctypes.data, *level.shape[:2]) for level in kept))
         count = kept[0].shape[0] * kept[0].shape[1]
         distances, columns = np.empty((count, k), np.float32), np.empty((count, k), np.int64)

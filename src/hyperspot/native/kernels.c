@@ -7,6 +7,7 @@
  * that torch computes with, and do not compete with them.
  */
 #include <float.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -260,7 +261,8 @@ static void nominate(const struct memory *memory, const float *queries, long cou
                      memory->tiles - first < panel ? memory->tiles - first : panel, low, best);
 }
 
-/* Takes the nominated vectors of one query in turn and keeps the k nearest by their true distance, ascending. */
+/* Takes the nominated vectors of one query in turn and keeps the k nearest by their true distance, ascending; where
+ * too few have a distance that is a number, the others are not a number. */
 static void choose(const struct memory *memory, const float *query, float *kept, int candidates, int k,
                    float *distances, int64_t *columns)
 {
@@ -285,6 +287,10 @@ static void choose(const struct memory *memory, const float *query, float *kept,
         }
         distances[place] = distance;
         columns[place] = column;
+    }
+    for (; held < k; held++) {
+        distances[held] = NAN;
+        columns[held] = 0;
     }
 }
 

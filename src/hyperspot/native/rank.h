@@ -67,11 +67,14 @@ TARGET static void NAME(rank)(const char *restrict queries, long count, long ste
     }
 }
 
-/* Takes the smallest value out of what the lanes keep: returns it and sets the lane that it was in. */
+/* Takes the smallest value out of what the lanes keep: returns it and sets the lane that it was in. Where nothing is
+ * left, or what is left is no number (of a query or a bank that is none), it returns FLT_MAX and sets nothing. */
 TARGET static float NAME(take)(float *restrict kept, long *lane)
 {
     V nearest = LOAD(kept);
     float smallest = LEAST(nearest);
+    if (!(smallest < FLT_MAX))
+        return FLT_MAX;
     long place = FIRST_EQUAL(nearest, smallest);
     for (int next = 1; next < DEPTH; next++)
         kept[(next - 1) * LANES + place] = kept[next * LANES + place];
