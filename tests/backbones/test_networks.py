@@ -26,6 +26,7 @@ class Layers:
 
     def __init__(self, slope: float, epsilon: float = 1e-5) -> None:
         self.state: dict[str, Tensor] = {}
+        self.seen: dict[str, Tensor] = {}
         self.slope = slope
         self.epsilon = epsilon
         self.generator = torch.Generator().manual_seed(7)
@@ -44,12 +45,13 @@ class Layers:
         inner = x.shape[1] // groups
         weight = self.normal(f"{name}.weight", out, inner, kernel, kernel, deviation=(2 / inner) ** 0.5 / kernel)
         shift = self.normal(f"{name}.bias", out, deviation=0.1) if bias else None
-        return F.conv2d(x, weight, shift, stride, padding=kernel // 2, groups=groups)
+        self.seen[name] = F.conv2d(x, weight, shift, stride, padding=kernel // 2, groups=groups)
+        return self.seen[name]
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         size = x.shape[1]
         self.state[f"{name}.num_batches_tracked"] = torch.tensor(5)
-        return F.batch_norm(
+        self.seen[name] = F.batch_norm(
             x,
             running_mean=self.normal(f"{name}.running_mean", size, deviation=0.3),
             running_var=self.between(f"{name}.running_var", size, 0.0, 2.0),
@@ -58,6 +60,7 @@ class Layers:
             training=False,
             eps=self.epsilon,
         )
+        return self.seen[name]
 
     def tap(self, x: Tensor) -> Tensor:
         return torch.where(x > 0, x, self.slope * x)
@@ -147,7 +150,7 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     ("name", "slope"),
     [*((name, 0.0) for name in NETS), ("resnet18", 0.01), ("resnet50", 0.3), ("vgg19_bn", 0.01)],
 )
-def test_each_level_is_that_of_the_reference(name: str, slope: float, tmp_path: Path) -> None:
+def test_each_layer_and_each_level_is_that_of_the_reference(name: str, slope: float, tmp_path: Path) -> None:
     image = torch.randn(2, 3, 80, 48, generator=torch.Generator().manual_seed(1))
     net = Layers(slope, epsilon=1e-3 if name == "efficientnet_b5" else 1e-5)
     expected = NETS[name](net, image.double())
@@ -157,8 +160,17 @@ def test_each_level_is_that_of_the_reference(name: str, slope: float, tmp_path: 
     save_file(net.state, tmp_path / "w.safetensors")
 
     backbone = create(name, tmp_path / "w.safetensors", tap_slope=slope)
+    found: dict[str, Tensor] = {}
+    for at, module in backbone.named_modules():
+        if isinstance(module, torch.nn.Conv2d):
+            # Copied, since the activation that follows may work in place.
+            module.register_forward_hook(lambda _, __, out, at=at: found.update({at: out.clone()}))
     levels = backbone(image)
 
+    norms = backbone.norms()
+    assert found.keys() == {key.removesuffix(".weight") for key in backbone.state_dict() if key.endswith(".weight")}
+    for at, got in found.items():
+        assert relative_error(got, net.seen[norms.get(at, at)]) < 2e-5, at
     assert backbone.channels == tuple(level.shape[1] for level in expected)
     assert backbone.strides == (4, 8, 16)
     for got, wanted in zip(levels, expected, strict=True):

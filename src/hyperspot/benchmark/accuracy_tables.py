@@ -122,6 +122,7 @@ def by_category(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
         OURS[0],
         Column("published", "published"),
         Column("difference", "difference"),
+        *OURS[1:],
     )
     found = groups(lines, recipes_for(4, METHODS))
     watched = any("oracle" in line for group in found for line in group.lines)
@@ -141,6 +142,8 @@ def by_category(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
                     category=plain_name(category),
                     seeds=str(len(values)),
                     image_auroc=ours,
+                    pixel_auroc=Spread.of(group.by_seed(category, PIXEL).values(), 100.0),
+                    aupro_30=Spread.of(group.by_seed(category, PRO).values(), 100.0),
                     published=theirs,
                     difference=_difference(ours, theirs),
                     oracle=_of_seeds(Spread.of(group.by_seed(category, IMAGE, part="oracle").values(), 100.0), ours),
