@@ -68,3 +68,11 @@ def test_good_parts_vary_a_little() -> None:
     difference = np.abs(first - second).mean()
     assert 1 < difference < 25
     assert not render("good", 96, (0, 0, 0)).mask().any()
+
+
+def test_every_defect_of_the_demo_can_be_seen():
+    from hyperspot.images.synthetic import KINDS, render
+
+    # Among these is a scratch whose first draw shows in no pixel.
+    for number in range(24):
+        assert render(KINDS[number % len(KINDS)], 128, (0, 2, number)).mask().any(), number

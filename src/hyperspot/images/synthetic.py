@@ -89,12 +89,15 @@ def render(kind: str, size: int, seed: tuple[int, ...]) -> Canvas:
     random = np.random.default_rng((*seed, 3))
     if kind == "missing_bolt":
         return paint(scene, missing=int(random.integers(BOLTS)))
-    canvas = paint(scene)
-    if kind == "scratch":
-        _scratch(canvas, random)
-    elif kind == "stain":
-        _stain(canvas, random)
-    return canvas
+    while True:
+        canvas = paint(scene)
+        if kind == "scratch":
+            _scratch(canvas, random)
+        elif kind == "stain":
+            _stain(canvas, random)
+        # A defect that fell where nothing of it can be seen is none: another is drawn.
+        if kind == "good" or canvas.mask().any():
+            return canvas
 
 
 def _write(root: Path, size: int, job: tuple[Path, str, tuple[int, ...]]) -> None:
