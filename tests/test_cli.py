@@ -50,7 +50,7 @@ def test_help_is_made_without_heavy_libraries():
     loaded = set(done.stderr.split())
     assert {name for name in loaded if name.startswith("hyperspot.")} == {
         f"hyperspot.{name}"
-        for name in ("benchmark", "benchmark.command", "cli", "console", "errors", "options", "summaries")
+        for name in ("benchmark", "benchmark.command", "cli", "console", "errors", "extras", "options", "summaries")
     }
     assert {name.partition(".")[0] for name in loaded - set(sys.stdlib_module_names)} & HEAVY == set()
     assert len(loaded) < 400, "as of 2026 it takes 230 modules, those of Python itself, rich and typer included"
