@@ -18,6 +18,7 @@ from hyperspot.benchmark import records
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.records import Ledger, Line
 from hyperspot.benchmark.tasks import Task
+from hyperspot.cpu import cores
 
 EXPECTED_MB = 4096
 """Memory a run is expected to take where no earlier one of its kind tells."""
@@ -84,10 +85,10 @@ def resources(jobs: int | None, runs: int, *, timed: bool) -> Resources:
         timed: Where times are measured, runs are made one after the other unless jobs are asked for.
 
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = cores()
     allowed = os.environ.get("OMP_NUM_THREADS", "")
-    chosen = jobs if jobs is not None else (1 if timed else cores)
-    share = min(cores, int(allowed) * max(1, chosen)) if allowed.isdigit() and int(allowed) else cores
+    chosen = jobs if jobs is not None else (1 if timed else usable)
+    share = min(usable, int(allowed) * max(1, chosen)) if allowed.isdigit() and int(allowed) else usable
     return Resources(max(1, min(chosen, runs or 1)), share, _free_mb())
 
 

@@ -19,7 +19,7 @@ from jaxtyping import Float32, Int64
 LIBRARY = Path(__file__).with_name("_kernels.so")
 LEVELS = ("none", "avx2", "avx512", "avx512_bf16")
 MOST_NEIGHBORS = 3
-"""The search is exact in what it ranks up to this many neighbours, since it keeps three per lane."""
+"""The search is exact in what it ranks up to this many neighbours: each lane keeps more (four, or six with AVX2)."""
 PREFIX_STEP = 32
 CANDIDATES, CANDIDATES_OF_MANY, MANY = 16, 24, 2048
 """Vectors whose true distance is computed for each query, and how many in a bank of at least `MANY`."""
