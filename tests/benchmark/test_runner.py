@@ -1,6 +1,7 @@
 """Lines, resuming, and runs that fail: with small workers in place of the real one."""
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from hyperspot.errors import DataError
 
 WORKER = """
 import json, os, sys, time
-task = json.loads(sys.stdin.read())
+task = json.loads(sys.stdin.readline())
 print("a library's greeting")
 print(json.dumps({"stage": "training", "done": 1, "total": 2}), flush=True)
 if task["category"] == "broken":
@@ -224,3 +225,16 @@ def test_the_live_table_shows_what_runs_and_what_ended(make, capsys):
     assert "1 of 3 runs, 1 failed" in shown.get()
     assert "the disk [is] full" in shown.get()
     assert "training 5/10" in shown.get()
+
+
+def test_a_run_ends_with_whoever_asked_for_it():
+    program = "import time; from hyperspot.benchmark import measuring, worker; "
+    program += "measuring.measure = lambda *_: time.sleep(60); worker.main()"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True)
+    process.stdin.write(json.dumps(task().message(1)) + "\n")
+    process.stdin.flush()
+    time.sleep(1)
+    assert process.poll() is None
+    # As the system closes it where the asker is killed.
+    process.stdin.close()
+    assert process.wait(timeout=30) == 1

@@ -190,8 +190,9 @@ def _start(
     )
     with contextlib.suppress(BrokenPipeError):
         assert process.stdin is not None
-        with process.stdin as pipe:
-            pipe.write(json.dumps(task.message(threads)))
+        # It stays open: a run whose stdin ends has lost whoever asked for it.
+        process.stdin.write(json.dumps(task.message(threads)) + "\n")
+        process.stdin.flush()
     threading.Thread(target=_listen, args=(process, number, events), daemon=True).start()
     return _Running(task, process, errors, expected_mb)
 
@@ -205,6 +206,9 @@ def _listen(
             with contextlib.suppress(ValueError):
                 events.put((number, json.loads(text)))
     process.wait()
+    with contextlib.suppress(BrokenPipeError):
+        assert process.stdin is not None
+        process.stdin.close()
     events.put((number, None))
 
 

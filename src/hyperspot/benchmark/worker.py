@@ -1,4 +1,6 @@
-"""The process of one run: a task comes on stdin, progress and the result go to stdout as JSON lines.
+"""The process of one run: a task comes on stdin, in one line; progress and the result go to stdout as JSON lines.
+
+Stdin stays open as long as whoever wants the result lives; where it ends, so does the run.
 
 A process for each run gives a peak memory that is the run's own, hands everything back to the system, and lets the
 others go on where one is killed.
@@ -7,6 +9,7 @@ others go on where one is killed.
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
@@ -51,7 +54,8 @@ def main() -> None:
     # Messages keep the real stdout to themselves: what a library prints there goes to stderr.
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    task = json.loads(sys.stdin.read())
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_leave_with_the_asker, daemon=True).start()
     try:
         import torch
 
@@ -67,6 +71,14 @@ def main() -> None:
         # A fault of ours: the line names it, the traceback goes to stderr, and the other runs go on.
         say(out, {"error": f"{type(error).__name__}: {error}"})
         raise
+
+
+def _leave_with_the_asker() -> None:
+    """End this process when stdin ends: however the asker was killed, nobody would read the result."""
+    # By the descriptor: a buffered reader that waits holds a lock which the end of an ordinary run would stumble on.
+    while os.read(0, 1):
+        pass
+    os._exit(1)
 
 
 if __name__ == "__main__":

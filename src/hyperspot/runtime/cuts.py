@@ -15,15 +15,13 @@ from typing import Any
 import numpy as np
 
 from hyperspot import native
-from hyperspot.cpu import cores
+from hyperspot.cpu import cores, native_format
 from hyperspot.runtime.vendor import import_openvino
 
 PYRAMID = "pyramid."
 """How the names of the tensors begin that the backbone hands over."""
 SEARCH = "search."
 """How the names begin of what enters and leaves the search of each view: `search.VIEW.tokens.LEVEL` and so on."""
-PRECISION = {"bf16": "bf16", "int8": "f32"}
-"""OpenVINO's hint for the backbone. What is quantised runs in 8 bits under any; the hint is for the rest of it."""
 
 
 class CutGraph:
@@ -53,7 +51,9 @@ class CutGraph:
             ends = named(model, PYRAMID)
             if not ends:
                 raise ValueError("the graph does not tell where its backbone ends")
-            self._add_stage(list(ends.values()), list(ends), [], PRECISION[number_format])
+            # What is quantised runs in 8 bits under any hint; the rest of such a backbone takes the quickest.
+            hint = native_format() if number_format == "int8" else number_format
+            self._add_stage(list(ends.values()), list(ends), [], hint)
             entries = _enter(ends)
         tokens = named(model, SEARCH, ".tokens.")
         distances = named(model, SEARCH, ".distances")
