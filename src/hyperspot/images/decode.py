@@ -22,6 +22,7 @@ from PIL import (
 
 from hyperspot.errors import DataError, ImageError, ImageWarning
 from hyperspot.images.jpeg import has_hole
+from hyperspot.native import resizing
 
 Source = Path | str | bytes | np.ndarray | Image.Image
 
@@ -172,7 +173,12 @@ def resize(image: UInt8[np.ndarray, "_h _w 3"], height: int, width: int) -> UInt
     """Scale a photo bilinearly; where it gets smaller, all pixels count (antialiased), the same on every machine."""
     if image.shape[:2] == (height, width):
         return image.copy()
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)).copy()
+    scaled = resizing.resize(image, height, width)
+    if scaled is not None:
+        return scaled
+    # Asked for both at once, Pillow takes the shorter way round first, from version 13 on, and rounds otherwise.
+    narrowed = Image.fromarray(image).resize((width, image.shape[0]), Image.Resampling.BILINEAR)
+    return np.asarray(narrowed.resize((width, height), Image.Resampling.BILINEAR)).copy()
 
 
 def _open(source: Path | str | bytes, max_pixels: int) -> ImageFile.ImageFile:
