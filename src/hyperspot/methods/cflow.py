@@ -56,11 +56,11 @@ class CFlowSettings(MethodSettings):
 
     """
 
-    levels: tuple[Literal[2, 3, 4], ...] = Field(default=(2, 3, 4), min_length=1)
+    levels: tuple[Literal[2, 3, 4], ...] = Field(default=(3, 4), min_length=1)
     blocks: int = Field(default=8, ge=1)
     condition: int = Field(default=128, ge=4, multiple_of=4)
-    steps: int = Field(default=600, ge=1)
-    places_per_step: int = Field(default=512, ge=1)
+    steps: int = Field(default=1500, ge=1)
+    places_per_step: int = Field(default=256, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
 
 

@@ -30,6 +30,7 @@ from hyperspot.methods.scratch import (
     ResNet18,
     fold_norms,
     initialise,
+    quick_format,
     settle_norms,
     steps_with_rates,
     with_norms,
@@ -240,7 +241,9 @@ class CutPaste(Method):
             steps, count, stage = settings.patch_steps, settings.patches_per_step, "training on patches"
         labels = torch.arange(CLASSES).repeat_interleave(count)
         for step in steps_with_rates(steps, optimiser, progress, stage):
-            logits = network(self._three(photos.draw(count, generator), patch, generator))
+            seen = self._three(photos.draw(count, generator), patch, generator)
+            with quick_format():
+                logits = network(seen).float()
             loss = F.cross_entropy(logits, labels)
             optimiser.zero_grad()
             loss.backward()
