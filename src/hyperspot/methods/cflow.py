@@ -4,8 +4,8 @@ For each level of the frozen pyramid a normalising flow learns how likely a feat
 blocks turn it into a standard Gaussian, and are told the place by a sinusoidal code. What is improbable is anomalous.
 Memory does not grow with the photos; only flows are kept.
 
-Levels: the paper takes the outputs of stages 2 to 4 of its network. Backbones here end at stage 3, so it is C2, C3
-and C4: one level finer, and the most abstract one is missing.
+Levels: the paper takes the outputs of stages 2 to 4 of its network. Backbones here end at stage 3, so it is C3 and C4:
+the most abstract one is missing. C2 can be had; on transistor it tells least of all.
 
 Scores: the paper divides the likelihoods of a level by the largest one in the whole test set. Here it is the largest
 one in the good training photos, so a score depends on no other photo; what is likelier still counts as fully normal.

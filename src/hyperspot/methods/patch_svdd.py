@@ -7,7 +7,12 @@ of a new photo scores by the distance of its code to the nearest code of the goo
 score of the patches that hold it, and the maps of both sizes are multiplied.
 
 The networks have no padding, so one pass over a photo gives the codes of all its small patches at every second
-pixel: the same as patch by patch, at a sixteenth of the work.
+pixel: the same as patch by patch, at a sixteenth of the work. Training makes use of that too: pairs of patches are
+pairs of places in the codes of a crop and of a copy of it with colours of its own. So patches of a direction lie an
+even number of pixels apart, and pairs of one crop share their shift of colours.
+
+While it trains, a batch norm follows each convolution of the encoder, folded away in the end. The paper has none; with
+its budget the directions are learned without, with one of minutes they stay at chance.
 """
 
 import itertools
