@@ -30,6 +30,9 @@ QUICK = {
 }
 """Settings that keep a method's training short; they change no rule below."""
 
+TRAINED = {"cfa", "cflow", "cutpaste", "patch_svdd", "vae"}
+"""Methods that train, and tell each step."""
+
 NOT_EXPORTED = {"spade"}
 """Methods whose computation depends on the photo; all others must give the same numbers when exported."""
 
@@ -108,6 +111,38 @@ def test_same_seed_gives_the_same_result_and_fit_starts_over(name, method, photo
     assert again.learned().keys() == method.learned().keys()
     for key, value in method.learned().items():
         assert torch.equal(again.learned()[key], value), key
+
+
+class Checkpoints:
+    """Judges photos at every step that is told, as whoever looks for the best checkpoint does."""
+
+    def __init__(self, method, images):
+        self.method, self.images, self.found = method, images, []
+
+    def track(self, items, stage, total=None):
+        yield from items
+
+    def note(self, **values):
+        if "step" in values:
+            if self.method.take_stock is not None:
+                with torch.no_grad():
+                    self.method.take_stock()
+            self.found.append(judge(self.method, self.images))
+
+
+def test_judging_at_checkpoints_changes_nothing_and_the_last_one_is_the_result(name, method, photos):
+    watched = make(name)
+    checkpoints = Checkpoints(watched, photos[:2].flip(3))
+    watched.fit([photos[:5], photos[5:]], seed=0, progress=checkpoints)
+    assert watched.take_stock is None
+    for key, value in method.learned().items():
+        assert torch.equal(watched.learned()[key], value), key
+    if name not in TRAINED:
+        assert not checkpoints.found
+        return
+    for found, expected in zip(checkpoints.found[-1], judge(method, photos[:2].flip(3)), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.equal(checkpoints.found[0][0], checkpoints.found[-1][0])
 
 
 def test_fit_leaves_global_random_state_alone_and_fills_every_tensor(name, photos):

@@ -1,8 +1,8 @@
 """What choosing the checkpoint on the test photos would give: every published best epoch did that.
 
 It is measured to show how much it adds, never to choose anything. A method takes part by telling the steps of its
-training (`progress.note(step=...)` within `progress.track`) while its `forward` can be used; nothing else is asked
-of it. Where the features are frozen they are computed once.
+training (`progress.note(step=...)` within `progress.track`) while its `forward` can be used, or can be made usable by
+`take_stock`; nothing else is asked of it. Where the features are frozen they are computed once.
 """
 
 import time
@@ -100,6 +100,8 @@ class Oracle:
         training, state = method.training, torch.get_rng_state()
         method.eval()
         try:
+            if method.take_stock is not None:
+                method.take_stock()
             if not self._inputs:
                 self._prepare(method)
             pixels, scores = PixelStatistics(), []

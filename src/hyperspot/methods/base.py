@@ -1,7 +1,7 @@
 """The one contract of every anomaly detection method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +33,9 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     Settings: ClassVar[type[MethodSettings]]
     uses_backbone: ClassVar[bool] = True
+    take_stock: Callable[[], None] | None = None
+    """Set during a `fit` whose `forward` is not usable all along: makes it usable with what was learned so far, and
+    leaves the training as it is. It draws nothing from the training's generator."""
 
     def __init__(self, backbone: Backbone, settings: Any = None) -> None:
         super().__init__()

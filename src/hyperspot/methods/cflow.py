@@ -11,6 +11,7 @@ Scores: the paper divides the likelihoods of a level by the largest one in the w
 one in the good training photos, so a score depends on no other photo; what is likelier still counts as fully normal.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import ClassVar, Literal
@@ -25,7 +26,7 @@ from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.methods.scratch import steps_with_rates, without_storage
 from hyperspot.patches import PatchCache, align
-from hyperspot.progress import Progress
+from hyperspot.progress import SILENT, Progress
 
 CLAMP = 1.9
 """Bound of the logarithm of a coupling's scale, as released."""
@@ -166,6 +167,7 @@ class CFlow(Method):
             flow.centre, flow.deviation = _moments(level)
         flows.train().requires_grad_(True)
         optimiser = torch.optim.Adam(flows.parameters(), lr=self.settings.learning_rate)
+        self.take_stock = lambda: self._take(copy.deepcopy(flows), cache, codes, SILENT)
         for step in steps_with_rates(
             self.settings.steps, optimiser, progress, "training", warm_up=WARM_UP, floor=FLOOR
         ):
@@ -178,10 +180,8 @@ class CFlow(Method):
             loss.backward()
             optimiser.step()
             progress.note(step=step + 1, loss=float(loss.detach()))
-        for parameter in flows.parameters():
-            parameter.grad = None
-        self.add_module("flows", flows.eval().requires_grad_(False))
-        self.highest = self._largest(cache, codes, progress)
+        self.take_stock = None
+        self._take(flows, cache, codes, progress)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return Σ_levels (1 - p / the largest p in the good photos) at each place of the finest level used."""
@@ -195,6 +195,13 @@ class CFlow(Method):
             likelihood = flow(vectors.flatten(0, 1), conditions.flatten(0, 1)).reshape(-1, 1, *level.shape[-2:])
             total = total + align(1 - (likelihood - highest).clamp(max=0).exp(), height, width)
         return total[:, 0], None
+
+    def _take(self, flows: nn.ModuleList, cache: PatchCache, codes: list[Tensor], progress: Progress) -> None:
+        """Judge with these flows from now on, which are not trained further."""
+        for parameter in flows.parameters():
+            parameter.grad = None
+        self.add_module("flows", flows.eval().requires_grad_(False))
+        self.highest = self._largest(cache, codes, progress)
 
     def _fresh(self) -> nn.ModuleList:
         channels = [self.backbone.channels[level - 2] for level in sorted(self.settings.levels)]

@@ -9,6 +9,7 @@ way, a Gaussian laid over its features of windows, and each pixel gets the mean 
 `gradient`: GradCAM of the image score on the last features; here the gradient is written down, not propagated.
 """
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import ClassVar, Literal
@@ -29,6 +30,7 @@ from hyperspot.methods.scratch import (
     PhotoCache,
     ResNet18,
     fold_norms,
+    forked,
     initialise,
     quick_format,
     settle_norms,
@@ -37,7 +39,7 @@ from hyperspot.methods.scratch import (
     without_storage,
 )
 from hyperspot.methods.windows import cut_windows, spread, starts
-from hyperspot.progress import Progress
+from hyperspot.progress import SILENT, Progress
 
 CLASSES = 3
 """Good, CutPaste, scar: the labels in this order."""
@@ -185,15 +187,9 @@ class CutPaste(Method):
         if self.settings.localisation == "patches":
             for side in photos.pixels.shape[2:]:
                 starts(side, max(self.settings.patch, self.settings.window), self.settings.stride)
-        self.add_module("trunk", self._trained(photos, generator, progress))
-        with torch.no_grad():
-            features = torch.cat([self._features(photo).mean((2, 3)) for photo in photos.each()])
-            mean = features.mean(0, keepdim=True)
-            self.gaussian.learn(mean, features - mean)
+        self._train(photos, generator, progress)
         if self.settings.localisation == "patches":
-            self.add_module("patch_trunk", self._trained(photos, generator, progress, self.settings.patch))
-            with torch.no_grad():
-                self._learn_windows(photos, generator, progress)
+            self._train(photos, generator, progress, self.settings.patch)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the map of the chosen way, and the score of the whole photo."""
@@ -228,10 +224,10 @@ class CutPaste(Method):
         down, across = self._grid(images.shape[2], images.shape[3])
         return features.reshape(-1, down * across, features.shape[1])
 
-    def _trained(
+    def _train(
         self, photos: PhotoCache, generator: torch.Generator, progress: Progress, patch: int | None = None
-    ) -> ResNet18:
-        """Return a trained network, for whole photos or for crops, without its head."""
+    ) -> None:
+        """Train a network, for whole photos or for crops, and lay a Gaussian over what it gives of good photos."""
         settings = self.settings
         network = initialise(with_norms(without_storage(Classifier)), generator)
         optimiser = torch.optim.SGD(
@@ -241,6 +237,9 @@ class CutPaste(Method):
         if patch is not None:
             steps, count, stage = settings.patch_steps, settings.patches_per_step, "training on patches"
         labels = torch.arange(CLASSES).repeat_interleave(count)
+        # The map of windows cannot be had before its own network is begun.
+        if patch is not None or settings.localisation == "gradient":
+            self.take_stock = lambda: self._take(copy.deepcopy(network), photos, patch, forked(generator), SILENT)
         for step in steps_with_rates(steps, optimiser, progress, stage):
             seen = self._three(photos.draw(count, generator), patch, generator)
             with quick_format():
@@ -250,9 +249,33 @@ class CutPaste(Method):
             loss.backward()
             optimiser.step()
             right = float((logits.detach().argmax(1) == labels).float().mean())
-            progress.note(step=step + 1, loss=float(loss.detach()), right=right)
+            # A step is told where the method can be judged.
+            told = {} if self.take_stock is None else {"step": step + 1}
+            progress.note(**told, loss=float(loss.detach()), right=right)
+        self.take_stock = None
+        self._take(network, photos, patch, generator, progress)
+
+    def _take(
+        self,
+        network: Classifier,
+        photos: PhotoCache,
+        patch: int | None,
+        generator: torch.Generator,
+        progress: Progress,
+    ) -> None:
+        """Judge with this network from now on, which is not trained further."""
+        count = self.settings.images_per_step if patch is None else self.settings.patches_per_step
         settle_norms(network, (self._three(photos.draw(count, generator), patch, generator) for _ in range(SETTLING)))
-        return fold_norms(network).trunk
+        trunk = fold_norms(network).trunk
+        with torch.no_grad():
+            if patch is not None:
+                self.add_module("patch_trunk", trunk)
+                self._learn_windows(photos, generator, progress)
+                return
+            self.add_module("trunk", trunk)
+            features = torch.cat([self._features(photo).mean((2, 3)) for photo in photos.each()])
+            mean = features.mean(0, keepdim=True)
+            self.gaussian.learn(mean, features - mean)
 
     def _three(
         self, photos: Float[Tensor, "b 3 H W"], patch: int | None, generator: torch.Generator

@@ -15,6 +15,7 @@ While it trains, a batch norm follows each convolution of the encoder, folded aw
 its budget the directions are learned without, with one of minutes they stay at chance.
 """
 
+import copy
 import itertools
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -31,6 +32,7 @@ from hyperspot.methods.scratch import (
     SETTLING,
     PhotoCache,
     fold_norms,
+    forked,
     initialise,
     quick_format,
     settle_norms,
@@ -40,7 +42,7 @@ from hyperspot.methods.scratch import (
 )
 from hyperspot.methods.windows import spread, starts
 from hyperspot.neighbors import nearest_centred
-from hyperspot.progress import Progress
+from hyperspot.progress import SILENT, Progress
 
 LARGE, SMALL = 64, 32
 """Sides of the two patches, the paper's K."""
@@ -205,9 +207,9 @@ class PatchSVDD(Method):
         for side in photos.pixels.shape[2:]:
             starts(side, LARGE, self.settings.stride_large)
         self.mean_photo = photos.pixels.mean(0, dtype=torch.float32).contiguous()
-        self.add_module("encoder", self._trained(photos, generator, progress))
-        with torch.no_grad():
-            self._remember(photos, generator, progress)
+        encoder = self._trained(photos, generator, progress)
+        self.take_stock = None
+        self._take(encoder, photos, generator, progress)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the product of both sizes' maps, and no image score."""
@@ -238,6 +240,7 @@ class PatchSVDD(Method):
         for classifier in classifiers.values():
             parameters += classifier.parameters()
         optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
+        self.take_stock = lambda: self._take(copy.deepcopy(encoder), photos, forked(generator), SILENT)
         for step in steps_with_rates(settings.steps, optimiser, progress, "training", warm_up=WARM_UP):
             close = told = torch.zeros(())
             for side in (SMALL, LARGE):
@@ -261,8 +264,14 @@ class PatchSVDD(Method):
             (settings.svdd_weight * close + told).backward()
             optimiser.step()
             progress.note(step=step + 1, svdd=float(close.detach()), direction=float(told.detach()))
+        return encoder
+
+    def _take(self, encoder: Encoder, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> None:
+        """Judge with this encoder from now on, which is not trained further."""
         settle_norms(encoder, (self._copies(photos, generator) for _ in range(SETTLING)))
-        return fold_norms(encoder)
+        self.add_module("encoder", fold_norms(encoder))
+        with torch.no_grad():
+            self._remember(photos, generator, progress)
 
     def _copies(self, photos: PhotoCache, generator: torch.Generator) -> Float[Tensor, "_n 3 _h _w"]:
         """Return a crop of each of some photos, then the same crops anew, each with colours of its own."""

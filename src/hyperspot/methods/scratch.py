@@ -120,6 +120,11 @@ def quick_format() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=native_format() == "bf16")
 
 
+def forked(generator: torch.Generator) -> torch.Generator:
+    """Return a generator that draws what this one would draw next, and leaves it where it is."""
+    return torch.Generator().set_state(generator.get_state())
+
+
 def without_storage(build: Callable[..., N], *arguments: Any) -> N:
     """Return a network that is yet to be filled; building it touches no random state."""
     with torch.device("meta"):

@@ -9,6 +9,7 @@ weight 0.01, the lower bound where a pixel deviates by 0.1; five times doubling 
 what differs from the mean of the good photos.
 """
 
+import copy
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -27,6 +28,7 @@ from hyperspot.methods.scratch import (
     PhotoCache,
     ResNet18,
     fold_norms,
+    forked,
     initialise,
     quick_format,
     settle_norms,
@@ -143,6 +145,7 @@ class VAE(Method):
             network.posterior.weight[self.settings.latent :].mul_(FIRST_SHARE)
             network.posterior.bias[self.settings.latent :].fill_(FIRST_LOG_VARIANCE)
         optimiser = torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate)
+        self.take_stock = lambda: self._take(copy.deepcopy(network), photos, forked(generator))
         for step in steps_with_rates(self.settings.steps, optimiser, progress, "training", warm_up=WARM_UP):
             seen = self._drawn(photos, generator)
             with quick_format():
@@ -157,8 +160,8 @@ class VAE(Method):
             (error + self.settings.kl_weight * divergence).backward()
             optimiser.step()
             progress.note(step=step + 1, error=float(error.detach()), divergence=float(divergence.detach()))
-        settle_norms(network, (self._drawn(photos, generator) for _ in range(SETTLING)))
-        self.add_module("network", fold_norms(network))
+        self.take_stock = None
+        self._take(network, photos, generator)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the squared error of each pixel, summed over colours, and no image score.
@@ -167,6 +170,11 @@ class VAE(Method):
         """
         different = images - self.mean_photo
         return (different - self.network(different)).square().sum(1), None
+
+    def _take(self, network: Autoencoder, photos: PhotoCache, generator: torch.Generator) -> None:
+        """Judge with this network from now on, which is not trained further."""
+        settle_norms(network, (self._drawn(photos, generator) for _ in range(SETTLING)))
+        self.add_module("network", fold_norms(network))
 
     def _drawn(self, photos: PhotoCache, generator: torch.Generator) -> Float[Tensor, "b 3 H W"]:
         """Return changed photos, by how they differ from the mean of the photos as they are."""
