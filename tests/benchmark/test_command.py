@@ -175,7 +175,11 @@ def test_plans_have_the_runs_that_tables_are_made_of(tmp_path):
     assert {one.settings.method for one in runs(4)} == set(METHODS)
     assert all(one.oracle for one in runs(9))
     assert not any(one.oracle for one in runs(3, oracle=True))
-    assert [task.timed for task in plans.plan(8, asked(data=tmp_path))] == [True] * len(runs(8))
+    assert all(task.timed for task in plans.plan(6, asked(data=tmp_path)))
+    timed = [task.run for task in plans.plan(8, asked(data=tmp_path)) if task.timed]
+    assert {(one.category, one.settings.seed, one.measure) for one in timed} == {("bottle", 0, "cost")}
+    assert {one.recipe for one in timed} == {one.recipe for one in runs(8)}
+    assert len(runs(8)) == len(runs(4)) + len(timed)
     quick = runs(4, budget="quick", methods=("cfa", "padim"), seeds=(0,))
     assert {one.recipe: (one.budget, one.reduced) for one in quick} == {
         "cfa released": ("quick", (("steps", 1500, 150),)),

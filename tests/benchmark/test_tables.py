@@ -147,6 +147,19 @@ def test_table_8_shows_accuracy_and_time(line):
     assert any("2 of the timed runs were made beside others" in note for note in crowded.notes)
 
 
+def test_table_8_takes_times_from_runs_made_for_them(line):
+    cost = line("padim", "wood", 0, None, measure="cost", budget="quick", latency_ms=7.0, number_format="bf16")
+    lines = [cost, line("padim", "bottle", 0, 0.9, latency_ms=20.0, jobs=2), line("padim", "wood", 0, 0.8, jobs=2)]
+    lines += [line("spade", "bottle", 0, 0.7, latency_ms=9.0, jobs=2)]
+    table = draw(8, lines)
+    (padim,) = rows_of(table, what="padim")
+    assert (padim["latency_ms"].mean, padim["timed_on"]) == (7.0, "wood")
+    assert padim["categories"] == "bottle, wood"
+    assert padim["image_auroc"].mean == pytest.approx(85)
+    assert not any("reduced budget" in note for note in table.notes)
+    assert any("backbone in bf16 or f32" in note for note in table.notes)
+
+
 def test_table_9_subtracts_within_the_same_run(line):
     lines = []
     for seed, last, best in ((0, 0.90, 0.93), (1, 0.96, 0.97)):

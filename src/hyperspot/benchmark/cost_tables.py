@@ -3,12 +3,13 @@
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hyperspot.benchmark.accuracy_tables import Body, mean_over
 from hyperspot.benchmark.plans import GAMMAS, Absent, recipes_for
 from hyperspot.benchmark.published import published
 from hyperspot.benchmark.records import Line
-from hyperspot.benchmark.selection import METRICS, PIXEL, Group, groups, missing_methods, printed_cell, row
+from hyperspot.benchmark.selection import METRICS, PIXEL, Group, groups, in_order, missing_methods, printed_cell, row
 from hyperspot.benchmark.table import Cell, Column, Given, Spread
 from hyperspot.methods import METHODS
 
@@ -96,7 +97,11 @@ def compression(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noq
 
 
 def latency(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
-    """Table 8: accuracy, and milliseconds from a decoded photo to its verdict."""
+    """Table 8: accuracy, and milliseconds from a decoded photo to its verdict.
+
+    Times come from any run of the same recipe that had the machine for itself, Table 1's among them: how long was
+    trained, and on what, does not matter to them.
+    """
     columns = (
         Column("what", "method"),
         Column("backbone", "backbone"),
@@ -105,21 +110,24 @@ def latency(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
         Column("latency_ms", "ms per photo", 1),
         Column("throughput", "photos / s in batches", 1),
         Column("bank_mb", "memory kept, MB", 1),
+        Column("timed_on", "timed on"),
         Column("threads", "threads"),
     )
-    found = groups(lines, recipes_for(8, METHODS))
+    judged = groups([line for line in lines if line.get("measure", "accuracy") == "accuracy"], recipes_for(8, METHODS))
+    found = [replace(group, lines=(*_timed_like(group, lines), *group.lines)) for group in judged]
     rows: list[dict[str, Cell]] = []
-    for group in found:
+    for group, accurate in zip(found, judged, strict=True):
         timed = alone([line for line in group.lines if "latency_ms" in line])
         rows.append(
             row(
                 what=group.label,
                 backbone=group.backbone,
-                categories=", ".join(group.categories),
-                **{metric: mean_over(group, group.categories, metric) for metric in METRICS},
+                categories=", ".join(accurate.categories),
+                **{metric: mean_over(accurate, accurate.categories, metric) for metric in METRICS},
                 latency_ms=Spread.of(line["latency_ms"] for line in timed),
                 throughput=Spread.of(line["images_per_second"] for line in timed),
                 bank_mb=Spread.of(line["bank_mb"] for line in timed),
+                timed_on=", ".join(in_order(line["category"] for line in timed)) or None,
                 threads=", ".join(sorted({str(line["threads"]) for line in timed})) or None,
             )
         )
@@ -127,10 +135,25 @@ def latency(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
     return columns, rows, found
 
 
+def _timed_like(group: Group, lines: Sequence[Line]) -> list[Line]:
+    """Return the lines that tell of costs alone and belong to the recipe of a row, whatever its training."""
+    same = ("recipe", "backbone", "changes")
+    first = group.lines[0]
+    return [
+        line
+        for line in lines
+        if line.get("measure") == "cost" and "latency_ms" in line and all(line[name] == first[name] for name in same)
+    ]
+
+
 def timing_notes(found: Sequence[Group]) -> tuple[str, ...]:
     """Return what has to be said of the times in some rows."""
     timed = [line for group in found for line in group.lines if "latency_ms" in line]
-    notes = ["Times are of the torch engine, float32, on the machine of the run; latency is the median for one photo."]
+    formats = in_order(line.get("number_format", "f32") for line in timed)
+    notes = [
+        f"Times are of the torch engine, backbone in {' or '.join(formats)}, on the machine of the run; latency is the "
+        "median for one photo."
+    ]
     beside = sum(line.get("jobs") != 1 for line in alone(timed))
     if beside:
         notes.append(f"{beside} of the timed runs were made beside others: their times are too long.")

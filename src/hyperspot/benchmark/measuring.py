@@ -22,6 +22,7 @@ from hyperspot.benchmark.oracle import Oracle
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.randomised import randomised
 from hyperspot.calibration import Calibration
+from hyperspot.cpu import native_format
 from hyperspot.errors import DataError
 from hyperspot.fitting import Fitted, fit_scorer
 from hyperspot.images import Dataset, Frame, open_dataset, read_image, read_size
@@ -76,6 +77,7 @@ def circumstances() -> dict[str, Any]:
         "versions": {"hyperspot": hyperspot.__version__, "python": platform.python_version(), **packages},
         "processor": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
+        "number_format": native_format(),
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
 

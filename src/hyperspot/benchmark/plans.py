@@ -116,9 +116,13 @@ def plan(table: int, asked: Asked) -> list[Task]:
                         changes=tuple(sorted(asked.changes.items())),
                         oracle=(asked.oracle or table == 9) and _has_checkpoints(table, recipe),
                     )
+                    made = _variations(table, on_budget(run, asked.budget), category)
+                    if table == 8 and category is asked.categories[0] and seed == seeds[0]:
+                        # How long a photo takes does not depend on how long was trained.
+                        made.append(replace(on_budget(run, "quick"), measure="cost", oracle=False))
                     tasks += [
-                        Task(one, asked.data, category.chosen, None if own else asked.weights, table in TIMED)
-                        for one in _variations(table, on_budget(run, asked.budget), category)
+                        Task(one, asked.data, category.chosen, None if own else asked.weights, _is_timed(table, one))
+                        for one in made
                     ]
     return tasks
 
@@ -201,6 +205,10 @@ def find_backbones(names: Iterable[str], weights: str | None) -> tuple[dict[str,
             continue
         found[name] = backbone.weights_sha256 or backbone.weights_source
     return found, absent
+
+
+def _is_timed(table: int, run: Run) -> bool:
+    return table in TIMED and (table != 8 or run.measure == "cost")
 
 
 def _has_checkpoints(table: int, recipe: str) -> bool:

@@ -63,10 +63,11 @@ def draw(number: int, lines: Sequence[Line], absent: Sequence[Absent] = ()) -> T
 
 def _belongs(line: Line, number: int) -> bool:
     """Whether a line is of the kind that a table is made of: photos as they are, unless it says otherwise."""
+    cost = line.get("measure") == "cost"
     if number == 1:
-        return line.get("measure") == "cost"
+        return cost
     randomised = line.get("version") is not None
-    return line.get("measure", "accuracy") == "accuracy" and randomised == (number == 3)
+    return (number == 8 or not cost) and randomised == (number == 3)
 
 
 def _sources(number: int) -> tuple[str, ...]:
