@@ -18,7 +18,7 @@ PASTED, SCARRED = 19, 8
 
 def cutpaste(drawing: Drawing) -> None:
     """A network learns to tell made defects from good photos; a Gaussian over its features scores."""
-    left = drawing.panel(0, "Defects are made", ("rectangles or turned strips of it", "pasted elsewhere (here larger)"))
+    left = drawing.panel(0, "Defects are made", ("rectangles or turned strips,", "pasted elsewhere (here larger)"))
     settings = CutPasteSettings()
     image = floats(photo() / 255).permute(2, 0, 1)
     share = RENDERED / 256
