@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hyperspot.backbones import create
+from hyperspot.backbones import NONE, create
 from hyperspot.benchmark import records
 from hyperspot.benchmark.protocol import recipes_of
 from hyperspot.benchmark.published import Entry, published
@@ -36,7 +36,7 @@ from hyperspot.benchmark.selection import (
     published_cell,
 )
 from hyperspot.benchmark.table import Cell, Column, Given, Spread, Table
-from hyperspot.methods import METHODS, patch_svdd, scratch, vae
+from hyperspot.methods import METHODS, padim, patch_svdd, scratch, vae
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, LINES = ROOT / "docs" / "methods", ROOT / "benchmarks" / "runs.jsonl"
@@ -147,6 +147,9 @@ def names(
         "backbone": backbone,
         **{f"P{level}": places for level, places in enumerate(grids, 2)},
         **{f"c{level}": count for level, count in enumerate(channels, 2)},
+        "P": dict(enumerate(grids, 2)),
+        "c": dict(enumerate(channels, 2)),
+        "usual": padim.CHANNELS.get(backbone, padim.CHANNELS_ELSE),
         **{one.__name__: one for one in (min, max, sum, int, math.ceil)},
         **NETWORKS,
     }
@@ -162,37 +165,37 @@ def multiplications(network: Callable[..., object], *inputs: torch.Tensor) -> in
 class Network:
     """A network as formulas see it: called with height and width it gives multiplications; `weights` counts them."""
 
-    def __init__(self, build: Callable[[], nn.Module]) -> None:
-        self._build = build
+    def __init__(self, build: Callable[[], tuple[nn.Module, Callable[..., object]]]) -> None:
+        self._build = functools.cache(build)
 
-    @functools.cached_property
+    @property
     def weights(self) -> int:
         """How many there are."""
-        return sum(one.numel() for one in self._network.parameters())
-
-    @functools.cached_property
-    def _network(self) -> nn.Module:
-        return scratch.without_storage(self._build)
+        return sum(one.numel() for one in self._build()[0].parameters())
 
     def __call__(self, height: float, width: float) -> int:
         """Return the multiplications for an input of some pixels."""
-        return multiplications(self._network, torch.empty(1, 3, int(height), int(width), device="meta"))
+        return multiplications(self._build()[1], torch.empty(1, 3, int(height), int(width), device="meta"))
 
 
-class _Codes(patch_svdd.Encoder):
-    """The encoder, run as for a new photo."""
+def _resnet18() -> tuple[nn.Module, Callable[..., object]]:
+    network = scratch.without_storage(scratch.ResNet18)
+    return network, network
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the codes of large patches, from those of all small ones."""
-        return self.encode_large(self.encode_small(images), patch_svdd.SMALL // patch_svdd.STRIDE)
+
+def _encoder() -> tuple[nn.Module, Callable[..., object]]:
+    method = patch_svdd.PatchSVDD(create(NONE))
+    method.mean_photo = torch.zeros((), device="meta")
+    return method.encoder, method.codes
+
+
+def _autoencoder() -> tuple[nn.Module, Callable[..., object]]:
+    network = scratch.without_storage(vae.Autoencoder, vae.VAESettings().latent)
+    return network, network
 
 
 NETWORKS = MappingProxyType(
-    {
-        "resnet18": Network(scratch.ResNet18),
-        "encoder": Network(lambda: _Codes(patch_svdd.PatchSVDDSettings().codes)),
-        "autoencoder": Network(lambda: vae.Autoencoder(vae.VAESettings().latent)),
-    }
+    {"resnet18": Network(_resnet18), "encoder": Network(_encoder), "autoencoder": Network(_autoencoder)}
 )
 
 

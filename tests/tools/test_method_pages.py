@@ -70,6 +70,11 @@ def test_defaults_on_the_page_given_with_set_change_nothing(page, name):
         assert owner(**parse_assignments(given)) == meant
 
 
+def test_settings_named_in_the_text_are_settings(page, name):
+    given = re.findall(r"--set\s+(\w+=[\w.,]+)", page)
+    assert METHODS[name].Settings(**parse_assignments(given)) != METHODS[name].Settings() or not given
+
+
 def test_a_setting_that_no_docstring_explains_is_seen(name, monkeypatch):
     owner = METHODS[name].Settings
     other = type("Settings", (owner,), {"__annotations__": {"added": int}, "added": 3, "__doc__": owner.__doc__})

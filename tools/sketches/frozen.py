@@ -208,7 +208,7 @@ def _pooled(pixels: np.ndarray) -> tuple[float, float]:
 
 def cflow(drawing: Drawing) -> None:
     """A flow turns good features into a standard Gaussian; what lands far out is unlikely."""
-    left = drawing.panel(0, "Good photos", ("each feature of C2, C3, C4,", "with a code of its place"))
+    left = drawing.panel(0, "Good photos", ("each feature of each level,", "with a code of its place"))
     stack(drawing, left)
     random = np.random.default_rng(21)
     latent = random.normal(0, 1, (160, 2))
@@ -231,7 +231,7 @@ def cflow(drawing: Drawing) -> None:
     drawing.text((bent.left + width + 26, middle - 10), "flow", anchor="middle", bold=True)
     legend(drawing, room, ("good", "good features"), ("line", "equal likelihood"))
 
-    room = drawing.panel(2, "A new feature", ("score = 1 - p / the largest p in good", "photos, added over C2, C3, C4"))
+    room = drawing.panel(2, "A new feature", ("score = 1 - p / the largest p in good", "photos, added over the levels"))
     width = (room.width - 8) / 2
     new = np.array([[0.1, 4.2]])
     for side, (title, made, star) in enumerate(

@@ -60,7 +60,7 @@ def cutpaste(drawing: Drawing) -> None:
     label(drawing, field.at((0.87, 0.24)), "strip", colour=QUIET, anchor="middle")
     legend(drawing, room, ("good", "good photo"), ("line", "Gaussian, 1 to 3 deviations"))
 
-    room = drawing.panel(2, "A new photo", ("score = Mahalanobis form; the same", "for windows of 32 pixels = the map"))
+    room = drawing.panel(2, "A new photo", ("score = Mahalanobis form; map: the", "same for windows, or GradCAM"))
     front = Box(room.left, room.top + 8, 88, 88)
     drawing.photo(small(photo("stain", STAINED)), front)
     rows, _ = np.nonzero(render("stain", RENDERED, (7, STAINED)).mask())
