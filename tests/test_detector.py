@@ -150,7 +150,7 @@ def test_one_photo_needs_calibration_none(product, tmp_path):
 
 SCRATCH = {
     "cutpaste": {"steps": 1, "images_per_step": 2, "patch_steps": 1, "patches_per_step": 2},
-    "patch_svdd": {"steps": 1, "patches_per_step": 2},
+    "patch_svdd": {"steps": 1, "crops_per_step": 1},
     "vae": {"steps": 1, "images_per_step": 2},
 }
 

@@ -18,8 +18,14 @@ from hyperspot.runtime.engines import TorchEngine
 QUICK = {
     "cfa": {"steps": 5},
     "cflow": {"steps": 20, "blocks": 2, "places_per_step": 64},
-    "cutpaste": {"steps": 3, "images_per_step": 2, "patch_steps": 3, "patches_per_step": 2},
-    "patch_svdd": {"steps": 3, "patches_per_step": 2},
+    "cutpaste": {
+        "steps": 3,
+        "images_per_step": 2,
+        "localisation": "patches",
+        "patch_steps": 3,
+        "patches_per_step": 2,
+    },
+    "patch_svdd": {"steps": 3, "crops_per_step": 1, "pairs_per_crop": 8},
     "vae": {"steps": 5, "images_per_step": 2},
 }
 """Settings that keep a method's training short; they change no rule below."""

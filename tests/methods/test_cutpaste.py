@@ -19,7 +19,7 @@ def images():
 
 
 def fitted(images, **values):
-    quick = {"steps": 2, "images_per_step": 2, "patch_steps": 2, "patches_per_step": 2}
+    quick = {"steps": 2, "images_per_step": 2, "patch_steps": 2, "patches_per_step": 2, "localisation": "patches"}
     method = CutPaste(create(NONE), CutPasteSettings(**{**quick, **values}))
     method.fit([images[:2], images[2:]], seed=0, progress=SILENT)
     return method

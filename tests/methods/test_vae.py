@@ -45,12 +45,14 @@ def test_map_is_the_squared_error_summed_over_colours(images):
     method = fitted(images)
     with torch.inference_mode():
         raw, own = method(images[:2])
-        mean, _ = method.network.encode(images[:2])
-        drawn = method.network.decode(mean, 64, 96)
+        mean, _ = method.network.encode(images[:2] - method.mean_photo)
+        drawn = method.mean_photo + method.network.decode(mean, 64, 96)
     assert own is None
+    # Photos are kept in half precision.
+    torch.testing.assert_close(method.mean_photo, images.mean(0), rtol=1e-3, atol=1e-3)
     assert mean.shape == (2, 64, 2, 3)
     expected = ((images[:2].double().numpy() - drawn.double().numpy()) ** 2).sum(1)
-    np.testing.assert_allclose(raw.numpy(), expected, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(raw.numpy(), expected, rtol=1e-3, atol=1e-5)
 
 
 def test_sides_that_are_no_multiple_of_32_keep_their_size(images):
@@ -61,12 +63,14 @@ def test_sides_that_are_no_multiple_of_32_keep_their_size(images):
 
 
 def test_it_learns_to_draw_good_photos_and_not_what_is_pasted_in(images):
-    images = images[:, :, :, 16:80]
-    method = fitted(images, steps=40, images_per_step=4)
+    """Good photos differ in their exposure, so the mean photo is not enough."""
+    exposures = torch.linspace(0.4, 1.2, 12)[:, None, None, None]
+    images = exposures * images[:1, :, :, 16:80]
+    method = fitted(images, steps=60, images_per_step=4)
     bad = images[:1].clone()
     bad[:, :, 8:20, 8:20] = 1.0
     with torch.inference_mode():
-        good_map, bad_map = method(images[:1])[0], method(bad)[0]
-    plain = (images[:1] - images[:1].mean()).square().sum(1).mean()
-    assert good_map.mean() < 0.5 * plain
-    assert bad_map[0, 8:20, 8:20].mean() > 3 * good_map[0, 8:20, 8:20].mean()
+        good_maps, bad_map = method(images)[0], method(bad)[0]
+    plain = (images - images.mean(0)).square().sum(1).mean()
+    assert good_maps.mean() < 0.5 * plain
+    assert bad_map[0, 8:20, 8:20].mean() > 3 * good_maps.mean()

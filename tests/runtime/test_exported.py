@@ -207,9 +207,12 @@ OTHERS: dict[str, tuple[str, dict[str, object]]] = {
     "patchcore": ("patchcore", {}),
     "padim": ("padim", {}),
     "cflow": ("cflow", {"steps": 20, "places_per_step": 64}),
-    "cutpaste": ("cutpaste", {"steps": 2, "images_per_step": 2, "patch_steps": 2, "patches_per_step": 2}),
     "cutpaste by gradient": ("cutpaste", {"steps": 2, "images_per_step": 2, "localisation": "gradient"}),
-    "patch_svdd": ("patch_svdd", {"steps": 2, "patches_per_step": 2}),
+    "cutpaste by patches": (
+        "cutpaste",
+        {"steps": 2, "images_per_step": 2, "localisation": "patches", "patch_steps": 2, "patches_per_step": 2},
+    ),
+    "patch_svdd": ("patch_svdd", {"steps": 2, "crops_per_step": 1}),
     "vae": ("vae", {"steps": 2, "images_per_step": 2}),
 }
 

@@ -4,8 +4,8 @@ For each level of the frozen pyramid a normalising flow learns how likely a feat
 blocks turn it into a standard Gaussian, and are told the place by a sinusoidal code. What is improbable is anomalous.
 Memory does not grow with the photos; only flows are kept.
 
-Levels: the paper takes the outputs of stages 2 to 4 of its network. Backbones here end at stage 3, so it is C2, C3
-and C4: one level finer, and the most abstract one is missing.
+Levels: the paper takes the outputs of stages 2 to 4 of its network. Backbones here end at stage 3, so it is C3 and C4:
+the most abstract one is missing. C2 can be had; on transistor it tells least of all.
 
 Scores: the paper divides the likelihoods of a level by the largest one in the whole test set. Here it is the largest
 one in the good training photos, so a score depends on no other photo; what is likelier still counts as fully normal.
@@ -56,11 +56,11 @@ class CFlowSettings(MethodSettings):
 
     """
 
-    levels: tuple[Literal[2, 3, 4], ...] = Field(default=(2, 3, 4), min_length=1)
+    levels: tuple[Literal[2, 3, 4], ...] = Field(default=(3, 4), min_length=1)
     blocks: int = Field(default=8, ge=1)
     condition: int = Field(default=128, ge=4, multiple_of=4)
-    steps: int = Field(default=600, ge=1)
-    places_per_step: int = Field(default=512, ge=1)
+    steps: int = Field(default=1500, ge=1)
+    places_per_step: int = Field(default=256, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
 
 

@@ -7,11 +7,16 @@ of a new photo scores by the distance of its code to the nearest code of the goo
 score of the patches that hold it, and the maps of both sizes are multiplied.
 
 The networks have no padding, so one pass over a photo gives the codes of all its small patches at every second
-pixel: the same as patch by patch, at a sixteenth of the work.
+pixel: the same as patch by patch, at a sixteenth of the work. Training makes use of that too: pairs of patches are
+pairs of places in the codes of a crop and of a copy of it with colours of its own. So patches of a direction lie an
+even number of pixels apart, and pairs of one crop share their shift of colours.
+
+While it trains, a batch norm follows each convolution of the encoder, folded away in the end. The paper has none; with
+its budget the directions are learned without, with one of minutes they stay at chance.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -22,7 +27,17 @@ from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.methods.scratch import PhotoCache, initialise, without_storage
+from hyperspot.methods.scratch import (
+    SETTLING,
+    PhotoCache,
+    fold_norms,
+    initialise,
+    quick_format,
+    settle_norms,
+    steps_with_rates,
+    with_norms,
+    without_storage,
+)
 from hyperspot.methods.windows import spread, starts
 from hyperspot.neighbors import nearest_centred
 from hyperspot.progress import Progress
@@ -41,6 +56,12 @@ DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 
 """Down and right, from the first patch to the second, in the order of their labels."""
 COLOUR_SHIFT = 0.02
 """Deviation of what is added to each colour and to each value of the patches whose direction is asked for."""
+CROP = 128
+"""Side of the crops that pairs for the directions are taken from: room for two large patches side by side."""
+BEYOND = 16
+"""How much larger than a patch the crops are that pairs for the SVDD loss are taken from: 9 x 9 pairs each."""
+WARM_UP = 0.05
+"""Share of the steps in which the learning rate rises."""
 
 
 class PatchSVDDSettings(MethodSettings):
@@ -56,9 +77,12 @@ class PatchSVDDSettings(MethodSettings):
             and searches them approximately.
         steps: Steps of training. Released: up to 300 epochs of 100 patches a photo in batches of 64, so 94 000
             for 200 photos.
-        patches_per_step: Pairs of patches per step for each size and loss; 64 as released.
-        learning_rate: Of Adam; 1e-4 as released, whose budget is some hundred times ours. With 1e-3 the directions
-            stayed at chance on transistor.
+        crops_per_step: Crops per step that pairs for the directions are taken from; half as many for each size of
+            the SVDD loss.
+        pairs_per_crop: Pairs for the directions from each crop and for each size. As released a step has 64 pairs,
+            each of another photo.
+        learning_rate: Of Adam, rising during the first 5 % of the steps, then falling by a cosine; 1e-4 as released,
+            whose budget is some hundred times ours.
 
     """
 
@@ -67,9 +91,10 @@ class PatchSVDDSettings(MethodSettings):
     stride_large: int = Field(default=16, ge=2, le=LARGE, multiple_of=STRIDE)
     stride_small: int = Field(default=4, ge=2, le=SMALL, multiple_of=STRIDE)
     bank: int = Field(default=20_000, ge=1)
-    steps: int = Field(default=500, ge=1)
-    patches_per_step: int = Field(default=16, ge=1)
-    learning_rate: float = Field(default=3e-4, gt=0)
+    steps: int = Field(default=600, ge=1)
+    crops_per_step: int = Field(default=4, ge=1)
+    pairs_per_crop: int = Field(default=128, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
 
 
 class Encoder(nn.Module):
@@ -82,7 +107,8 @@ class Encoder(nn.Module):
             nn.Conv2d(entering, leaving, 3, stride=1 if number else STRIDE)
             for number, (entering, leaving) in enumerate(itertools.pairwise(widths))
         )
-        self.join = nn.Conv2d(codes, INNER, 2)
+        # The quarters of a patch lie a small side apart, so one pass serves all large patches too.
+        self.join = nn.Conv2d(codes, INNER, 2, dilation=SMALL // STRIDE)
         self.last = nn.Conv2d(INNER, codes, 1)
 
     def encode_small(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b codes _k _l"]:
@@ -92,18 +118,16 @@ class Encoder(nn.Module):
             features = F.leaky_relu(convolution(features), SLOPE)
         return torch.tanh(self.small[-1](features))
 
-    def encode_large(self, quarters: Float[Tensor, "b codes _k _l"], apart: int = 1) -> Float[Tensor, "b codes _m _n"]:
-        """Return the codes of large patches; `apart` is how many codes apart their quarters are."""
-        joined = F.conv2d(quarters, self.join.weight, self.join.bias, dilation=apart)
-        return torch.tanh(self.last(F.leaky_relu(joined, SLOPE)))
+    def encode_large(self, quarters: Float[Tensor, "b codes _k _l"]) -> Float[Tensor, "b codes _m _n"]:
+        """Return the codes of the large patches at every second pixel, from those of the small ones."""
+        return torch.tanh(self.last(F.leaky_relu(self.join(quarters), SLOPE)))
 
-    def encode(self, patches: Float[Tensor, "b 3 side side"]) -> Float[Tensor, "b codes"]:
-        """Return the code of each patch, which is of either size."""
-        if patches.shape[-1] == SMALL:
-            return self.encode_small(patches).flatten(1)
-        halves = patches.unfold(2, SMALL, SMALL).unfold(3, SMALL, SMALL)
-        quarters = self.encode_small(halves.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
-        return self.encode_large(quarters.reshape(len(patches), 2, 2, -1).permute(0, 3, 1, 2)).flatten(1)
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b codes _k _l"], Float[Tensor, "b codes _m _n"]]:
+        """Return the codes of all small and of all large patches at every second pixel."""
+        small = self.encode_small(images)
+        return small, self.encode_large(small)
 
 
 class Classifier(nn.Module):
@@ -200,39 +224,52 @@ class PatchSVDD(Method):
         self, images: Float[Tensor, "b 3 H W"]
     ) -> tuple[Float[Tensor, "b codes _h _w"], Float[Tensor, "b codes _k _l"]]:
         """Return the codes of all small and of all large patches that are compared."""
-        every = self.encoder.encode_small(images - self.mean_photo)
-        small = _pick(every, images.shape, SMALL, self.settings.stride_small)
-        joined = self.encoder.encode_large(every, SMALL // STRIDE)
-        return small, _pick(joined, images.shape, LARGE, self.settings.stride_large)
+        small, large = self.encoder(images - self.mean_photo)
+        small = _pick(small, images.shape, SMALL, self.settings.stride_small)
+        return small, _pick(large, images.shape, LARGE, self.settings.stride_large)
 
     def _trained(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> Encoder:
         settings = self.settings
-        encoder = initialise(without_storage(Encoder, settings.codes), generator, slope=SLOPE)
+        encoder = initialise(with_norms(without_storage(Encoder, settings.codes)), generator, slope=SLOPE)
         classifiers = {
-            side: initialise(without_storage(Classifier, settings.codes), generator) for side in (LARGE, SMALL)
+            side: initialise(without_storage(Classifier, settings.codes), generator) for side in (SMALL, LARGE)
         }
         parameters = [*encoder.parameters()]
         for classifier in classifiers.values():
             parameters += classifier.parameters()
         optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
-        for step in progress.track(range(settings.steps), "training", settings.steps):
+        for step in steps_with_rates(settings.steps, optimiser, progress, "training", warm_up=WARM_UP):
             close = told = torch.zeros(())
-            for side, classifier in classifiers.items():
-                seen = photos.draw(settings.patches_per_step, generator) - self.mean_photo
-                close = close + svdd_loss(*(encoder.encode(part) for part in near_pairs(seen, side, generator)))
-                seen = photos.draw(settings.patches_per_step, generator) - self.mean_photo
-                pairs = directed_pairs(seen, side, generator)
+            for side in (SMALL, LARGE):
+                seen = photos.draw(max(1, settings.crops_per_step // 2), generator) - self.mean_photo
+                near = torch.cat(near_pairs(seen, side, generator))
+                with quick_format():
+                    codes = encoder.encode_small(near)
+                    if side == LARGE:
+                        codes = encoder.encode_large(codes)
+                close = close + svdd_loss(*codes.float().permute(0, 2, 3, 1).flatten(0, 2).chunk(2))
+            with quick_format():
+                both = encoder(self._copies(photos, generator))
+            for side, codes in zip((SMALL, LARGE), both, strict=True):
+                first, second = codes.float().permute(0, 2, 3, 1).chunk(2)
+                pairs = directed_places(first.shape[:3], side, settings.pairs_per_crop, generator)
                 if pairs is not None:
-                    first, second, labels = pairs
-                    logits = classifier(encoder.encode(first) - encoder.encode(second))
+                    here, there, labels = pairs
+                    logits = classifiers[side](first[here.unbind(1)] - second[there.unbind(1)])
                     told = told + F.cross_entropy(logits, labels)
             optimiser.zero_grad()
             (settings.svdd_weight * close + told).backward()
             optimiser.step()
             progress.note(step=step + 1, svdd=float(close.detach()), direction=float(told.detach()))
-        for parameter in parameters:
-            parameter.grad = None
-        return encoder.eval().requires_grad_(False)
+        settle_norms(encoder, (self._copies(photos, generator) for _ in range(SETTLING)))
+        return fold_norms(encoder)
+
+    def _copies(self, photos: PhotoCache, generator: torch.Generator) -> Float[Tensor, "_n 3 _h _w"]:
+        """Return a crop of each of some photos, then the same crops anew, each with colours of its own."""
+        seen = photos.draw(self.settings.crops_per_step, generator) - self.mean_photo
+        sizes, rooms = _fitting(seen, CROP)
+        seen = _cut(seen, (torch.rand(len(seen), 2, generator=generator) * (rooms + 1)).long(), sizes)
+        return torch.cat([recoloured(seen, generator), recoloured(seen, generator)])
 
     def _remember(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> None:
         height, width = photos.pixels.shape[2:]
@@ -258,26 +295,31 @@ def svdd_loss(first: Float[Tensor, "b codes"], second: Float[Tensor, "b codes"])
 
 def near_pairs(
     photos: Float[Tensor, "b 3 H W"], side: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "b 3 side side"], Float[Tensor, "b 3 side side"]]:
-    """Return a patch of each photo, and another that lies up to side / 32 pixels away along each axis."""
-    reach = side // 32
-    rooms = [length - side for length in photos.shape[-2:]]
-    places = torch.stack([torch.randint(room + 1, (len(photos),), generator=generator) for room in rooms], dim=1)
-    moved = places + torch.randint(-reach, reach + 1, places.shape, generator=generator)
-    return _cut(photos, places, side), _cut(photos, moved.clamp(min=0).minimum(torch.tensor(rooms)), side)
+) -> tuple[Float[Tensor, "b 3 _h _w"], Float[Tensor, "b 3 _h _w"]]:
+    """Return a crop of each photo, and another that lies up to side / 32 pixels away along each axis.
 
-
-def directed_pairs(
-    photos: Float[Tensor, "b 3 H W"], side: int, generator: torch.Generator
-) -> tuple[Float[Tensor, "b 3 side side"], Float[Tensor, "b 3 side side"], Int[Tensor, "b"]] | None:
-    """Return two patches of each photo and the label of the direction from the first to the second.
-
-    Along each axis of the direction they are ¾ of a side apart and up to a quarter more; a shift of colours and noise,
-    each patch its own, keep the network from going by those. Directions that the photo has no room for are left out;
-    where it has room for none, None is returned.
+    Crops are somewhat larger than a patch: equal places of their codes are pairs of patches that lie so close.
     """
-    rooms = torch.tensor([length - side for length in photos.shape[-2:]])
-    apart, more = side * 3 // 4, side // 4
+    reach = side // 32
+    sizes, rooms = _fitting(photos, side + BEYOND)
+    places = (torch.rand(len(photos), 2, generator=generator) * (rooms + 1)).long()
+    moved = places + torch.randint(-reach, reach + 1, places.shape, generator=generator)
+    return _cut(photos, places, sizes), _cut(photos, moved.clamp(min=0).minimum(rooms), sizes)
+
+
+def directed_places(
+    codes: Sequence[int], side: int, count: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "n 3"], Int[Tensor, "n 3"], Int[Tensor, "n"]] | None:
+    """Return places of two patches in codes of b crops, and the label of the direction from the first to the second.
+
+    `codes` is how many crops, rows and columns of codes there are; of each crop come `count` pairs, n in all, each
+    patch as crop, row and column. Along each axis of the direction they are ¾ of a side apart and up to a quarter
+    more, in steps of the two pixels between codes. Directions that the crop has no room for are left out; where it
+    has room for none, None is returned.
+    """
+    crop_count, *lengths = codes
+    rooms = torch.tensor(lengths) - 1
+    apart, more = side * 3 // 4 // STRIDE, side // 4 // STRIDE
     fitting = [
         label
         for label, direction in enumerate(DIRECTIONS)
@@ -285,26 +327,36 @@ def directed_pairs(
     ]
     if not fitting:
         return None
-    labels = torch.tensor(fitting)[torch.randint(len(fitting), (len(photos),), generator=generator)]
-    distance = apart + torch.randint(more, (len(photos), 2), generator=generator)
-    steps = torch.tensor(DIRECTIONS)[labels] * distance
+    total = crop_count * count
+    labels = torch.tensor(fitting)[torch.randint(len(fitting), (total,), generator=generator)]
+    steps = torch.tensor(DIRECTIONS)[labels] * (apart + torch.randint(more, (total, 2), generator=generator))
     # The first patch lies where the second still fits.
     lowest, highest = (-steps).clamp(min=0), rooms - steps.clamp(min=0)
-    share = torch.rand(len(photos), 2, generator=generator)
+    share = torch.rand(total, 2, generator=generator)
     places = lowest + (share * (highest - lowest + 1)).long()
-    first, second = _cut(photos, places, side), _cut(photos, places + steps, side)
-    return _recoloured(first, generator), _recoloured(second, generator), labels
+    crop = torch.arange(crop_count).repeat_interleave(count)[:, None]
+    return torch.cat([crop, places], dim=1), torch.cat([crop, places + steps], dim=1), labels
 
 
-def _recoloured(patches: Float[Tensor, "b 3 k k"], generator: torch.Generator) -> Float[Tensor, "b 3 k k"]:
-    shift = torch.randn(len(patches), 3, 1, 1, generator=generator)
-    return patches + COLOUR_SHIFT * (shift + torch.randn(patches.shape, generator=generator))
+def recoloured(crops: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Shift the colours of each crop and add noise, which keep the network from telling directions by those."""
+    shift = torch.randn(len(crops), 3, 1, 1, generator=generator)
+    return crops + COLOUR_SHIFT * (shift + torch.randn(crops.shape, generator=generator))
 
 
-def _cut(photos: Float[Tensor, "b 3 H W"], places: Int[Tensor, "b 2"], side: int) -> Float[Tensor, "b 3 side side"]:
+def _fitting(photos: Float[Tensor, "b 3 H W"], side: int) -> tuple[list[int], Int[Tensor, "2"]]:
+    """Return height and width of crops, `side` or all that there is, and how far they can lie from the corner."""
+    sizes = [min(side, length) for length in photos.shape[-2:]]
+    return sizes, torch.tensor(photos.shape[-2:]) - torch.tensor(sizes)
+
+
+def _cut(
+    photos: Float[Tensor, "b 3 H W"], places: Int[Tensor, "b 2"], sizes: Sequence[int]
+) -> Float[Tensor, "b 3 _h _w"]:
+    height, width = sizes
     return torch.stack(
         [
-            photo[:, top : top + side, left : left + side]
+            photo[:, top : top + height, left : left + width]
             for photo, (top, left) in zip(photos, places.tolist(), strict=True)
         ]
     )

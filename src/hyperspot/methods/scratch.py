@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hyperspot.backbones.resnet import Basic
+from hyperspot.cpu import native_format
 from hyperspot.progress import Progress
 
 N = TypeVar("N", bound=nn.Module)
@@ -108,6 +109,15 @@ class Normed(nn.Module):
         """Return the normalised features."""
         normalised: Tensor = self.norm(self.convolution(features))
         return normalised
+
+
+def quick_format() -> torch.autocast:
+    """Return the context that a network of convolutions is trained in: bf16 where the CPU multiplies it faster.
+
+    Weights, their gradients and the optimiser stay in single precision. What leaves the network is to be made single
+    before a loss is taken of it.
+    """
+    return torch.autocast("cpu", torch.bfloat16, enabled=native_format() == "bf16")
 
 
 def without_storage(build: Callable[..., N], *arguments: Any) -> N:
