@@ -12,7 +12,7 @@ export HYPERSPOT_WEIGHTS
 BENCH_DATA ?= $(wildcard ../shared/data/bottle)
 BENCH_WEIGHTS ?= $(firstword $(wildcard $(HYPERSPOT_WEIGHTS)/resnet18*.safetensors))
 
-.PHONY: install demo test lint bench docs clean
+.PHONY: install demo test lint bench pages docs clean
 
 install: $(VENV)/.installed $(VENV)/.dev
 
@@ -59,6 +59,11 @@ ifneq ($(and $(BENCH_DATA),$(BENCH_WEIGHTS)),)
 else
 	@echo "for the speed of detectors give BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
 endif
+
+# What pages of methods say of code and runs, and their pictures; a test fails where they are behind.
+pages: install
+	$(BIN)/python -m tools.method_pages
+	$(BIN)/python -m tools.method_pictures
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

@@ -1,6 +1,7 @@
 """What all tests share: where the real photos and weights are, and a small made-up product."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,21 @@ def detector(product: Path):
 def model_file(detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return that detector's model file."""
     return detector.save(tmp_path_factory.mktemp("model") / "product.safetensors")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Return what runs the command line in this process and gives exit code, stdout and stderr."""
+    from hyperspot import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hyperspot", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

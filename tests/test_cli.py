@@ -12,31 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperspot import cli
-
 FIELDS = {
     "image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "aupimo", "pixel_ap", "image_f1_max", "pixel_f1_max",
     "seg_f1", "promised_false_alarm_rate", "observed_false_alarm_rate", "images", "seconds",
 }  # fmt: skip
 
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "safetensors", "huggingface_hub"}
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process; gives exit code, stdout and stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hyperspot", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 def test_help_is_made_without_heavy_libraries():

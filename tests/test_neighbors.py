@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperspot.clusters import k_means
-from hyperspot.neighbors import nearest, nearest_distances, smallest
+from hyperspot.neighbors import Prepared, nearest, nearest_distances, smallest
 
 
 @given(st.integers(1, 9), st.integers(1, 3000), st.integers(1, 6), st.integers(0, 99))
@@ -56,3 +56,13 @@ def test_k_means_finds_the_groups_and_wastes_no_centre():
     assert torch.cdist(centres, found).amin(1).max() < 0.2
     same = k_means(torch.ones(10, 2), 4, generator=generator)
     assert torch.isfinite(same).all()
+
+
+def test_a_bank_is_made_ready_once_and_anew_for_another():
+    prepared = Prepared()
+    first, second = (torch.randn(9, 4, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    memory = prepared.memory(first, first.square().sum(1))
+    assert prepared.memory(first, first.square().sum(1)) is memory
+    other = prepared.memory(second, second.square().sum(1))
+    assert other.bank is second
+    assert int(other.nearest(second[3:4], 1)[1]) == 3

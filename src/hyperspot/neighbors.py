@@ -100,6 +100,19 @@ class Memory:
         return k <= native.MOST_NEIGHBORS and queries.dtype == torch.float32 and queries.device.type == "cpu"
 
 
+class Prepared:
+    """The memory of the bank that is searched: made ready at the first search, and anew where the bank is another."""
+
+    def __init__(self) -> None:
+        self._memory: Memory | None = None
+
+    def memory(self, bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"]) -> Memory:
+        """Return the memory of a centred bank, the same one as long as the bank is the same tensor."""
+        if self._memory is None or self._memory.bank is not bank:
+            self._memory = Memory(bank, squares)
+        return self._memory
+
+
 class Search(nn.Module):
     """The search of a bank for each place of a pyramid, as a module of its own: an exported graph then tells where the
     search begins and ends, and an engine can put the compiled one in its place.
@@ -107,7 +120,7 @@ class Search(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._memory: Memory | None = None
+        self._prepared = Prepared()
 
     def forward(
         self,
@@ -120,10 +133,8 @@ class Search(nn.Module):
         """Return squared distances (ascending) for each place of each image; see `patches.sum_levels` for `levels`."""
         if torch.compiler.is_exporting():
             return nearest_centred(sum_levels(levels, affine).flatten(0, 1), bank, squares, k)[0]
-        if self._memory is None or self._memory.bank is not bank:
-            self._memory = Memory(bank, squares)
         # Image by image, so that a batch changes no bit of a result.
-        search = self._memory.nearest_in_pyramid
+        search = self._prepared.memory(bank, squares).nearest_in_pyramid
         return torch.cat([search(image, affine, k)[0] for image in zip(*levels, strict=True)])
 
 

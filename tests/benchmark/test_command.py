@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 
-from hyperspot import Detector, cli
+from hyperspot import Detector
 from hyperspot.benchmark import measuring, plans
 from hyperspot.benchmark.measuring import measure
 from hyperspot.benchmark.oracle import Oracle
@@ -38,18 +38,8 @@ def hurry(monkeypatch):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hyperspot", "benchmark", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
+def run(run):
+    return partial(run, "benchmark")
 
 
 def test_runs_tables_resuming_and_failures(run, products, tmp_path):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.neighbors import Memory, nearest_centred
+from hyperspot.neighbors import Prepared, nearest_centred
 from hyperspot.patches import concatenate
 from hyperspot.progress import Progress
 
@@ -73,7 +73,7 @@ class PatchCore(Method):
     def __init__(self, backbone: Backbone, settings: PatchCoreSettings | None = None) -> None:
         super().__init__(backbone, settings)
         self.declare("bank", "centre", "squares")
-        self._memory: Memory | None = None
+        self._prepared = Prepared()
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
@@ -122,9 +122,7 @@ class PatchCore(Method):
     def _nearest(self, queries: Float[Tensor, "n d"], k: int) -> Int[Tensor, "n k"]:
         if torch.compiler.is_exporting():
             return nearest_centred(queries, self.bank, self.squares, k)[1]
-        if self._memory is None or self._memory.bank is not self.bank:
-            self._memory = Memory(self.bank, self.squares)
-        return self._memory.nearest(queries, k)[1]
+        return self._prepared.memory(self.bank, self.squares).nearest(queries, k)[1]
 
     def embed(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b h w d"]:
         """Return one feature per place of the finest level used.
