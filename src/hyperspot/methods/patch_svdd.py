@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.methods.scratch import PhotoCache, initialise, without_storage
-from hyperspot.methods.windows import spread, starts
+from hyperspot.methods.windows import spread, start_places, starts
 from hyperspot.neighbors import nearest_centred
 from hyperspot.progress import Progress
 
@@ -207,16 +207,17 @@ class PatchSVDD(Method):
 
     def _trained(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> Encoder:
         settings = self.settings
-        encoder = initialise(without_storage(Encoder, settings.codes), generator, slope=SLOPE)
+        device = photos.pixels.device
+        encoder = initialise(without_storage(Encoder, settings.codes), generator, device, slope=SLOPE)
         classifiers = {
-            side: initialise(without_storage(Classifier, settings.codes), generator) for side in (LARGE, SMALL)
+            side: initialise(without_storage(Classifier, settings.codes), generator, device) for side in (LARGE, SMALL)
         }
         parameters = [*encoder.parameters()]
         for classifier in classifiers.values():
             parameters += classifier.parameters()
         optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
         for step in progress.track(range(settings.steps), "training", settings.steps):
-            close = told = torch.zeros(())
+            close = told = torch.zeros((), device=device)
             for side, classifier in classifiers.items():
                 seen = photos.draw(settings.patches_per_step, generator) - self.mean_photo
                 close = close + svdd_loss(*(encoder.encode(part) for part in near_pairs(seen, side, generator)))
@@ -236,10 +237,11 @@ class PatchSVDD(Method):
 
     def _remember(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> None:
         height, width = photos.pixels.shape[2:]
+        device = photos.pixels.device
         chosen: list[Tensor] = []
         for window, stride in ((SMALL, self.settings.stride_small), (LARGE, self.settings.stride_large)):
             total = len(photos) * len(starts(height, window, stride)) * len(starts(width, window, stride))
-            chosen.append(torch.randperm(total, generator=generator)[: self.settings.bank].sort().values)
+            chosen.append(torch.randperm(total, generator=generator)[: self.settings.bank].sort().values.to(device))
         kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         for number, photo in enumerate(progress.track(photos.each(), "remembering patches", len(photos))):
             for codes, numbers, parts in zip(self.codes(photo), chosen, kept, strict=True):
@@ -293,12 +295,12 @@ def directed_pairs(
     share = torch.rand(len(photos), 2, generator=generator)
     places = lowest + (share * (highest - lowest + 1)).long()
     first, second = _cut(photos, places, side), _cut(photos, places + steps, side)
-    return _recoloured(first, generator), _recoloured(second, generator), labels
+    return _recoloured(first, generator), _recoloured(second, generator), labels.to(photos.device)
 
 
 def _recoloured(patches: Float[Tensor, "b 3 k k"], generator: torch.Generator) -> Float[Tensor, "b 3 k k"]:
     shift = torch.randn(len(patches), 3, 1, 1, generator=generator)
-    return patches + COLOUR_SHIFT * (shift + torch.randn(patches.shape, generator=generator))
+    return patches + (COLOUR_SHIFT * (shift + torch.randn(patches.shape, generator=generator))).to(patches)
 
 
 def _cut(photos: Float[Tensor, "b 3 H W"], places: Int[Tensor, "b 2"], side: int) -> Float[Tensor, "b 3 side side"]:
@@ -312,5 +314,5 @@ def _cut(photos: Float[Tensor, "b 3 H W"], places: Int[Tensor, "b 2"], side: int
 
 def _pick(every: Float[Tensor, "b c _h _w"], shape: torch.Size, window: int, stride: int) -> Float[Tensor, "b c _k _l"]:
     """Return the codes of the windows that are compared, from those at every second pixel."""
-    rows, columns = (torch.tensor(starts(length, window, stride)) // STRIDE for length in shape[-2:])
-    return every.index_select(2, rows.to(every.device)).index_select(3, columns.to(every.device))
+    rows, columns = (start_places(length, window, stride, every.device) // STRIDE for length in shape[-2:])
+    return every.index_select(2, rows).index_select(3, columns)

@@ -31,7 +31,10 @@ STAGES = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class PhotoCache:
-    """Good photos in half precision: of pixels in 0..1 an eighth of an 8-bit step at most is lost."""
+    """Good photos in half precision: of pixels in 0..1 an eighth of an 8-bit step at most is lost.
+
+    They are kept where they come from, and a network that learns from them is put there too.
+    """
 
     pixels: Tensor
 
@@ -61,7 +64,8 @@ class PhotoCache:
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 3 H W"]:
         """Return photos drawn at random, each draw by itself."""
-        return self.pixels[torch.randint(len(self), (count,), generator=generator)].float()
+        chosen = torch.randint(len(self), (count,), generator=generator)
+        return self.pixels[chosen.to(self.pixels.device)].float()
 
     def each(self) -> Iterator[Float[Tensor, "1 3 H W"]]:
         """Yield one photo after the other, as a batch of its own."""
@@ -157,8 +161,10 @@ def fold_norms(network: N) -> N:
     return network.requires_grad_(False)
 
 
-def initialise(network: N, generator: torch.Generator, *, slope: float = 0.0) -> N:
-    """Give a network without storage its first weights, in place, and make them trainable.
+def initialise(
+    network: N, generator: torch.Generator, device: torch.device | None = None, *, slope: float = 0.0
+) -> N:
+    """Give a network without storage its first weights, in place, and make them trainable, on a device.
 
     Convolutions: N(0, 2 / ((1 + slope²) fan_in)) (He et al. 2015; `slope` below zero of the activation). Linear
     layers: U(±1/√fan_in). Biases: 0.
@@ -174,7 +180,8 @@ def initialise(network: N, generator: torch.Generator, *, slope: float = 0.0) ->
             module.reset_parameters()
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    return network.train().requires_grad_(True)
+    # Drawn on the CPU, so that they are the same for every device.
+    return network.to(device).train().requires_grad_(True)
 
 
 def steps_with_rates(

@@ -118,7 +118,7 @@ class VAE(Method):
         generator = torch.Generator().manual_seed(seed)
         photos = PhotoCache.collect(progress.track(images, "reading photos"), generator)
         network = with_norms(without_storage(Autoencoder, self.settings.latent), but=("posterior", LAST))
-        initialise(network, generator)
+        initialise(network, generator, photos.pixels.device)
         # It starts by drawing the mean colour everywhere: the first steps need not be spent on that.
         last = network.get_submodule(LAST)
         assert isinstance(last, nn.Conv2d)
@@ -130,7 +130,7 @@ class VAE(Method):
         for step in steps_with_rates(self.settings.steps, optimiser, progress, "training"):
             seen = self._drawn(photos, generator)
             mean, log_variance = network.encode(seen)
-            noise = torch.randn(mean.shape, generator=generator)
+            noise = torch.randn(mean.shape, generator=generator).to(mean)
             drawn = network.decode(mean + noise * (log_variance / 2).exp(), *seen.shape[-2:])
             error = (seen - drawn).square().sum() / (2 * len(seen))
             divergence = kl_divergence(mean, log_variance)
