@@ -32,7 +32,7 @@ def constant(build: Callable[P, Tensor]) -> Callable[P, Tensor]:
 
     @wraps(build)
     def shared(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        tensor: Tensor = built(*args, **kwargs)
+        tensor: Tensor = built(*args, **kwargs)  # type: ignore[arg-type]
         told = _told.get()
         if told is not None:
             told.append(tensor)

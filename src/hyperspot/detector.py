@@ -214,9 +214,7 @@ class Detector:
         }
 
     @classmethod
-    def load(
-        cls, path: Path | str, *, device: str = "auto", number_format: NumberFormat | None = None
-    ) -> "Detector":
+    def load(cls, path: Path | str, *, device: str = "auto", number_format: NumberFormat | None = None) -> "Detector":
         """Read a model file, which knows nothing of devices.
 
         Args:

@@ -93,7 +93,8 @@ def computing_on(device: torch.device) -> Iterator[None]:
 
 def _switches() -> list[tuple[Any, str, Any]]:
     """Return the settings of torch that decide exactness, and their values here."""
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    products: Any = torch.backends.cuda.matmul
+    convolutions: Any = torch.backends.cudnn
     deterministic = (convolutions, "deterministic", True)
     if hasattr(products, "fp32_precision"):
         # Since torch 2.9; the older names may not be mixed with these.

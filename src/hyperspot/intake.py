@@ -91,7 +91,8 @@ def normalise(
     """Scale pixels to 0..1, subtract the mean and divide by the deviation of the backbone's training set."""
     scale, shift = _scale_and_shift(tuple(mean), tuple(std), frames.device)
     scaled = frames.permute(0, 3, 1, 2).float() * scale + shift
-    return scaled.contiguous(memory_format=torch.channels_last)
+    seen: Tensor = scaled.contiguous(memory_format=torch.channels_last)
+    return seen
 
 
 @constant
@@ -99,4 +100,5 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
     """Return a factor and a summand: the same within rounding, and half the passes over the pixels."""
     scale = [1 / (255 * one) for one in std]
     shift = [-one / other for one, other in zip(mean, std, strict=True)]
-    return torch.tensor([scale, shift], device=device)[:, :, None, None]
+    both: Tensor = torch.tensor([scale, shift], device=device)
+    return both[:, :, None, None]

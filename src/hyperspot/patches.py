@@ -168,8 +168,8 @@ class PatchCache:
     ) -> Float[Tensor, "t c"]:
         """Return the features of one level at some of its places."""
         kept = self.levels[level]
-        images, places = (part.to(kept.device) if isinstance(part, Tensor) else part for part in (images, places))
-        return kept[images, places].to(self.device).float()
+        where = tuple(part.to(kept.device) if isinstance(part, Tensor) else part for part in (images, places))
+        return kept[where].to(self.device).float()
 
     def gather(self, images: Int[Tensor, "t"], positions: Int[Tensor, "t"]) -> Float[Tensor, "t d"]:
         """Return the patch features at some positions: the same as `concatenate`, without the rest."""

@@ -71,7 +71,8 @@ class Scorer(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Scorer":
         """Change or move all tensors; what was recorded of their work knows the old ones alone."""
         self._replayed = None
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     @torch.inference_mode()
     def run(

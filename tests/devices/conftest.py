@@ -24,7 +24,7 @@ WAITS = {aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.defa
 NAME = "card"
 
 
-class Broken(AssertionError):
+class BrokenRuleError(AssertionError):
     """A rule of GPUs was broken."""
 
 
@@ -89,7 +89,7 @@ class Card(TorchDispatchMode):
     def _placed(cls, result: Any, given: list[torch.Tensor]) -> Any:
         # What is changed in place stays the tensor that it is.
         known = {id(one.raw): one for one in given if isinstance(one, OnCard)}
-        return tree_map(lambda one: known.get(id(one), None) if id(one) in known else _wrapped(one), result)
+        return tree_map(lambda one: known[id(one)] if id(one) in known else _wrapped(one), result)
 
     @classmethod
     def called(cls, func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -103,12 +103,13 @@ class Card(TorchDispatchMode):
         if func in INDEXED:
             mixed = [one for one in mixed if not any(one is index for index in args[1])]
         if func not in COPIES and mixed:
-            raise Broken(f"{func} mixes the card with the CPU")
+            raise BrokenRuleError(f"{func} mixes the card with the CPU")
         if any(isinstance(one, torch.Generator) for one in (*args, *kwargs.values())):
-            raise Broken(f"{func} draws on the card with a generator of the CPU")
+            raise BrokenRuleError(f"{func} draws on the card with a generator of the CPU")
         if cls.recording and (func in WAITS or away or not target):
             raise RuntimeError(f"{func} waits for the card or reaches for the CPU while a graph is recorded")
-        if cls.recording and func in INDEXED and any(index is not None and index.dtype == torch.bool for index in args[1]):
+        masks = func in INDEXED and any(index is not None and index.dtype == torch.bool for index in args[1])
+        if cls.recording and masks:
             raise RuntimeError(f"{func} has to know how many of its places are chosen while a graph is recorded")
 
 

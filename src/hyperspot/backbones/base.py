@@ -13,7 +13,6 @@ from torch.nn import functional
 from hyperspot.cpu import NumberFormat
 from hyperspot.errors import SettingsError, WeightsError
 
-
 HALVES: dict[NumberFormat, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -85,7 +84,8 @@ class Backbone(nn.Module, ABC):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Backbone":
         """Change or move all tensors; the copies in half precision are made anew of what they become."""
         self._halved = {}
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def tap(self, summed: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return what the outside sees of a stage that ended, before its activation, in `summed`."""

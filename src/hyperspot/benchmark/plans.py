@@ -95,6 +95,7 @@ class Asked:
     budget: Budget = "full"
     oracle: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 def plan(table: int, asked: Asked) -> list[Task]:
@@ -117,7 +118,14 @@ def plan(table: int, asked: Asked) -> list[Task]:
                         oracle=(asked.oracle or table == 9) and _has_checkpoints(table, recipe),
                     )
                     tasks += [
-                        Task(one, asked.data, category.chosen, None if own else asked.weights, table in TIMED)
+                        Task(
+                            one,
+                            asked.data,
+                            category.chosen,
+                            None if own else asked.weights,
+                            timed=table in TIMED,
+                            device=asked.device,
+                        )
                         for one in _variations(table, on_budget(run, asked.budget), category)
                     ]
     return tasks

@@ -158,7 +158,7 @@ class CFlow(Method):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             cache = PatchCache.collect(self._used(batch) for batch in progress.track(images, "reading features"))
-        codes = [place_codes(self.settings.condition, *size, cache.device) for size in cache.sizes]
+        codes = [place_codes(self.settings.condition, *size, device=cache.device) for size in cache.sizes]
         flows = self._fresh()
         for flow, level in zip(flows, cache.levels, strict=True):
             for block in flow.blocks:  # type: ignore[union-attr]
@@ -190,7 +190,7 @@ class CFlow(Method):
         height, width = levels[0].shape[-2:]
         total = levels[0].new_zeros(levels[0].shape[0], 1, height, width)
         for flow, level, highest in zip(self.flows, levels, self.highest.unbind(), strict=True):
-            code = place_codes(self.settings.condition, *level.shape[-2:], level.device)
+            code = place_codes(self.settings.condition, *level.shape[-2:], device=level.device)
             vectors = level.flatten(2).transpose(1, 2)
             conditions = code.expand(vectors.shape[0], -1, -1)
             likelihood = flow(vectors.flatten(0, 1), conditions.flatten(0, 1)).reshape(-1, 1, *level.shape[-2:])
@@ -218,7 +218,7 @@ class CFlow(Method):
 
 
 def place_codes(
-    length: int, height: int, width: int, device: torch.device | None = None
+    length: int, height: int, width: int, *, device: torch.device | None = None
 ) -> Float[Tensor, "n length"]:
     """Return the code of each place, row by row: sines and cosines in turn, first of the column, then of the row.
 
@@ -241,8 +241,9 @@ def _moments(level: Float[Tensor, "b n c"]) -> tuple[Float[Tensor, "c"], Float[T
     A channel that hardly varies in good photos is not blown up: no deviation counts as less than a share of the mean.
     """
     count = level.shape[0] * level.shape[1]
-    mean = sum((photo.sum(0, dtype=torch.double) for photo in level), torch.zeros((), device=level.device)) / count
-    squares = sum(((photo.double() - mean).square().sum(0) for photo in level), torch.zeros((), device=level.device)) / count
+    nothing = torch.zeros((), device=level.device)
+    mean = sum((photo.sum(0, dtype=torch.double) for photo in level), nothing) / count
+    squares = sum(((photo.double() - mean).square().sum(0) for photo in level), nothing) / count
     deviation = squares.sqrt()
     least = max(SMALLEST_DEVIATION, LEAST_SHARE * float(deviation.mean()))
     return mean.float(), deviation.clamp(min=least).float()

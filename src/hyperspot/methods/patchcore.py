@@ -209,7 +209,8 @@ def k_centres(points: Float[Tensor, "n d"], count: int, generator: torch.Generat
 def _farthest_first(points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], far: Float[Tensor, "n"]) -> list[int]:
     """Return the greedy choices that are certain: those no nearer than the last of `far`, which descends."""
     floor = far[-1].item()
-    between = torch.cat(list(_distances(points, squares, torch.arange(len(points), device=points.device)))).cpu().numpy()
+    everyone = torch.arange(len(points), device=points.device)
+    between = torch.cat(list(_distances(points, squares, everyone))).cpu().numpy()
     left = far.cpu().numpy().copy()
     picked: list[int] = []
     best = 0

@@ -161,9 +161,7 @@ def fold_norms(network: N) -> N:
     return network.requires_grad_(False)
 
 
-def initialise(
-    network: N, generator: torch.Generator, device: torch.device | None = None, *, slope: float = 0.0
-) -> N:
+def initialise(network: N, generator: torch.Generator, device: torch.device | None = None, *, slope: float = 0.0) -> N:
     """Give a network without storage its first weights, in place, and make them trainable, on a device.
 
     Convolutions: N(0, 2 / ((1 + slope²) fan_in)) (He et al. 2015; `slope` below zero of the activation). Linear

@@ -85,7 +85,7 @@ class SPADE(Method):
         wanted = min(self.settings.neighbors, gallery.shape[1])
         distances, columns = [], []
         for photo in photos.unbind():
-            # Taken by a number that may lie on a GPU: to learn it here would mean to wait for all that was asked before.
+            # By a number that may lie on a GPU: to learn it would mean to wait for all that was asked of it before.
             best, found = nearest(places, gallery.index_select(0, photo[None])[0].float(), wanted)
             distances.append(best)
             columns.append(found + photo * gallery.shape[1])
