@@ -66,9 +66,14 @@ class GraphRecorder:
     def record(self, work: Callable[[], Result]) -> tuple[Callable[[], None], Result]:
         """Record the work; nothing is computed yet. Raises RuntimeError where it waits for the device in between."""
         graph = torch.cuda.CUDAGraph()
-        # What other threads do with the device meanwhile is their own affair.
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            results = work()
+        usual = torch.cuda.current_stream(self.device)
+        try:
+            # What other threads do with the device meanwhile is their own affair.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                results = work()
+        finally:
+            # Where recording fails torch stays on the stream of the record.
+            torch.cuda.set_stream(usual)
         return graph.replay, results
 
 
@@ -166,4 +171,4 @@ class Replayed:
 
 def _fetched(results: Result) -> Result:
     maps, scores = results
-    return maps.cpu(), None if scores is None else scores.cpu()
+    return maps.to("cpu", copy=True), None if scores is None else scores.to("cpu", copy=True)

@@ -37,8 +37,10 @@ def resolve(named: str = "auto") -> torch.device:
     if kind != "cuda" or (colon and not (number.isascii() and number.isdigit())):
         raise DeviceError(f"there is no device '{named}'; choose auto, cpu, cuda or, by its number, cuda:0")
     if not torch.cuda.is_available():
-        lacks = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no GPU it can use"
-        raise DeviceError(f"'{named}' was asked for and {lacks}; choose --device cpu, or see what `nvidia-smi` says")
+        lacks = "torch finds no GPU it can use; see what `nvidia-smi` says"
+        if torch.version.cuda is None:
+            lacks = "this torch was built without CUDA; install one that was built with it"
+        raise DeviceError(f"'{named}' was asked for and {lacks}, or choose --device cpu")
     count = torch.cuda.device_count()
     index = int(number) if colon else torch.cuda.current_device()
     if index >= count:

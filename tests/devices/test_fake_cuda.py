@@ -1,0 +1,102 @@
+"""The way from frames to heatmap by torch's own rules for CUDA, on tensors without numbers.
+
+A fake tensor has a shape, a type and a device, also where there is no such device. Torch raises an error where fakes of
+two devices mix, or where a number is asked for that only the device would know: what a recorded graph must not do.
+Learning asks for numbers and cannot be tried so; see `test_card`.
+"""
+
+import copy
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from hyperspot import Detector
+from hyperspot.backbones import create, names
+from hyperspot.methods import METHODS
+
+# No machine here has a ninth GPU: constants that are made for it are not taken for those of a real one.
+FAKE = torch.device("cuda", 8)
+
+
+@pytest.fixture(scope="module")
+def mode():
+    # One for all, since constants are made once and fakes of two modes do not mix either.
+    return FakeTensorMode()
+
+
+def faked(module, mode):
+    """Return a copy of a module with fake tensors on a GPU in the place of its own."""
+    module = copy.deepcopy(module)
+    for owner in module.modules():
+        for held in (owner._parameters, owner._buffers):
+            for name, tensor in held.items():
+                if tensor is not None:
+                    fake = mode.from_tensor(tensor.detach())
+                    with mode:
+                        held[name] = fake.to(FAKE)
+        if getattr(owner, "_memory", None) is not None:
+            owner._memory = None
+    return module
+
+
+@pytest.mark.parametrize("number_format", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_judges_on_a_gpu_without_waiting_for_it(mode, quick, pictures, name, number_format):
+    detector = fitted(name, quick, pictures)
+    scorer = faked(detector.scorer, mode)
+    scorer.number_format = number_format
+    with mode, torch.inference_mode():
+        frames = torch.empty(2, 64, 96, 3, dtype=torch.uint8, device=FAKE)
+        maps, own = scorer(frames)
+    assert (maps.device, maps.shape, maps.dtype) == (FAKE, (2, 64, 96), torch.float32)
+    assert own is None or (own.device, own.shape, own.dtype) == (FAKE, (2,), torch.float32)
+
+
+@pytest.mark.parametrize("number_format", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("name", names())
+def test_every_backbone_gives_32_bit_floats_on_a_gpu(mode, name, number_format):
+    backbone = faked(create(name, "random:0"), mode)
+    backbone.number_format = number_format
+    with mode, torch.inference_mode():
+        images = torch.empty(2, 3, 64, 96, device=FAKE, memory_format=torch.channels_last)
+        levels = backbone(images)
+    assert {(level.device, level.dtype) for level in levels} == {(FAKE, torch.float32)}
+    assert [tuple(level.shape) for level in levels] == [
+        (2, channels, 64 // stride, 96 // stride)
+        for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
+    ]
+    if number_format != "f32":
+        (halved,) = backbone._halved.values()
+        weights = [weight for weight in halved.parameters() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+        assert {weight.dtype for weight in halved.parameters()} == {
+            {"bf16": torch.bfloat16, "f16": torch.float16}[number_format]
+        }
+
+
+_FITTED: dict[str, Detector] = {}
+
+
+def fitted(name, quick, pictures):
+    if name not in _FITTED:
+        _FITTED[name] = Detector.fit(
+            pictures[:6],
+            method=name,
+            method_settings=quick.get(name, {}),
+            weights="random:0" if METHODS[name].uses_backbone else None,
+            short_side=64,
+            views="whole",
+            false_alarm_rate=0.5,
+        )
+    return _FITTED[name]
+
+
+def test_fakes_find_what_waits_and_what_mixes(mode):
+    """The tests above can fail."""
+    with mode:
+        there = torch.empty(3, 3, device=FAKE)
+        with pytest.raises(Exception, match="_local_scalar_dense"):
+            there.sum().item()
+        with pytest.raises(Exception, match="same device"):
+            there + torch.zeros(3)
