@@ -100,5 +100,5 @@ def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: to
     """Return a factor and a summand: the same within rounding, and half the passes over the pixels."""
     scale = [1 / (255 * one) for one in std]
     shift = [-one / other for one, other in zip(mean, std, strict=True)]
-    both: Tensor = torch.tensor([scale, shift], device=device)
+    both: Tensor = torch.tensor([scale, shift]).to(device)
     return both[:, :, None, None]

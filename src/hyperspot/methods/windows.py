@@ -25,7 +25,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 @constant
 def start_places(length: int, window: int, stride: int, device: torch.device) -> Int[Tensor, "n"]:
     """Return `starts` as a tensor."""
-    return torch.tensor(starts(length, window, stride), device=device)
+    return torch.tensor(starts(length, window, stride)).to(device)
 
 
 def cut_windows(images: Float[Tensor, "b c H W"], window: int, stride: int) -> Float[Tensor, "n c window window"]:
