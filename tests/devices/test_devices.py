@@ -2,13 +2,14 @@
 
 import json
 import sys
+import warnings
 
 import pytest
 import torch
 
-from hyperspot import Detector, cli, devices
+from hyperspot import Detector, cli, console, devices
 from hyperspot.devices import choose_format, computing_on, describe, resolve
-from hyperspot.errors import DeviceError, HyperspotError
+from hyperspot.errors import DeviceError, DeviceWarning, HyperspotError
 
 GPU = torch.device("cuda", 0)
 
@@ -179,3 +180,13 @@ def test_the_machine_and_the_model_file_tell_their_device(run, model_file):
     assert json.loads(out)["device"] == {"chosen": "cpu", "number_format": "f32"}
     code, out, _ = run("info", model_file, "--json")
     assert json.loads(out)["record"]["device"] == "cpu"
+
+
+def test_a_device_that_cannot_do_what_it_should_is_warned_of_each_time(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with console.image_warnings():
+            for number in range(2):
+                warnings.warn(f"the work on cuda:{number} cannot be recorded", DeviceWarning, stacklevel=1)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"warning: the work on cuda:{number} cannot be recorded" for number in range(2)]

@@ -13,11 +13,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hyperspot import Detector
-from hyperspot.backbones import create, names
+from hyperspot.backbones import Backbone, create, names
 from hyperspot.methods import METHODS
-
-# Copying a fake looks for where its numbers lie.
-pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 
 # Another one than `test_card` has, since constants made for this one are fakes.
 NUMBER = 1
@@ -34,14 +31,20 @@ def device(_registered):
     return torch.device("card", NUMBER)
 
 
-def faked(module, mode, device):
-    """Return a copy of a module with fake tensors on the device in the place of its own."""
+def faked(module, mode, device, number_format):
+    """Return a copy of a module with fake tensors on the device in the place of its own, in a number format."""
     for owner in module.modules():
         if getattr(owner, "_memory", None) is not None:
             # The compiled search cannot be copied, and is made anew where it is asked for.
             owner._memory = None
     module = copy.deepcopy(module)
-    for owner in module.modules():
+    parts = [module]
+    for backbone in (part for part in module.modules() if isinstance(part, Backbone) and any(part.channels)):
+        backbone.number_format = number_format
+        # A fake cannot be copied within its mode, so the copy in half precision is made of what is real.
+        backbone(torch.zeros(1, 3, 32, 32))
+        parts += backbone._halved.values()
+    for owner in (owner for part in parts for owner in part.modules()):
         for held in (owner._parameters, owner._buffers):
             for name, tensor in held.items():
                 if tensor is not None:
@@ -55,8 +58,7 @@ def faked(module, mode, device):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_judges_on_its_device_without_waiting_for_it(mode, device, quick, pictures, name, number_format):
     detector = fitted(name, quick, pictures)
-    scorer = faked(detector.scorer, mode, device)
-    scorer.number_format = number_format
+    scorer = faked(detector.scorer, mode, device, number_format)
     with mode, torch.inference_mode():
         frames = torch.empty(2, 64, 96, 3, dtype=torch.uint8, device=device)
         maps, own = scorer(frames)
@@ -67,8 +69,7 @@ def test_every_method_judges_on_its_device_without_waiting_for_it(mode, device, 
 @pytest.mark.parametrize("number_format", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("name", names())
 def test_every_backbone_gives_32_bit_floats(mode, device, name, number_format):
-    backbone = faked(create(name, "random:0"), mode, device)
-    backbone.number_format = number_format
+    backbone = faked(create(name, "random:0"), mode, device, number_format)
     with mode, torch.inference_mode():
         images = torch.empty(2, 3, 64, 96, device=device, memory_format=torch.channels_last)
         levels = backbone(images)

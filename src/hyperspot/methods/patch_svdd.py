@@ -314,5 +314,5 @@ def _cut(photos: Float[Tensor, "b 3 H W"], places: Int[Tensor, "b 2"], side: int
 
 def _pick(every: Float[Tensor, "b c _h _w"], shape: torch.Size, window: int, stride: int) -> Float[Tensor, "b c _k _l"]:
     """Return the codes of the windows that are compared, from those at every second pixel."""
-    rows, columns = (start_places(length, window, stride, every.device) // STRIDE for length in shape[-2:])
+    rows, columns = (start_places(length, window, stride, every.device, STRIDE) for length in shape[-2:])
     return every.index_select(2, rows).index_select(3, columns)

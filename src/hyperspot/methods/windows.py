@@ -23,9 +23,9 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 
 @constant
-def start_places(length: int, window: int, stride: int, device: torch.device) -> Int[Tensor, "n"]:
-    """Return `starts` as a tensor."""
-    return torch.tensor(starts(length, window, stride)).to(device)
+def start_places(length: int, window: int, stride: int, device: torch.device, step: int = 1) -> Int[Tensor, "n"]:
+    """Return `starts` as a tensor, in steps of some pixels."""
+    return torch.tensor([start // step for start in starts(length, window, stride)]).to(device)
 
 
 def cut_windows(images: Float[Tensor, "b c H W"], window: int, stride: int) -> Float[Tensor, "n c window window"]:
