@@ -179,8 +179,12 @@ def card(_registered: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.d
     usual = devices.resolve
     monkeypatch.setattr("hyperspot.detector.resolve", lambda named: device if named == NAME else usual(named))
     monkeypatch.setattr("hyperspot.scorer.GraphRecorder", CardRecorder)
+    # A parameter that is moved is a new one: to change what it holds would leave its `raw` behind.
+    overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
     with Card():
         yield device
+    torch.__future__.set_overwrite_module_params_on_conversion(overwritten)
 
 
 HEIGHT, WIDTH = 64, 96

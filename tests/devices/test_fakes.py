@@ -58,11 +58,12 @@ def faked(module, mode, device, number_format):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_judges_on_its_device_without_waiting_for_it(mode, device, quick, pictures, name, number_format):
     detector = fitted(name, quick, pictures)
+    frame = detector.scorer.frame
     scorer = faked(detector.scorer, mode, device, number_format)
     with mode, torch.inference_mode():
-        frames = torch.empty(2, 64, 96, 3, dtype=torch.uint8, device=device)
+        frames = torch.empty(2, frame.height, frame.width, 3, dtype=torch.uint8, device=device)
         maps, own = scorer(frames)
-    assert (maps.device, maps.shape, maps.dtype) == (device, (2, 64, 96), torch.float32)
+    assert (maps.device, maps.shape, maps.dtype) == (device, (2, frame.height, frame.width), torch.float32)
     assert own is None or (own.device, own.shape, own.dtype) == (device, (2,), torch.float32)
 
 
@@ -97,8 +98,8 @@ def fitted(name, quick, pictures):
             method=name,
             method_settings=quick.get(name, {}),
             weights="random:0" if METHODS[name].uses_backbone else None,
-            short_side=64,
-            views="whole",
+            # More than one window, since torch takes a single number for one that it knows.
+            short_side=96,
             false_alarm_rate=0.5,
         )
     return _FITTED[name]
