@@ -245,8 +245,13 @@ def test_a_record_is_taken_on_a_stream_of_its_own_which_waits_and_is_waited_for(
     assert seen == [recorder._stream] * WARM_UPS
     assert recorder._stream.waited_for == [usual]
     assert usual.waited_for == [recorder._stream]
-    _, (stream, _) = recorder.record(lambda: (here[-1], None))
-    assert stream is recorder._stream
+
+    def work():
+        seen.append(here[-1])
+        return torch.zeros(1, 2, 2), None
+
+    recorder.record(work)
+    assert seen[WARM_UPS:] == [recorder._stream]
     assert here[-1] is usual
 
     def waits():
