@@ -72,14 +72,17 @@ def train(
     pixel_false_alarm_rate: options.PixelFalseAlarmRate = 0.001,
     layout: options.Layout = "auto",
     category: options.Category = None,
+    device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Learn from photos of good parts and write a model file."""
     from hyperspot import modelfile
     from hyperspot.detector import Detector
+    from hyperspot.devices import resolve
     from hyperspot.images import open_dataset
     from hyperspot.settings import make_settings, parse_assignments
 
+    resolve(device)
     settings = make_settings(
         {
             "method": method,
@@ -98,7 +101,7 @@ def train(
     modelfile.require_writable(output)
     dataset = open_dataset(data, layout, category)
     summaries.tell_problems(dataset.problems)
-    detector = Detector.fit(dataset, settings=settings, weights=weights, progress=console.Bars())
+    detector = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=console.Bars())
     detector.save(output)
     summary = {"model": str(output), **summaries.of_training(detector)}
     if json:
@@ -131,8 +134,12 @@ def predict(
     ] = None,
     number_format: Annotated[
         options.Numbers | None,
-        typer.Option(help="What the backbone computes in; without it what suits the CPU.", show_default=False),
+        typer.Option(
+            help="What the backbone computes in (f16 on a GPU alone); without it what suits the device.",
+            show_default=False,
+        ),
     ] = None,
+    device: options.Device = "auto",
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with 3 where a photo is called anomalous.")
     ] = False,
@@ -145,7 +152,7 @@ def predict(
     from hyperspot.predicting import find_photos, judge_each, open_predictor
 
     found = find_photos(photos, recursive=recursive)
-    detector = open_predictor(model, engine, None if number_format is None else number_format.value)
+    detector = open_predictor(model, engine, None if number_format is None else number_format.value, device)
     anomalies = unread = 0
     results = judge_each(detector, found, out)
     if not sys.stdout.isatty():
@@ -178,6 +185,7 @@ def evaluate(
     ] = None,
     layout: options.Layout = "auto",
     category: options.Category = None,
+    device: options.Device = "auto",
     json: options.Json = False,
     open_report: options.OpenReport = False,
 ) -> None:
@@ -186,7 +194,7 @@ def evaluate(
     from hyperspot.images import open_dataset
     from hyperspot.report import require_writable
 
-    detector = Detector.load(_trained(model))
+    detector = Detector.load(_trained(model), device=device)
     dataset = open_dataset(data, layout, category)
     page = report or model.with_name(f"{model.stem}.{dataset.name}.report.html")
     require_writable(page)
@@ -223,7 +231,7 @@ def export(
     from hyperspot.runtime.export import export as write
     from hyperspot.runtime.export import summary
 
-    detector = Detector.load(_trained(model))
+    detector = Detector.load(_trained(model), device="cpu")
     written = write(detector, output, None if form is None else form.value, int8=int8, progress=console.Bars())
     if json:
         console.say_json(summary(written))
@@ -237,7 +245,8 @@ def info(
         Path | None, typer.Argument(help="A model file, or data to be recognised.", show_default=False)
     ] = None,
     engines: Annotated[
-        bool, typer.Option("--engines", help="Tell what runs detectors on this machine, and how fast a format it has.")
+        bool,
+        typer.Option("--engines", help="Tell what runs detectors on this machine: engines, device, formats."),
     ] = False,
     layout: options.Layout = "auto",
     category: options.Category = None,

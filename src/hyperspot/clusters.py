@@ -17,8 +17,8 @@ def k_means(
     """
     if len(points) < count:
         raise ValueError(f"asked for {count} clusters of {len(points)} points")
-    centres = points[torch.randperm(len(points), generator=generator)[:count]].clone()
-    assigned = torch.full((len(points),), -1)
+    centres = points[torch.randperm(len(points), generator=generator)[:count].to(points.device)].clone()
+    assigned = torch.full((len(points),), -1, device=points.device)
     for _ in range(iterations):
         distances, columns = nearest(points, centres, 1)
         if torch.equal(columns[:, 0], assigned):

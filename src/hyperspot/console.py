@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from hyperspot.errors import ImageWarning
+from hyperspot.errors import DeviceWarning, ImageWarning
 
 T = TypeVar("T")
 
@@ -113,7 +113,7 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def image_warnings() -> Iterator[None]:
-    """Print one warning about a photo as one sentence; a folder of such photos would give thousands."""
+    """Print warnings of ours as one sentence: on a device each, on photos one, as a folder would give thousands."""
     told = threading.Lock()
     with warnings.catch_warnings():
         usual = warnings.showwarning
@@ -126,7 +126,9 @@ def image_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, ImageWarning):
+            if issubclass(category, DeviceWarning):
+                warn(str(message))
+            elif not issubclass(category, ImageWarning):
                 usual(message, category, filename, lineno, file, line)
             elif told.acquire(blocking=False):
                 # Photos are read side by side, and whichever comes first is named.

@@ -3,11 +3,12 @@
 import os
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
-NumberFormat = Literal["f32", "bf16"]
+NumberFormat = Literal["f32", "bf16", "f16"]
+"""What a backbone computes in; f16 is for GPUs alone."""
 SWITCH = "HYPERSPOT_NUMBER_FORMAT"
-"""Environment variable that decides instead: `f32` or `bf16`."""
+"""Environment variable that decides instead: `f32` or `bf16`; on a GPU (see `devices`) `f16` too."""
 
 
 @cache
@@ -18,7 +19,7 @@ def native_format() -> NumberFormat:
     Without AMX, Intel's know the instruction and gain nothing by it.
     """
     asked = os.environ.get(SWITCH)
-    if asked in get_args(NumberFormat):
+    if asked in ("f32", "bf16"):
         return "bf16" if asked == "bf16" else "f32"
     try:
         known = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ from hyperspot import calibration, modelfile
 from hyperspot.backbones import Backbone, create
 from hyperspot.backbones import restore as restore_backbone
 from hyperspot.calibration import Calibration
-from hyperspot.cpu import NumberFormat, native_format
+from hyperspot.cpu import NumberFormat
+from hyperspot.devices import resolve
 from hyperspot.errors import DataError, HyperspotError, ModelFileError
 from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.fitting import Fitted, fit, views_of
@@ -60,6 +61,7 @@ class Detector:
         *,
         settings: Settings | None = None,
         weights: Path | str | None = None,
+        device: str = "auto",
         progress: Progress = SILENT,
         **changes: Any,
     ) -> "Detector":
@@ -70,10 +72,12 @@ class Detector:
                 data set, or photos as paths, arrays (h w 3, 8-bit RGB) or Pillow images.
             settings: All settings; `changes` are single ones by name, for example `method="cfa"`.
             weights: A file of backbone weights, where they should not be looked for in the usual places.
+            device: Where to learn, and to judge afterwards: `auto`, `cpu`, `cuda` or `cuda:N` (see `devices.resolve`).
             progress: Told how far the work is.
 
         Raises:
             DataError, ImageError: Where there is no good photo or one cannot be read.
+            DeviceError: Where there is no such device, or its memory is too small.
             SettingsError, WeightsError, CalibrationError: As their names say.
 
         """
@@ -82,6 +86,7 @@ class Detector:
             settings = make_settings(changes)
         elif changes:
             settings = make_settings({**dict(settings), **changes})
+        chosen = resolve(device)
         sources, described = _training_photos(data)
         # A promise that so few photos cannot keep is refused before the slow part.
         calibration.plan(len(sources), settings.false_alarm_rate, settings.calibration)
@@ -90,7 +95,7 @@ class Detector:
         placements = [frame.place(*size) for size in sizes]
         options = method_class(settings.method).backbone_options(settings.method_settings)
         backbone = create(settings.backbone, weights=weights, **options)
-        fitted = fit(Photos(sources, frame), placements, backbone, settings, progress)
+        fitted = fit(Photos(sources, frame), placements, backbone, settings, progress, chosen)
         record = {
             "data": {**described, "photos": len(sources)},
             "backbone": {
@@ -100,12 +105,29 @@ class Detector:
                 "weights_sha256": backbone.weights_sha256,
             },
             "versions": _versions(),
+            "device": chosen.type,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - started, 3),
         }
         return cls(fitted, settings, record)
 
-    @torch.inference_mode()
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.scorer.device
+
+    def to(self, device: str, *, number_format: NumberFormat | None = None) -> "Detector":
+        """Move to another device and return the same detector.
+
+        Args:
+            device: `auto`, `cpu`, `cuda` or `cuda:N` (see `devices.resolve`).
+            number_format: What the backbone computes in there; without it what suits the device.
+
+        Raises DeviceError where there is no such device, its memory is too small, or it does not compute so.
+        """
+        self.scorer.place(resolve(device), number_format)
+        return self
+
     def predict(self, photo: Source) -> Verdict:
         """Judge one photo: a path, encoded bytes, an array (h w 3, 8-bit RGB) or a Pillow image.
 
@@ -114,11 +136,11 @@ class Detector:
         image = read_image(photo)
         started = time.perf_counter()
         placement = self.scorer.frame.place(*image.shape[:2])
-        maps, own = self.scorer(torch.from_numpy(placement.to_frame(image)[None]))
+        maps, own = self.scorer.run(placement.to_frame(image)[None])
         return Judge(self.calibration, self.pixel_threshold, self.heat_range).verdict(
             image,
             placement,
-            maps[0].numpy(),
+            maps[0],
             None if own is None else float(own[0]),
             started=started,
             path=Path(photo) if isinstance(photo, str | Path) else None,
@@ -192,25 +214,28 @@ class Detector:
         }
 
     @classmethod
-    def load(cls, path: Path | str, *, number_format: NumberFormat | None = None) -> "Detector":
-        """Read a model file.
+    def load(cls, path: Path | str, *, device: str = "auto", number_format: NumberFormat | None = None) -> "Detector":
+        """Read a model file, which knows nothing of devices.
 
         Args:
             path: Made by `save`.
-            number_format: What the backbone computes in: `f32` or `bf16`; without it what suits the CPU.
+            device: Where to judge: `auto`, `cpu`, `cuda` or `cuda:N` (see `devices.resolve`).
+            number_format: What the backbone computes in: `f32`, `bf16` or, on a GPU, `f16`; without it what suits the
+                device.
 
-        Raises ModelFileError where the file is missing, damaged, foreign or too new.
+        Raises ModelFileError where the file is missing, damaged, foreign or too new, and DeviceError as `to` does.
         """
         path = Path(path)
+        chosen = resolve(device)
         tensors, metadata = modelfile.read(path)
         try:
             detector = cls._from_parts(tensors, metadata)
-            detector.scorer.number_format = number_format or native_format()
-            return detector
         except MALFORMED as error:
             raise ModelFileError(
                 f"{path} does not hold a whole detector ({type(error).__name__}: {error}); train it again"
             ) from None
+        detector.scorer.place(chosen, number_format)
+        return detector
 
     @classmethod
     def _from_parts(cls, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> "Detector":

@@ -36,5 +36,13 @@ class CalibrationError(HyperspotError):
     """A promised false-alarm rate cannot be kept with so few good photos."""
 
 
+class DeviceError(HyperspotError):
+    """A device was asked for that is not there, or whose memory is too small."""
+
+
 class ImageWarning(UserWarning):
     """A photo can be read, but probably does not show what it should."""
+
+
+class DeviceWarning(UserWarning):
+    """A device computes what it should, but not in the way that it should."""

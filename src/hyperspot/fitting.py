@@ -10,7 +10,7 @@ from jaxtyping import Float
 from hyperspot import calibration
 from hyperspot.backbones import Backbone
 from hyperspot.calibration import Calibration
-from hyperspot.cpu import native_format
+from hyperspot.devices import computing_on
 from hyperspot.images import Frame, Placement, View
 from hyperspot.intake import Batches, Photos
 from hyperspot.methods import Method, method_class
@@ -48,14 +48,16 @@ def fit(
     backbone: Backbone,
     settings: Settings,
     progress: Progress,
+    device: torch.device,
 ) -> Fitted:
-    """Fit and calibrate as the settings ask.
+    """Fit and calibrate as the settings ask, on a device.
 
     With `split` the photos held out are never trained on, and the promise of the p-value is exact. With
     `cross` every photo is judged by a model that did not see it, and the model that is kept sees all of them:
     the promise is then approximate.
 
-    Raises CalibrationError where there are too few photos for the promised rate.
+    Raises CalibrationError where there are too few photos for the promised rate, and DeviceError where the memory of
+    the device is too small.
     """
     plan = calibration.plan(len(photos), settings.false_alarm_rate, settings.calibration)
     everything = np.arange(len(photos))
@@ -65,12 +67,12 @@ def fit(
     scorer: Scorer | None = None
     for part in parts:
         trained = np.setdiff1d(everything, part)
-        scorer = fit_scorer(photos, trained, backbone, settings, progress)
+        scorer = fit_scorer(photos, trained, backbone, settings, progress, device)
         scores, maps = judge(scorer, photos, placements, part, progress)
         held_scores += scores
         held_maps += maps
     if scorer is None or plan.kind == "cross":
-        scorer = fit_scorer(photos, everything, backbone, settings, progress)
+        scorer = fit_scorer(photos, everything, backbone, settings, progress, device)
     if plan.kind == "none":
         few = everything[:USUAL_PHOTOS]
         _, maps = judge(scorer, photos, placements, few, progress)
@@ -96,25 +98,26 @@ def fit_scorer(
     backbone: Backbone,
     settings: Settings,
     progress: Progress,
+    device: torch.device,
     watch: Callable[[Method, View], None] | None = None,
 ) -> Scorer:
-    """Fit one method per view on the chosen photos: it learns from exact features and judges in the CPU's format.
+    """Fit one method per view on the chosen photos: it learns from exact features and judges in the device's format.
 
     `watch` is shown each method and its view before it is fitted.
     """
-    backbone.number_format = "f32"
+    backbone.to(device).number_format = "f32"
     indices = [int(index) for index in chosen]
     views = views_of(photos.frame, settings.views)
     methods = []
     for view in views:
         method = method_class(settings.method)(backbone, settings.method_settings)
-        batches = Batches(photos, indices, view, backbone.mean, backbone.std)
+        batches = Batches(photos, indices, view, backbone.mean, backbone.std, device)
         if watch is not None:
             watch(method, view)
-        method.fit(batches, seed=settings.seed, progress=progress)
+        with computing_on(device):
+            method.fit(batches, seed=settings.seed, progress=progress)
         methods.append(method.eval())
-    scorer = Scorer(methods, views, photos.frame, settings.sigma)
-    scorer.number_format = native_format()
+    scorer = Scorer(methods, views, photos.frame, settings.sigma).place(device)
     if len(views) > 1:
         scorer.usual = _usual(scorer, photos, indices[:USUAL_PHOTOS])
     return scorer
@@ -122,10 +125,11 @@ def fit_scorer(
 
 @torch.inference_mode()
 def _usual(scorer: Scorer, photos: Photos, chosen: Sequence[int]) -> tuple[Usual, ...]:
-    frames = [torch.from_numpy(photos.placed(index)[None]) for index in chosen]
+    frames = [torch.from_numpy(photos.placed(index)[None]).to(scorer.device) for index in chosen]
     usual = []
     for number in range(len(scorer.views)):
-        judged = [scorer.view_map(frame, number) for frame in frames]
+        with computing_on(scorer.device):
+            judged = [scorer.view_map(frame, number) for frame in frames]
         values = torch.cat([found.flatten() for found, _ in judged]).double()
         scores = torch.cat([score for _, score in judged if score is not None] or [torch.zeros(1)]).double()
         usual.append(
@@ -139,7 +143,6 @@ def _usual(scorer: Scorer, photos: Photos, chosen: Sequence[int]) -> tuple[Usual
     return tuple(usual)
 
 
-@torch.inference_mode()
 def judge(
     scorer: Scorer,
     photos: Photos,
@@ -153,8 +156,8 @@ def judge(
     for index, frame in zip(
         progress.track(indices, "judging held-out photos"), ahead(photos.placed, indices), strict=True
     ):
-        maps, own = scorer(torch.from_numpy(frame[None]))
-        inside = maps[0].numpy()[placements[index].content]
+        maps, own = scorer.run(frame[None])
+        inside = maps[0][placements[index].content]
         scores.append(float(inside.max()) if own is None else float(own[0]))
         values.append(inside.ravel())
     return scores, values

@@ -5,7 +5,6 @@ together are one fixed matrix per axis: exact, fast on every engine, and right f
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
+
+from hyperspot.constants import constant
 
 
 def bilinear_matrix(length: int, target: int) -> Float[np.ndarray, "target length"]:
@@ -45,7 +46,7 @@ def gaussian_matrix(length: int, sigma: float) -> sparse.csr_array:
     return sparse.csr_array((np.tile(kernel, length), reached.ravel(), starts), shape=(length, length))
 
 
-@lru_cache(maxsize=32)
+@constant
 def _axis(length: int, target: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     matrix = gaussian_matrix(target, sigma) @ sparse.csr_array(bilinear_matrix(length, target))
     return torch.from_numpy(matrix.toarray()).to(device, dtype)

@@ -14,6 +14,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from hyperspot.constants import constant
+from hyperspot.devices import CPU
 from hyperspot.images import Frame, View, read_image
 from hyperspot.workers import ahead
 
@@ -49,13 +51,14 @@ class Photos:
 
 @dataclass(frozen=True)
 class Batches:
-    """Normalised batches of some photos as one view sees them; iterated as often as wanted."""
+    """Normalised batches of some photos as one view sees them, on a device; iterated as often as wanted."""
 
     photos: Photos
     chosen: Sequence[int]
     view: View
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    device: torch.device = CPU
 
     def __len__(self) -> int:
         """Return how many batches there are."""
@@ -67,10 +70,14 @@ class Batches:
         for placed in ahead(self.photos.placed, self.chosen):
             batch.append(placed)
             if len(batch) == BATCH:
-                yield normalise(crop(torch.from_numpy(np.stack(batch)), self.view), self.mean, self.std)
+                yield self._seen(batch)
                 batch = []
         if batch:
-            yield normalise(crop(torch.from_numpy(np.stack(batch)), self.view), self.mean, self.std)
+            yield self._seen(batch)
+
+    def _seen(self, placed: Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[Tensor, "b 3 _h _w"]:
+        frames = torch.from_numpy(np.stack(placed)).to(self.device)
+        return normalise(crop(frames, self.view), self.mean, self.std)
 
 
 def crop(frames: UInt8[Tensor, "b H W 3"], view: View) -> UInt8[Tensor, "b h w 3"]:
@@ -82,8 +89,16 @@ def normalise(
     frames: UInt8[Tensor, "b h w 3"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "b 3 h w"]:
     """Scale pixels to 0..1, subtract the mean and divide by the deviation of the backbone's training set."""
-    # One product and one sum: the same within rounding, and half the passes over the pixels.
-    scale = torch.tensor([1 / (255 * one) for one in std], device=frames.device)[:, None, None]
-    shift = torch.tensor([-one / other for one, other in zip(mean, std, strict=True)], device=frames.device)
-    scaled = frames.permute(0, 3, 1, 2).float() * scale + shift[:, None, None]
-    return scaled.contiguous(memory_format=torch.channels_last)
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), frames.device)
+    scaled = frames.permute(0, 3, 1, 2).float() * scale + shift
+    seen: Tensor = scaled.contiguous(memory_format=torch.channels_last)
+    return seen
+
+
+@constant
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Float[Tensor, "2 3 1 1"]:
+    """Return a factor and a summand: the same within rounding, and half the passes over the pixels."""
+    scale = [1 / (255 * one) for one in std]
+    shift = [-one / other for one, other in zip(mean, std, strict=True)]
+    both: Tensor = torch.tensor([scale, shift]).to(device)
+    return both[:, :, None, None]

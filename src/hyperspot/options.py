@@ -37,6 +37,7 @@ class Numbers(StrEnum):
 
     F32 = "f32"
     BF16 = "bf16"
+    F16 = "f16"
 
 
 class CalibrationMode(StrEnum):
@@ -61,6 +62,13 @@ Category = Annotated[str | None, typer.Option(help="Which category of a data set
 Weights = Annotated[
     str | None,
     typer.Option(help="A safetensors file of backbone weights, or random:SEED.", show_default=False),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N",
+        help="Where to compute: the CPU or a GPU by CUDA; auto takes a GPU where torch finds one.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, nothing else.")]
 OpenReport = Annotated[bool, typer.Option("--open", help="Open the report in the browser.")]

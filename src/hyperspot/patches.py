@@ -17,8 +17,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from hyperspot.devices import CPU
+
 CACHE_BUDGET_BYTES = 600_000_000
 """Above this size a `PatchCache` keeps half-precision features (relative rounding 5e-4), and above it again a file."""
+
+
+EVERYWHERE = slice(None)
 
 
 def pool(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
@@ -40,10 +45,12 @@ def concatenate(levels: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, 
     return grid.flatten(2).transpose(1, 2)
 
 
-def coordinates(height: int, width: int) -> Float[Tensor, "n 2"]:
+def coordinates(height: int, width: int, device: torch.device | None = None) -> Float[Tensor, "n 2"]:
     """Return row and column of each position, each scaled linearly to [-1, 1] (CoordConv)."""
-    rows = torch.linspace(-1, 1, height) if height > 1 else torch.zeros(1)
-    columns = torch.linspace(-1, 1, width) if width > 1 else torch.zeros(1)
+    rows, columns = (
+        torch.linspace(-1, 1, side, device=device) if side > 1 else torch.zeros(1, device=device)
+        for side in (height, width)
+    )
     return torch.cartesian_prod(rows, columns)
 
 
@@ -53,15 +60,17 @@ def sum_levels(levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tenso
     `affine` holds base, change per row and change per column; see `coordinates` for their range.
     """
     height, width = levels[0].shape[1:3]
-    total: Tensor = affine[0] + coordinates(height, width).to(affine) @ affine[1:]
+    total: Tensor = affine[0] + coordinates(height, width, affine.device).to(affine) @ affine[1:]
     for level in levels:
         total = total + align(level.permute(0, 3, 1, 2), height, width).flatten(2).transpose(1, 2)
     return total
 
 
-def _taps(length: int, fine: int) -> tuple[Int[Tensor, "fine"], Int[Tensor, "fine"], Float[Tensor, "fine"]]:
+def _taps(
+    length: int, fine: int, device: torch.device
+) -> tuple[Int[Tensor, "fine"], Int[Tensor, "fine"], Float[Tensor, "fine"]]:
     """Return, for each fine position, its two coarse neighbours and the weight of the second."""
-    source = ((torch.arange(fine, dtype=torch.float64) + 0.5) * (length / fine) - 0.5).clamp(0)
+    source = ((torch.arange(fine, dtype=torch.float64, device=device) + 0.5) * (length / fine) - 0.5).clamp(0)
     first = source.floor().long().clamp(max=length - 1)
     return first, (first + 1).clamp(max=length - 1), (source - first).float()
 
@@ -70,7 +79,7 @@ def _spill(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
     """Append the levels of each batch to the file of each level, and forget them."""
     for batch in parts:
         for part, file in zip(batch, files, strict=True):
-            part.numpy().tofile(file)
+            part.cpu().numpy().tofile(file)
     parts.clear()
 
 
@@ -85,11 +94,14 @@ def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
 class PatchCache:
     """The pooled levels of many images, kept so that training never runs the backbone twice.
 
-    `levels[l]` has shape (images, height_l * width_l, channels_l), fine to coarse; `sizes[l]` its grid.
+    `levels[l]` has shape (images, height_l * width_l, channels_l), fine to coarse; `sizes[l]` its grid. They lie on
+    the `device` that computed them or, mapped from a file, in the memory of the CPU; what is taken out of them always
+    comes to the device. Where to take it may be told from anywhere.
     """
 
     levels: tuple[Tensor, ...]
     sizes: tuple[tuple[int, int], ...]
+    device: torch.device = CPU
 
     @classmethod
     def collect(cls, batches: Iterable[Sequence[Float[Tensor, "_b _c _h _w"]]]) -> "PatchCache":
@@ -109,10 +121,11 @@ class PatchCache:
         sizes: tuple[tuple[int, int], ...] = ()
         channels: tuple[int, ...] = ()
         files: list[IO[bytes]] = []
-        kept, dtype = 0, torch.float32
+        kept, dtype, device = 0, torch.float32, CPU
         for levels in batches:
             sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
             channels = tuple(level.shape[1] for level in levels)
+            device = levels[0].device
             parts.append([level.flatten(2).transpose(1, 2).to(dtype).contiguous() for level in levels])
             kept += sum(part.nbytes for part in parts[-1])
             if dtype == torch.float32 and kept > CACHE_BUDGET_BYTES:
@@ -127,13 +140,13 @@ class PatchCache:
             raise ValueError("no image to keep")
         if files:
             shapes = [(-1, height * width, wide) for (height, width), wide in zip(sizes, channels, strict=True)]
-            return cls(tuple(_mapped(file, shape) for file, shape in zip(files, shapes, strict=True)), sizes)
+            return cls(tuple(_mapped(file, shape) for file, shape in zip(files, shapes, strict=True)), sizes, device)
         joined = []
         for level in range(len(sizes)):
             joined.append(torch.cat([batch[level] for batch in parts]))
             for batch in parts:
                 batch[level] = joined[-1][:0]
-        return cls(tuple(joined), sizes)
+        return cls(tuple(joined), sizes, device)
 
     @property
     def images(self) -> int:
@@ -150,14 +163,24 @@ class PatchCache:
         """How many channels each level has."""
         return tuple(level.shape[2] for level in self.levels)
 
+    def take(
+        self, level: int, images: Int[Tensor, "t"] | int, places: Int[Tensor, "t"] | slice = EVERYWHERE
+    ) -> Float[Tensor, "t c"]:
+        """Return the features of one level at some of its places."""
+        kept = self.levels[level]
+        where = tuple(part.to(kept.device) if isinstance(part, Tensor) else part for part in (images, places))
+        return kept[where].to(self.device).float()
+
     def gather(self, images: Int[Tensor, "t"], positions: Int[Tensor, "t"]) -> Float[Tensor, "t d"]:
         """Return the patch features at some positions: the same as `concatenate`, without the rest."""
         height, width = self.sizes[0]
+        home = self.levels[0].device
+        images, positions = images.to(home), positions.to(home)
         rows, columns = positions // width, positions % width
         parts = [self.levels[0][images, positions].float()]
         for level, (h, w) in zip(self.levels[1:], self.sizes[1:], strict=True):
-            top, bottom, down = (tap[rows] for tap in _taps(h, height))
-            left, right, across = (tap[columns] for tap in _taps(w, width))
+            top, bottom, down = (tap[rows] for tap in _taps(h, height, home))
+            left, right, across = (tap[columns] for tap in _taps(w, width, home))
             down, across = down[:, None], across[:, None]
             table = level.reshape(-1, level.shape[2])
             base = images * (h * w)
@@ -166,7 +189,7 @@ class PatchCache:
                 table[base + bottom * w + left].float(), table[base + bottom * w + right].float(), across
             )
             parts.append(torch.lerp(upper, lower, down))
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1).to(self.device)
 
     def image(self, index: int) -> Float[Tensor, "n d"]:
         """Return all patch features of one image, row by row."""
@@ -181,4 +204,4 @@ class PatchCache:
     def mean(self) -> Float[Tensor, "n d"]:
         """Return the patch features of the mean image, which is the mean of the patch features."""
         means = tuple(level.mean(0, keepdim=True, dtype=torch.float32) for level in self.levels)
-        return PatchCache(means, self.sizes).image(0)
+        return PatchCache(means, self.sizes, self.device).image(0)

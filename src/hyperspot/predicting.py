@@ -32,14 +32,19 @@ class Predictor(Protocol):
         ...
 
 
-def open_predictor(path: Path, engine: str | None = None, number_format: NumberFormat | None = None) -> Predictor:
+def open_predictor(
+    path: Path, engine: str | None = None, number_format: NumberFormat | None = None, device: str = "auto"
+) -> Predictor:
     """Return the detector of a model file or of an exported file; torch is imported for the former alone.
 
-    Raises ModelFileError where the file is missing, damaged or foreign, and SettingsError where the engine is not
-    installed, cannot compute in that format, or a model file is asked to run in another engine than torch; and
+    Raises ModelFileError where the file is missing, damaged or foreign; SettingsError where the engine is not
+    installed, cannot compute in that format, a model file is asked to run in another engine than torch, or an exported
+    one elsewhere than on the CPU; DeviceError where there is no such device or it does not compute in that format; and
     MissingPackageError where a model file is given and torch, or what else it takes, is not installed.
     """
     if is_exported(path):
+        if device not in ("auto", "cpu"):
+            raise SettingsError(f"{path} is an exported file and runs on the CPU; for {device} give the model file")
         return ExportedDetector.load(path, engine=engine, number_format=number_format)
     if engine is not None and engine not in ENGINES:
         raise SettingsError(f"there is no engine '{engine}'; choose one of {', '.join(ENGINES)}")
@@ -49,7 +54,7 @@ def open_predictor(path: Path, engine: str | None = None, number_format: NumberF
         from hyperspot.detector import Detector
     except ModuleNotFoundError as error:
         raise explain(error, f"judging by the model file {path}, unlike by one that `hyperspot export` made,") from None
-    return Detector.load(path, number_format=number_format)
+    return Detector.load(path, device=device, number_format=number_format)
 
 
 def find_photos(named: Sequence[str], *, recursive: bool = False) -> list[Path]:

@@ -1,14 +1,18 @@
 """From frames of pixels to heatmaps and scores: what a detector runs, and what is exported."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from hyperspot.cpu import NumberFormat
+from hyperspot.cuda import GraphRecorder, Replayed
+from hyperspot.devices import choose_format, computing_on
 from hyperspot.heatmaps import fuse, in_frame, smooth
 from hyperspot.images import Frame, View
 from hyperspot.intake import crop, normalise
@@ -46,6 +50,50 @@ class Scorer(nn.Module):
         self.frame = frame
         self.sigma = sigma
         self.usual = tuple(usual)
+        self._replayed: Replayed | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(itertools.chain(self.parameters(), self.buffers())).device
+
+    def place(self, device: torch.device, number_format: NumberFormat | None = None) -> "Scorer":
+        """Move to a device, where the backbone computes in a format or, without it, in what suits the device.
+
+        Raises DeviceError where the memory of the device is too small, or it does not compute in that format.
+        """
+        chosen = choose_format(device, number_format)
+        with computing_on(device):
+            self.to(device)
+        self.number_format = chosen
+        return self
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Scorer":
+        """Change or move all tensors; what was recorded of their work knows the old ones alone."""
+        self._replayed = None
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    @torch.inference_mode()
+    def run(
+        self, frames: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
+        """Return what `forward` does, from memory to memory, whatever the device: the way to judge photos.
+
+        On a GPU the work on a shape that comes again is recorded and replayed (see `cuda`).
+
+        Raises DeviceError where the memory of the device is too small.
+        """
+        given = torch.from_numpy(frames)
+        device = self.device
+        if device.type == "cpu":
+            maps, own = self(given)
+        else:
+            with computing_on(device):
+                if self._replayed is None:
+                    self._replayed = Replayed(self, GraphRecorder(device))
+                maps, own = self._replayed(given, self.number_format)
+        return maps.numpy(), None if own is None else own.numpy()
 
     @property
     def number_format(self) -> NumberFormat:

@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -12,6 +12,8 @@ from torch.nn import functional
 
 from hyperspot.cpu import NumberFormat
 from hyperspot.errors import SettingsError, WeightsError
+
+HALVES: dict[NumberFormat, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class Backbone(nn.Module, ABC):
@@ -31,8 +33,8 @@ class Backbone(nn.Module, ABC):
             the released CFA has 0.01 (Lee et al., 2022, code). What feeds the next stage is not affected.
         weights_source: Where the weights came from: a file name, a hub address or "random:SEED".
         weights_sha256: SHA-256 of the file they were read from, or None where there was none.
-        number_format: What the convolutions compute in: `f32`, or `bf16` for a faster pyramid whose values deviate
-            by about a hundredth of their spread.
+        number_format: What the convolutions compute in: `f32`, or `bf16` (on a GPU `f16` too) for a faster pyramid
+            whose values deviate by about a hundredth of their spread.
 
     """
 
@@ -51,7 +53,7 @@ class Backbone(nn.Module, ABC):
         self.weights_source = ""
         self.weights_sha256: str | None = None
         self.number_format: NumberFormat = "f32"
-        self._halved: list[Backbone] = []
+        self._halved: dict[NumberFormat, Backbone] = {}
 
     @abstractmethod
     def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
@@ -61,10 +63,11 @@ class Backbone(nn.Module, ABC):
         """Return the pyramid as 32-bit floats, whatever it is computed in."""
         if self.number_format == "f32" or torch.compiler.is_exporting():
             return self.pyramid(images)
-        if not self._halved:
-            # In a list, so that it is no part of the module and of its state.
-            self._halved = [copy.deepcopy(self).bfloat16()]
-        return [level.float() for level in self._halved[0].pyramid(images.bfloat16())]
+        dtype = HALVES[self.number_format]
+        if self.number_format not in self._halved:
+            # In a dictionary, so that it is no part of the module and of its state.
+            self._halved[self.number_format] = copy.deepcopy(self).to(dtype)
+        return [level.float() for level in self._halved[self.number_format].pyramid(images.to(dtype))]
 
     @abstractmethod
     def norms(self) -> dict[str, str]:
@@ -77,6 +80,12 @@ class Backbone(nn.Module, ABC):
     def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002
         """Stay in evaluation mode: a backbone is frozen."""
         return super().train(False)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Backbone":
+        """Change or move all tensors; the copies in half precision are made anew of what they become."""
+        self._halved = {}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def tap(self, summed: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return what the outside sees of a stage that ended, before its activation, in `summed`."""

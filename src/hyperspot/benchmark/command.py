@@ -110,6 +110,13 @@ def benchmark(
             show_default=False,
         ),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|cpu|cuda|cuda:N",
+            help="Where to compute. Times are of the CPU, so that tables 1, 6 and 8 take no other.",
+        ),
+    ] = "cpu",
     out: Annotated[Path, typer.Option(help="The file of JSON lines that runs are added to.")] = Path(
         "hyperspot-runs.jsonl"
     ),
@@ -129,7 +136,7 @@ def benchmark(
     numbers = table or [2]
     if json and markdown:
         raise SettingsError("--json and --markdown cannot both be printed; leave one out")
-    _check_tables(numbers, plot)
+    _check_tables(numbers, plot, device)
     failed = 0
     absent: list[Absent] = []
     if lines_from:
@@ -150,6 +157,7 @@ def benchmark(
             oracle=oracle,
             budget=budget.value,
             jobs=jobs,
+            device=device,
         )
     lines = [line for line in lines if _kept(line, _split(category), _split(method), _split(backbone))]
     absent += _unasked(_split(method))
@@ -172,11 +180,18 @@ def _run(
     oracle: bool,
     budget: Any,
     jobs: int | None,
+    device: str,
 ) -> "tuple[list[Line], list[Absent], int]":
     """Make the runs of some tables; returns all lines, what is absent and how many runs failed."""
     from hyperspot.benchmark import plans, runner
     from hyperspot.benchmark.board import board
+    from hyperspot.devices import resolve
     from hyperspot.settings import parse_assignments
+
+    chosen = "cpu" if device == "cpu" else str(resolve(device))
+    if chosen != "cpu" and jobs is None:
+        # Nobody knows how many runs the memory of a GPU holds.
+        jobs = 1
 
     if assignments and len(wanted["method"]) != 1:
         raise SettingsError("--set changes the settings of one method; name it with --method")
@@ -201,6 +216,7 @@ def _run(
             budget=budget,
             oracle=oracle,
             changes=parse_assignments(assignments),
+            device=chosen,
         )
         tasks = plans.plan(number, asked)
         with board() as shown:
@@ -243,12 +259,14 @@ def _write_plot(drawn: "Table", path: Path) -> None:
         raise DataError(f"the picture {path} cannot be written ({error.strerror}); choose another --plot") from None
 
 
-def _check_tables(numbers: Sequence[int], plot: Path | None) -> None:
+def _check_tables(numbers: Sequence[int], plot: Path | None, device: str) -> None:
     from hyperspot.benchmark.plans import TIMED, TITLES
 
     for number in numbers:
         if number not in TITLES:
             raise SettingsError(f"there is no table {number}; choose one of {', '.join(map(str, TITLES))}")
+        if number in TIMED and device != "cpu":
+            raise SettingsError(f"table {number} shows times, which are those of the CPU; leave --device out")
     if plot is not None and (len(numbers) != 1 or numbers[0] not in TIMED):
         raise SettingsError("--plot draws one table with a picture; ask for --table 1, 6 or 8 alone")
 

@@ -23,6 +23,7 @@ from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.randomised import randomised
 from hyperspot.calibration import Calibration
 from hyperspot.cpu import native_format
+from hyperspot.devices import resolve
 from hyperspot.errors import DataError
 from hyperspot.fitting import Fitted, fit_scorer
 from hyperspot.images import Dataset, Frame, open_dataset, read_image, read_size
@@ -37,7 +38,9 @@ TIMED_SECONDS = 3.0
 """For how long a time is measured, after two calls to warm up; at least three calls count."""
 
 
-def measure(run: Run, data: Path, chosen: str | None, weights: str | None, progress: Progress) -> dict[str, Any]:
+def measure(
+    run: Run, data: Path, chosen: str | None, weights: str | None, progress: Progress, *, device: str = "cpu"
+) -> dict[str, Any]:
     """Make one run and return what its JSON line tells beside the run itself.
 
     Args:
@@ -46,31 +49,32 @@ def measure(run: Run, data: Path, chosen: str | None, weights: str | None, progr
         chosen: As above.
         weights: A file or folder of backbone weights or `random:SEED`; none looks in the usual places.
         progress: Told how far the work is.
+        device: Where to compute; times are told of the CPU alone, as they are compared there.
 
     Raises:
-        DataError, ImageError, WeightsError, SettingsError, CalibrationError: As their names say.
+        DataError, ImageError, WeightsError, SettingsError, CalibrationError, DeviceError: As their names say.
 
     """
     whole = open_dataset(data, category=chosen)
     dataset = _fewer(whole, run.train_photos)
     with randomised(dataset, run.version) as given:
         started = time.perf_counter()
-        detector, watched = _fit(run, given, weights, progress)
+        detector, watched = _fit(run, given, weights, progress, device)
         seconds = time.perf_counter() - started
         line: dict[str, Any] = {
             # The judging at checkpoints uses caches and memory: such a run tells no time of training.
-            "training_seconds": None if watched.get("history") else round(seconds, 2),
+            "training_seconds": None if watched.get("history") or device != "cpu" else round(seconds, 2),
             "peak_memory_mb": _peak_memory_mb(),
             **watched,
             **_size(detector),
-            **_speed(detector, given),
+            **(_speed(detector, given) if device == "cpu" else {}),
         }
         if run.measure == "accuracy":
             line |= _accuracy(detector, given, run, progress)
     return line
 
 
-def circumstances() -> dict[str, Any]:
+def circumstances(device: str) -> dict[str, Any]:
     """Return where and when figures came about, without the name of the machine."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pillow")}
     return {
@@ -78,6 +82,7 @@ def circumstances() -> dict[str, Any]:
         "processor": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "number_format": native_format(),
+        "device": device,
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
 
@@ -92,17 +97,21 @@ def _fewer(dataset: Dataset, photos: int | None) -> Dataset:
     return replace(dataset, photos=tuple(photo for photo in dataset.photos if photo.split == "test" or photo in kept))
 
 
-def _fit(run: Run, dataset: Dataset, weights: str | None, progress: Progress) -> tuple[Detector, dict[str, Any]]:
+def _fit(
+    run: Run, dataset: Dataset, weights: str | None, progress: Progress, device: str
+) -> tuple[Detector, dict[str, Any]]:
     settings = run.settings
     if not run.oracle:
-        return Detector.fit(dataset, settings=settings, weights=weights, progress=progress), {"watched": False}
+        made = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=progress)
+        return made, {"watched": False}
     sizes = [read_size(photo.path) for photo in dataset.train]
     frame = Frame.for_sizes(sizes, settings.short_side, settings.aspect)
     options = method_class(settings.method).backbone_options(settings.method_settings)
     backbone = create(settings.backbone, weights=weights, **options)
     photos = Photos([photo.path for photo in dataset.train], frame)
-    listener = Oracle(progress, dataset, frame, settings.sigma)
-    scorer = fit_scorer(photos, range(len(photos)), backbone, settings, listener, watch=listener.watch)
+    chosen = resolve(device)
+    listener = Oracle(progress, dataset, frame, settings.sigma, chosen)
+    scorer = fit_scorer(photos, range(len(photos)), backbone, settings, listener, chosen, watch=listener.watch)
     fitted = Fitted(scorer, Calibration.from_scores("none", 0.01, []), None, (0.0, 1.0))
     watched: dict[str, Any] = {"watched": True, "checkpoints": len(listener.history)}
     if listener.history:
@@ -117,7 +126,7 @@ def _size(detector: Detector) -> dict[str, Any]:
     levels: list[torch.Tensor] = []
     if detector.settings.backbone != NONE:
         with torch.inference_mode():
-            levels = backbone(torch.zeros(1, 3, view.height, view.width))
+            levels = backbone(torch.zeros(1, 3, view.height, view.width, device=detector.device))
     return {
         "bank_mb": round(sum(tensor.nbytes for one in learned for tensor in one.values()) / 1e6, 4),
         "kept": {name: list(tensor.shape) for name, tensor in learned[0].items()},
@@ -126,16 +135,15 @@ def _size(detector: Detector) -> dict[str, Any]:
     }
 
 
-@torch.inference_mode()
 def _speed(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     """Return the median milliseconds from a decoded photo to its verdict, and photos a second in batches."""
     photos = (dataset.test or dataset.train)[:TIMED_PHOTOS]
     images = [read_image(photo.path) for photo in photos]
     frame = detector.scorer.frame
-    frames = torch.from_numpy(np.stack([frame.place(*image.shape[:2]).to_frame(image) for image in images]))
+    frames = np.stack([frame.place(*image.shape[:2]).to_frame(image) for image in images])
     turn = iter(range(10**9))
     latency = _median_seconds(lambda: detector.predict(images[next(turn) % len(images)]))
-    batch = _median_seconds(lambda: detector.scorer(frames))
+    batch = _median_seconds(lambda: detector.scorer.run(frames))
     return {"latency_ms": round(latency * 1000, 3), "images_per_second": round(len(images) / batch, 3)}
 
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from hyperspot.devices import CPU
 from hyperspot.heatmaps import smooth
 from hyperspot.images import Dataset, Frame, View, load_mask, read_size
 from hyperspot.intake import Batches, Photos
@@ -51,8 +52,10 @@ class Oracle:
 
     """
 
-    def __init__(self, inner: Progress, dataset: Dataset, frame: Frame, sigma: float) -> None:
-        self.inner, self.frame, self.sigma = inner, frame, sigma
+    def __init__(
+        self, inner: Progress, dataset: Dataset, frame: Frame, sigma: float, device: torch.device = CPU
+    ) -> None:
+        self.inner, self.frame, self.sigma, self._device = inner, frame, sigma, device
         self.history: list[Figures] = []
         self.seconds = 0.0
         self._photos = dataset.test
@@ -107,7 +110,7 @@ class Oracle:
             pixels, scores = PixelStatistics(), []
             for given, mask in zip(self._inputs, self._masks, strict=True):
                 raw, own = (method.score_levels(given), None) if isinstance(method, FrozenFeatures) else method(given)
-                found = smooth(raw, self._view.height, self._view.width, self.sigma)[0].numpy()
+                found = smooth(raw, self._view.height, self._view.width, self.sigma)[0].cpu().numpy()
                 scores.append(float(found.max()) if own is None else float(own[0]))
                 if mask is not None:
                     pixels.add(found, mask)
@@ -124,7 +127,7 @@ class Oracle:
     def _prepare(self, method: Method) -> None:
         photos = Photos([photo.path for photo in self._photos], self.frame)
         backbone: Any = method.backbone
-        for batch in Batches(photos, range(len(photos)), self._view, backbone.mean, backbone.std):
+        for batch in Batches(photos, range(len(photos)), self._view, backbone.mean, backbone.std, self._device):
             if isinstance(method, FrozenFeatures):
                 levels = method.pooled_levels(batch)
                 self._inputs += [[level[i : i + 1] for level in levels] for i in range(len(batch))]

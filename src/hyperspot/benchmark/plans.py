@@ -95,6 +95,7 @@ class Asked:
     budget: Budget = "full"
     oracle: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 def plan(table: int, asked: Asked) -> list[Task]:
@@ -121,7 +122,14 @@ def plan(table: int, asked: Asked) -> list[Task]:
                         # How long a photo takes does not depend on how long was trained.
                         made.append(replace(on_budget(run, "quick"), measure="cost", oracle=False))
                     tasks += [
-                        Task(one, asked.data, category.chosen, None if own else asked.weights, _is_timed(table, one))
+                        Task(
+                            one,
+                            asked.data,
+                            category.chosen,
+                            None if own else asked.weights,
+                            timed=_is_timed(table, one),
+                            device=asked.device,
+                        )
                         for one in made
                     ]
     return tasks

@@ -21,6 +21,7 @@ class Task:
         chosen: The product, where the folder holds several.
         weights: As given by the person; none looks in the usual places.
         timed: Whether its times are wanted, so that it should have the machine for itself.
+        device: Where it computes.
 
     """
 
@@ -29,6 +30,7 @@ class Task:
     chosen: str | None
     weights: str | None
     timed: bool = False
+    device: str = "cpu"
 
     def message(self, threads: int) -> dict[str, Any]:
         """Return what the worker is told."""
@@ -39,6 +41,7 @@ class Task:
             "chosen": self.chosen,
             "run_weights": self.run.weights,
             "weights": self.weights,
+            "device": self.device,
             "threads": threads,
         }
 
@@ -56,6 +59,8 @@ class Task:
             words += ["--weights", self.weights if self.weights.startswith("random:") else "WEIGHTS"]
         if run.oracle:
             words.append("--oracle")
+        if self.device != "cpu":
+            words += ["--device", self.device]
         return shlex.join(words)
 
 

@@ -63,8 +63,9 @@ def main() -> None:
         from hyperspot.benchmark.tasks import run_of
 
         torch.set_num_threads(task["threads"])
-        found = measure(run_of(task), Path(task["data"]), task["chosen"], task["weights"], Telling(out))
-        say(out, {"result": {**found, **circumstances()}})
+        place = Path(task["data"]), task["chosen"], task["weights"]
+        found = measure(run_of(task), *place, Telling(out), device=task["device"])
+        say(out, {"result": {**found, **circumstances(task["device"])}})
     except HyperspotError as error:
         say(out, {"error": str(error)})
     except Exception as error:

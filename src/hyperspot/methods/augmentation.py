@@ -19,9 +19,8 @@ def uniform(low: float, high: float, count: int, generator: torch.Generator) -> 
 
 def jitter(images: Float[Tensor, "b 3 h w"], amount: float, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
     """Scale brightness, contrast and saturation of each image by factors within 1 ± amount; hue is left alone."""
-    brightness, contrast, saturation = uniform(1 - amount, 1 + amount, 3 * len(images), generator).reshape(
-        3, -1, 1, 1, 1
-    )
+    factors = uniform(1 - amount, 1 + amount, 3 * len(images), generator).to(images)
+    brightness, contrast, saturation = factors.reshape(3, -1, 1, 1, 1)
     changed = images * brightness
     mean = _grey(changed).mean((2, 3), keepdim=True)
     changed = mean + (changed - mean) * contrast

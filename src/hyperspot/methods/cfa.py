@@ -221,14 +221,15 @@ class CFA(Method):
             weight = (torch.rand(rows, fan_in, generator=generator) * 2 - 1) * bound
         else:
             weight = torch.randn(rows, fan_in, generator=generator) * (2 / fan_in) ** 0.5
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(bias, requires_grad=False)
-        self.radius = nn.Parameter(torch.tensor(self.settings.radius), requires_grad=False)
+        radius = torch.tensor(self.settings.radius)
+        self.weight, self.bias, self.radius = (
+            nn.Parameter(first.to(cache.device), requires_grad=False) for first in (weight, bias, radius)
+        )
 
     def _remember(self, cache: PatchCache, seed: int, generator: torch.Generator) -> None:
         """Build the memory bank with the untrained descriptor; it stays as it is from then on."""
         size = max(1, cache.positions * self.settings.bank_ratio // self.settings.gamma_c)
-        places = coordinates(*cache.sizes[0])
+        places = coordinates(*cache.sizes[0], cache.device)
         if self.settings.bank == "mean":
             vectors = self._describe_patches(cache.mean(), places)
             if self.settings.gamma_c > 1:
@@ -241,7 +242,8 @@ class CFA(Method):
             size = min(size, LARGEST_CLUSTER_BANK)
             chosen = torch.randperm(total, generator=generator)[: size * SAMPLES_PER_CENTRE]
             where = chosen % cache.positions
-            points = self._describe_patches(cache.gather(chosen // cache.positions, where), places[where])
+            features = cache.gather(chosen // cache.positions, where)
+            points = self._describe_patches(features, places[where.to(cache.device)])
             # With few photos a centre for every other patch would be a copy of the photos, at a high price.
             size = min(size, max(total // SAMPLES_PER_CENTRE, min(cache.positions, total)))
             vectors = k_means(points, size, generator=generator, iterations=ITERATIONS)
@@ -271,7 +273,7 @@ class CFA(Method):
             weight_decay=self.settings.weight_decay,
             amsgrad=True,
         )
-        places = coordinates(*cache.sizes[0])
+        places = coordinates(*cache.sizes[0], cache.device)
         batches = _batches(cache.images, self.settings.images_per_step, generator)
         for step in progress.track(range(self.settings.steps), "training", self.settings.steps):
             chosen = next(batches)
@@ -280,7 +282,7 @@ class CFA(Method):
                 patches = patches[: self.settings.patches_per_step]
             where = patches % cache.positions
             features = cache.gather(chosen[patches // cache.positions], where)
-            loss, numbers = self._loss(features, places[where])
+            loss, numbers = self._loss(features, places[where.to(cache.device)])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -326,13 +328,14 @@ def algorithm_1(
     for image in described:
         if not bank.numel():
             bank = _reduce(image, size, seed)
-        distances = torch.cdist(bank.double(), image.double())
+        # One after the other, which is nothing for a GPU.
+        distances = torch.cdist(bank.double(), image.double()).cpu()
         taken = torch.zeros(image.shape[0], dtype=torch.double)
         matched = torch.empty(len(bank), dtype=torch.long)
         for centre in range(len(bank)):
             matched[centre] = (distances[centre] + taken).argmin()
             taken[matched[centre]] = torch.inf
-        bank = (1 - beta) * bank + beta * image[matched]
+        bank = (1 - beta) * bank + beta * image[matched.to(image.device)]
     return bank
 
 
@@ -343,8 +346,8 @@ def _reduce(vectors: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor
     # Here, since the import takes half a second and most detectors never need it.
     from sklearn.cluster import KMeans
 
-    fitted = KMeans(size, n_init=1, max_iter=3000, random_state=seed).fit(vectors.numpy())
-    return torch.from_numpy(fitted.cluster_centers_).to(vectors.dtype)
+    fitted = KMeans(size, n_init=1, max_iter=3000, random_state=seed).fit(vectors.cpu().numpy())
+    return torch.from_numpy(fitted.cluster_centers_).to(vectors)
 
 
 def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -159,23 +159,24 @@ class CFlow(Method):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             cache = PatchCache.collect(self._used(batch) for batch in progress.track(images, "reading features"))
-        codes = [place_codes(self.settings.condition, *size) for size in cache.sizes]
+        codes = [place_codes(self.settings.condition, *size, device=cache.device) for size in cache.sizes]
         flows = self._fresh()
         for flow, level in zip(flows, cache.levels, strict=True):
             for block in flow.blocks:  # type: ignore[union-attr]
                 _initialise(block, generator)
             flow.centre, flow.deviation = _moments(level)
-        flows.train().requires_grad_(True)
+        flows.to(cache.device).train().requires_grad_(True)
         optimiser = torch.optim.Adam(flows.parameters(), lr=self.settings.learning_rate)
         self.take_stock = lambda: self._take(copy.deepcopy(flows), cache, codes, SILENT)
         for step in steps_with_rates(
             self.settings.steps, optimiser, progress, "training", warm_up=WARM_UP, floor=FLOOR
         ):
-            loss = torch.zeros(())
-            for flow, level, code in zip(flows, cache.levels, codes, strict=True):
+            loss = torch.zeros((), device=cache.device)
+            for number, (flow, code) in enumerate(zip(flows, codes, strict=True)):
                 photos = torch.randint(cache.images, (self.settings.places_per_step,), generator=generator)
                 places = torch.randint(len(code), photos.shape, generator=generator)
-                loss = loss - F.logsigmoid(flow(level[photos, places].float(), code[places])).mean()
+                features, code = cache.take(number, photos, places), code[places.to(cache.device)]
+                loss = loss - F.logsigmoid(flow(features, code)).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -189,7 +190,7 @@ class CFlow(Method):
         height, width = levels[0].shape[-2:]
         total = levels[0].new_zeros(levels[0].shape[0], 1, height, width)
         for flow, level, highest in zip(self.flows, levels, self.highest.unbind(), strict=True):
-            code = place_codes(self.settings.condition, *level.shape[-2:]).to(level)
+            code = place_codes(self.settings.condition, *level.shape[-2:], device=level.device)
             vectors = level.flatten(2).transpose(1, 2)
             conditions = code.expand(vectors.shape[0], -1, -1)
             likelihood = flow(vectors.flatten(0, 1), conditions.flatten(0, 1)).reshape(-1, 1, *level.shape[-2:])
@@ -216,23 +217,25 @@ class CFlow(Method):
     @torch.no_grad()
     def _largest(self, cache: PatchCache, codes: list[Tensor], progress: Progress) -> Float[Tensor, "levels"]:
         """Return the largest likelihood of each level, photo by photo."""
-        highest = torch.full((len(codes),), -torch.inf)
+        highest = torch.full((len(codes),), -torch.inf, device=cache.device)
         for photo in progress.track(range(cache.images), "judging good photos", cache.images):
-            for number, (flow, level, code) in enumerate(zip(self.flows, cache.levels, codes, strict=True)):
-                highest[number] = torch.maximum(highest[number], flow(level[photo].float(), code).max())
+            for number, (flow, code) in enumerate(zip(self.flows, codes, strict=True)):
+                highest[number] = torch.maximum(highest[number], flow(cache.take(number, photo), code).max())
         return highest
 
 
-def place_codes(length: int, height: int, width: int) -> Float[Tensor, "n length"]:
+def place_codes(
+    length: int, height: int, width: int, *, device: torch.device | None = None
+) -> Float[Tensor, "n length"]:
     """Return the code of each place, row by row: sines and cosines in turn, first of the column, then of the row.
 
     Frequencies fall geometrically from 1 towards 1 / `PERIOD`, a quarter of the length of them for each axis
     (two-dimensional form of Vaswani et al. 2017, section 3.5).
     """
-    frequencies = PERIOD ** (-torch.arange(0, length // 2, 2, dtype=torch.double) / (length // 2))
+    frequencies = PERIOD ** (-torch.arange(0, length // 2, 2, dtype=torch.double, device=device) / (length // 2))
     axes = []
     for side in (width, height):
-        angles = torch.arange(side, dtype=torch.double)[:, None] * frequencies
+        angles = torch.arange(side, dtype=torch.double, device=device)[:, None] * frequencies
         axes.append(torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1))
     across, down = axes
     grid = [across.expand(height, -1, -1), down[:, None].expand(-1, width, -1)]
@@ -245,8 +248,9 @@ def _moments(level: Float[Tensor, "b n c"]) -> tuple[Float[Tensor, "c"], Float[T
     A channel that hardly varies in good photos is not blown up: no deviation counts as less than a share of the mean.
     """
     count = level.shape[0] * level.shape[1]
-    mean = sum((photo.sum(0, dtype=torch.double) for photo in level), torch.zeros(())) / count
-    squares = sum(((photo.double() - mean).square().sum(0) for photo in level), torch.zeros(())) / count
+    nothing = torch.zeros((), device=level.device)
+    mean = sum((photo.sum(0, dtype=torch.double) for photo in level), nothing) / count
+    squares = sum(((photo.double() - mean).square().sum(0) for photo in level), nothing) / count
     deviation = squares.sqrt()
     least = max(SMALLEST_DEVIATION, LEAST_SHARE * float(deviation.mean()))
     return mean.float(), deviation.clamp(min=least).float()

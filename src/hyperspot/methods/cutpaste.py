@@ -137,7 +137,7 @@ class Gaussian(nn.Module):
 
     def learn(self, means: Float[Tensor, "m d"], deviations: Float[Tensor, "n d"]) -> None:
         """Take the means, and the covariance of deviations from them with Ledoit-Wolf shrinkage."""
-        spread_out = deviations.double().numpy()
+        spread_out = deviations.double().cpu().numpy()
         covariance = np.zeros((spread_out.shape[1],) * 2)
         if len(spread_out) > 1:
             # Here, since the import takes half a second and all but this method can do without.
@@ -146,7 +146,7 @@ class Gaussian(nn.Module):
             covariance = LedoitWolf(assume_centered=True).fit(spread_out).covariance_
         factor = np.linalg.cholesky(covariance + REGULARISATION * np.eye(len(covariance)))
         self.means = means
-        self.whitening = torch.from_numpy(np.linalg.inv(factor)).float()
+        self.whitening = torch.from_numpy(np.linalg.inv(factor)).to(means)
 
     def score(self, features: Float[Tensor, "b n d"]) -> Float[Tensor, "b n"]:
         """Return ½ (f - μ)ᵀ Σ⁻¹ (f - μ), for n places or for one."""
@@ -229,20 +229,21 @@ class CutPaste(Method):
     ) -> None:
         """Train a network, for whole photos or for crops, and lay a Gaussian over what it gives of good photos."""
         settings = self.settings
-        network = initialise(with_norms(without_storage(Classifier)), generator)
+        device = photos.pixels.device
+        network = initialise(with_norms(without_storage(Classifier)), generator, device)
         optimiser = torch.optim.SGD(
             network.parameters(), lr=settings.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
         steps, count, stage = settings.steps, settings.images_per_step, "training on photos"
         if patch is not None:
             steps, count, stage = settings.patch_steps, settings.patches_per_step, "training on patches"
-        labels = torch.arange(CLASSES).repeat_interleave(count)
+        labels = torch.arange(CLASSES, device=device).repeat_interleave(count)
         # The map of windows cannot be had before its own network is begun.
         if patch is not None or settings.localisation == "gradient":
             self.take_stock = lambda: self._take(copy.deepcopy(network), photos, patch, forked(generator), SILENT)
         for step in steps_with_rates(steps, optimiser, progress, stage):
             seen = self._three(photos.draw(count, generator), patch, generator)
-            with quick_format():
+            with quick_format(device):
                 logits = network(seen).float()
             loss = F.cross_entropy(logits, labels)
             optimiser.zero_grad()
@@ -298,8 +299,9 @@ class CutPaste(Method):
         """Lay the Gaussian over windows: all of them for the means, a random sample for the covariance."""
         down, across = self._grid(*photos.pixels.shape[2:])
         total = len(photos) * down * across
-        numbers = torch.randperm(total, generator=generator)[:SAMPLED_WINDOWS].sort().values
-        sums = torch.zeros(down * across, STAGES[-1], dtype=torch.double)
+        device = photos.pixels.device
+        numbers = torch.randperm(total, generator=generator)[:SAMPLED_WINDOWS].sort().values.to(device)
+        sums = torch.zeros(down * across, STAGES[-1], dtype=torch.double, device=device)
         sampled = []
         for number, photo in enumerate(progress.track(photos.each(), "judging good windows", len(photos))):
             features = self._window_features(photo)[0]
@@ -371,7 +373,7 @@ def scar(
         return image.clone()
     values = jitter(_sampled(image, from_row + along[inside], from_column + beside[inside]), JITTER, generator)
     scarred = image.clone()
-    scarred[:, inside] = values[0, :, :, 0]
+    scarred[:, inside.to(image.device)] = values[0, :, :, 0]
     return scarred
 
 

@@ -69,6 +69,7 @@ class PaDiM(Method):
         self.mean = self.whitening = torch.empty(0)
         count = 0
         for batch in progress.track(images, "reading features"):
+            self.channels = self.channels.to(batch.device)
             features = _places(self.patches(batch))
             if not count:
                 self.mean = torch.zeros_like(features[:, 0])

@@ -40,7 +40,7 @@ from hyperspot.methods.scratch import (
     with_norms,
     without_storage,
 )
-from hyperspot.methods.windows import spread, starts
+from hyperspot.methods.windows import spread, start_places, starts
 from hyperspot.neighbors import nearest_centred
 from hyperspot.progress import SILENT, Progress
 
@@ -232,9 +232,10 @@ class PatchSVDD(Method):
 
     def _trained(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> Encoder:
         settings = self.settings
-        encoder = initialise(with_norms(without_storage(Encoder, settings.codes)), generator, slope=SLOPE)
+        device = photos.pixels.device
+        encoder = initialise(with_norms(without_storage(Encoder, settings.codes)), generator, device, slope=SLOPE)
         classifiers = {
-            side: initialise(without_storage(Classifier, settings.codes), generator) for side in (SMALL, LARGE)
+            side: initialise(without_storage(Classifier, settings.codes), generator, device) for side in (SMALL, LARGE)
         }
         parameters = [*encoder.parameters()]
         for classifier in classifiers.values():
@@ -242,22 +243,22 @@ class PatchSVDD(Method):
         optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
         self.take_stock = lambda: self._take(copy.deepcopy(encoder), photos, forked(generator), SILENT)
         for step in steps_with_rates(settings.steps, optimiser, progress, "training", warm_up=WARM_UP):
-            close = told = torch.zeros(())
+            close = told = torch.zeros((), device=device)
             for side in (SMALL, LARGE):
                 seen = photos.draw(max(1, settings.crops_per_step // 2), generator) - self.mean_photo
                 near = torch.cat(near_pairs(seen, side, generator))
-                with quick_format():
+                with quick_format(device):
                     codes = encoder.encode_small(near)
                     if side == LARGE:
                         codes = encoder.encode_large(codes)
                 close = close + svdd_loss(*codes.float().permute(0, 2, 3, 1).flatten(0, 2).chunk(2))
-            with quick_format():
+            with quick_format(device):
                 both = encoder(self._copies(photos, generator))
             for side, codes in zip((SMALL, LARGE), both, strict=True):
                 first, second = codes.float().permute(0, 2, 3, 1).chunk(2)
                 pairs = directed_places(first.shape[:3], side, settings.pairs_per_crop, generator)
                 if pairs is not None:
-                    here, there, labels = pairs
+                    here, there, labels = (one.to(device) for one in pairs)
                     logits = classifiers[side](first[here.unbind(1)] - second[there.unbind(1)])
                     told = told + F.cross_entropy(logits, labels)
             optimiser.zero_grad()
@@ -282,10 +283,11 @@ class PatchSVDD(Method):
 
     def _remember(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> None:
         height, width = photos.pixels.shape[2:]
+        device = photos.pixels.device
         chosen: list[Tensor] = []
         for window, stride in ((SMALL, self.settings.stride_small), (LARGE, self.settings.stride_large)):
             total = len(photos) * len(starts(height, window, stride)) * len(starts(width, window, stride))
-            chosen.append(torch.randperm(total, generator=generator)[: self.settings.bank].sort().values)
+            chosen.append(torch.randperm(total, generator=generator)[: self.settings.bank].sort().values.to(device))
         kept: tuple[list[Tensor], list[Tensor]] = ([], [])
         for number, photo in enumerate(progress.track(photos.each(), "remembering patches", len(photos))):
             for codes, numbers, parts in zip(self.codes(photo), chosen, kept, strict=True):
@@ -350,7 +352,7 @@ def directed_places(
 def recoloured(crops: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
     """Shift the colours of each crop and add noise, which keep the network from telling directions by those."""
     shift = torch.randn(len(crops), 3, 1, 1, generator=generator)
-    return crops + COLOUR_SHIFT * (shift + torch.randn(crops.shape, generator=generator))
+    return crops + (COLOUR_SHIFT * (shift + torch.randn(crops.shape, generator=generator))).to(crops)
 
 
 def _fitting(photos: Float[Tensor, "b 3 H W"], side: int) -> tuple[list[int], Int[Tensor, "2"]]:
@@ -373,5 +375,5 @@ def _cut(
 
 def _pick(every: Float[Tensor, "b c _h _w"], shape: torch.Size, window: int, stride: int) -> Float[Tensor, "b c _k _l"]:
     """Return the codes of the windows that are compared, from those at every second pixel."""
-    rows, columns = (torch.tensor(starts(length, window, stride)) // STRIDE for length in shape[-2:])
-    return every.index_select(2, rows.to(every.device)).index_select(3, columns.to(every.device))
+    rows, columns = (start_places(length, window, stride, every.device, STRIDE) for length in shape[-2:])
+    return every.index_select(2, rows).index_select(3, columns)

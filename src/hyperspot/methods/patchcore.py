@@ -97,7 +97,7 @@ class PatchCore(Method):
         del projected
         count = max(1, int(len(points) * self.settings.ratio))
         numbers = list(progress.track(k_centres(points, count, generator), "choosing the coreset", count))
-        chosen = torch.tensor(numbers).sort().values
+        chosen = torch.tensor(numbers, device=points.device).sort().values
         del points
         vectors = torch.cat(list(self._chosen_features(images, kept, chosen)))
         self.centre = vectors.mean(0)
@@ -144,7 +144,7 @@ class PatchCore(Method):
         for number, batch in enumerate(images):
             features = kept[number] if number < len(kept) else self.embed(batch).flatten(0, 2)
             inside = (chosen >= first) & (chosen < first + len(features))
-            yield features[chosen[inside].to(features.device) - first]
+            yield features[chosen[inside] - first]
             first += len(features)
 
     def _reweighted(
@@ -189,7 +189,7 @@ def k_centres(points: Float[Tensor, "n d"], count: int, generator: torch.Generat
         raise ValueError(f"asked for {count} of {len(points)} points")
     points = points - points.mean(0)
     squares = points.square().sum(1)
-    starts = torch.randperm(len(points), generator=generator)[:STARTING_POINTS]
+    starts = torch.randperm(len(points), generator=generator)[:STARTING_POINTS].to(points.device)
     # Squares order points as distances do; only a mean of distances must be taken of the roots.
     far = torch.cat([part.sqrt_().mean(1) for part in _distances(points, squares, starts)]).square_()
     while count > 0:
@@ -207,7 +207,8 @@ def k_centres(points: Float[Tensor, "n d"], count: int, generator: torch.Generat
 def _farthest_first(points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], far: Float[Tensor, "n"]) -> list[int]:
     """Return the greedy choices that are certain: those no nearer than the last of `far`, which descends."""
     floor = far[-1].item()
-    between = torch.cat(list(_distances(points, squares, torch.arange(len(points))))).cpu().numpy()
+    everyone = torch.arange(len(points), device=points.device)
+    between = torch.cat(list(_distances(points, squares, everyone))).cpu().numpy()
     left = far.cpu().numpy().copy()
     picked: list[int] = []
     best = 0

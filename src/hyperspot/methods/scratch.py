@@ -32,7 +32,10 @@ STAGES = (64, 128, 256, 512)
 
 @dataclass(frozen=True)
 class PhotoCache:
-    """Good photos in half precision: of pixels in 0..1 an eighth of an 8-bit step at most is lost."""
+    """Good photos in half precision: of pixels in 0..1 an eighth of an 8-bit step at most is lost.
+
+    They are kept where they come from, and a network that learns from them is put there too.
+    """
 
     pixels: Tensor
 
@@ -62,7 +65,8 @@ class PhotoCache:
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 3 H W"]:
         """Return photos drawn at random, each draw by itself."""
-        return self.pixels[torch.randint(len(self), (count,), generator=generator)].float()
+        chosen = torch.randint(len(self), (count,), generator=generator)
+        return self.pixels[chosen.to(self.pixels.device)].float()
 
     def each(self) -> Iterator[Float[Tensor, "1 3 H W"]]:
         """Yield one photo after the other, as a batch of its own."""
@@ -111,13 +115,13 @@ class Normed(nn.Module):
         return normalised
 
 
-def quick_format() -> torch.autocast:
-    """Return the context that a network of convolutions is trained in: bf16 where the CPU multiplies it faster.
+def quick_format(device: torch.device) -> torch.autocast:
+    """Return the context that a network of convolutions is trained in: bf16 on a CPU that multiplies it faster.
 
     Weights, their gradients and the optimiser stay in single precision. What leaves the network is to be made single
     before a loss is taken of it.
     """
-    return torch.autocast("cpu", torch.bfloat16, enabled=native_format() == "bf16")
+    return torch.autocast("cpu", torch.bfloat16, enabled=device.type == "cpu" and native_format() == "bf16")
 
 
 def forked(generator: torch.Generator) -> torch.Generator:
@@ -172,8 +176,8 @@ def fold_norms(network: N) -> N:
     return network.requires_grad_(False)
 
 
-def initialise(network: N, generator: torch.Generator, *, slope: float = 0.0) -> N:
-    """Give a network without storage its first weights, in place, and make them trainable.
+def initialise(network: N, generator: torch.Generator, device: torch.device | None = None, *, slope: float = 0.0) -> N:
+    """Give a network without storage its first weights, in place, and make them trainable, on a device.
 
     Convolutions: N(0, 2 / ((1 + slope²) fan_in)) (He et al. 2015; `slope` below zero of the activation). Linear
     layers: U(±1/√fan_in). Biases: 0.
@@ -189,7 +193,8 @@ def initialise(network: N, generator: torch.Generator, *, slope: float = 0.0) ->
             module.reset_parameters()
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    return network.train().requires_grad_(True)
+    # Drawn on the CPU, so that they are the same for every device.
+    return network.to(device).train().requires_grad_(True)
 
 
 def steps_with_rates(

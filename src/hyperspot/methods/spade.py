@@ -84,8 +84,9 @@ class SPADE(Method):
         """
         wanted = min(self.settings.neighbors, gallery.shape[1])
         distances, columns = [], []
-        for photo in photos.tolist():
-            best, found = nearest(places, gallery[photo].float(), wanted)
+        for photo in photos.unbind():
+            # By a number that may lie on a GPU: to learn it would mean to wait for all that was asked of it before.
+            best, found = nearest(places, gallery.index_select(0, photo[None])[0].float(), wanted)
             distances.append(best)
             columns.append(found + photo * gallery.shape[1])
         _, among = smallest(torch.cat(distances, dim=1), wanted)

@@ -136,7 +136,8 @@ class VAE(Method):
         photos = PhotoCache.collect(progress.track(images, "reading photos"), generator)
         self.mean_photo = photos.pixels.mean(0, dtype=torch.float32)
         network = with_norms(without_storage(Autoencoder, self.settings.latent), but=("posterior", LAST))
-        initialise(network, generator)
+        device = photos.pixels.device
+        initialise(network, generator, device)
         last = network.get_submodule(LAST)
         assert isinstance(last, nn.Conv2d)
         assert network.posterior.bias is not None
@@ -148,11 +149,11 @@ class VAE(Method):
         self.take_stock = lambda: self._take(copy.deepcopy(network), photos, forked(generator))
         for step in steps_with_rates(self.settings.steps, optimiser, progress, "training", warm_up=WARM_UP):
             seen = self._drawn(photos, generator)
-            with quick_format():
+            with quick_format(device):
                 mean, log_variance = network.encode(seen)
-            noise = torch.randn(mean.shape, generator=generator)
+            noise = torch.randn(mean.shape, generator=generator).to(mean)
             latent = mean + noise * (log_variance / 2).exp()
-            with quick_format():
+            with quick_format(device):
                 drawn = network.decode(latent, *seen.shape[-2:]).float()
             error = (seen - drawn).square().sum() / (2 * len(seen))
             divergence = kl_divergence(mean, log_variance)

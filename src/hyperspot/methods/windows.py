@@ -1,12 +1,11 @@
 """Windows that slide over a photo: where they lie, their pixels, and how their scores become a score per pixel."""
 
-from functools import lru_cache
-
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from hyperspot.constants import constant
 from hyperspot.errors import SettingsError
 
 
@@ -23,16 +22,21 @@ def starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
+@constant
+def start_places(length: int, window: int, stride: int, device: torch.device, step: int = 1) -> Int[Tensor, "n"]:
+    """Return `starts` as a tensor, in steps of some pixels."""
+    return torch.tensor([start // step for start in starts(length, window, stride)]).to(device)
+
+
 def cut_windows(images: Float[Tensor, "b c H W"], window: int, stride: int) -> Float[Tensor, "n c window window"]:
     """Return all windows, image by image, row by row."""
     batch, channels, height, width = images.shape
-    offsets = torch.arange(window)
     rows, columns = (
-        (torch.tensor(starts(length, window, stride))[:, None] + offsets).to(images.device)
-        for length in (height, width)
+        (begin[:, None] + torch.arange(window, device=images.device)).flatten()
+        for begin in (start_places(length, window, stride, images.device) for length in (height, width))
     )
-    cut = images.index_select(2, rows.flatten()).index_select(3, columns.flatten())
-    shaped = cut.reshape(batch, channels, len(rows), window, len(columns), window)
+    cut = images.index_select(2, rows).index_select(3, columns)
+    shaped = cut.reshape(batch, channels, len(rows) // window, window, len(columns) // window, window)
     return shaped.permute(0, 2, 4, 1, 3, 5).reshape(-1, channels, window, window)
 
 
@@ -44,15 +48,17 @@ def spread(
     With `sigma` a window counts by a Gaussian of that deviation, in pixels, about its centre. Both weights are
     products of one along rows and one along columns, so the mean is one matrix per axis.
     """
-    rows = _axis(height, window, stride, sigma).to(scores)
-    columns = _axis(width, window, stride, sigma).to(scores)
+    rows = _axis(height, window, stride, sigma, scores.dtype, scores.device)
+    columns = _axis(width, window, stride, sigma, scores.dtype, scores.device)
     return rows @ scores @ columns.T
 
 
-@lru_cache(maxsize=32)
-def _axis(length: int, window: int, stride: int, sigma: float | None) -> Tensor:
+@constant
+def _axis(
+    length: int, window: int, stride: int, sigma: float | None, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "length _n"]:
     inside = np.arange(length)[:, None] - np.array(starts(length, window, stride))
     weights = ((inside >= 0) & (inside < window)).astype(np.float64)
     if sigma is not None:
         weights *= np.exp(-0.5 * ((inside - (window - 1) / 2) / sigma) ** 2)
-    return torch.from_numpy(weights / weights.sum(1, keepdims=True))
+    return torch.from_numpy(weights / weights.sum(1, keepdims=True)).to(device, dtype)

@@ -21,8 +21,9 @@ from hyperspot.runtime.cuts import PYRAMID, CutGraph, is_quantised, named
 from hyperspot.runtime.vendor import import_openvino
 
 EngineName = Literal["openvino", "onnxruntime"]
-EngineFormat = Literal["f32", "bf16", "int8"]
-"""What a backbone computes in; int8 is a property of the file and cannot be asked for when it is opened."""
+EngineFormat = Literal["f32", "bf16", "f16", "int8"]
+"""What a backbone computes in; int8 is a property of the file and cannot be asked for when it is opened, and f16 is for
+torch on a GPU."""
 
 INPUT, HEATMAP, SCORE = "frames", "heatmap", "score"
 """The names of an exported graph's input and outputs."""
@@ -65,12 +66,8 @@ class TorchEngine:
         self, frames: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
         """Return the heatmap and the score of each frame."""
-        import torch
-
-        with torch.inference_mode():
-            maps, own = self._scorer(torch.from_numpy(frames))
-            scores = maps.amax((1, 2)) if own is None else own
-        return maps.numpy(), scores.numpy()
+        maps, own = self._scorer.run(frames)
+        return maps, maps.max((1, 2)) if own is None else own
 
 
 class OnnxRuntimeEngine:
@@ -163,6 +160,8 @@ def open_engine(
             not compute it in this format.
 
     """
+    if number_format == "f16":
+        raise SettingsError("exported files run on the CPU, and f16 is for GPUs; choose f32 or bf16")
     if name is not None and name not in get_args(EngineName):
         raise SettingsError(f"there is no engine '{name}' for exported files; choose openvino or onnxruntime")
     kinds = ("openvino",) if path.suffix.lower() == ".xml" else get_args(EngineName)

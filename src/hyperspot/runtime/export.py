@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 import hyperspot
 from hyperspot.detector import Detector
+from hyperspot.devices import CPU
 from hyperspot.errors import ModelFileError, SettingsError
 from hyperspot.images import Dataset
 from hyperspot.progress import SILENT, Progress
@@ -102,7 +103,8 @@ def export(
     if not path.parent.is_dir():
         raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
     good = None if int8 is None else GoodPhotos.of(detector, int8)
-    graph = _onnx_graph(detector)
+    with _on_the_cpu(detector):
+        graph = _onnx_graph(detector)
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
             written = Path(folder) / path.name
@@ -171,9 +173,22 @@ def _require(load: Callable[[], Any], module: str, package: str) -> None:
         raise SettingsError(f"exporting needs {module}; `pip install {package}` brings it") from None
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def _on_the_cpu(detector: Detector) -> Iterator[None]:
+    """Have a detector on the CPU for a while: an exported graph names no device."""
+    scorer, device, number_format = detector.scorer, detector.device, detector.scorer.number_format
+    if device == CPU:
+        yield
+        return
+    scorer.place(CPU)
+    try:
+        yield
+    finally:
+        scorer.place(device, number_format)
+
+
 def _has_own_score(scorer: Scorer) -> bool:
-    return scorer(_blank(scorer, 1))[1] is not None
+    return scorer.run(_blank(scorer, 1).numpy())[1] is not None
 
 
 def _blank(scorer: Scorer, batch: int) -> UInt8[Tensor, "b H W 3"]:

@@ -19,7 +19,7 @@ def describe_machine() -> dict[str, Any]:
     """Return the engines that are installed, with their versions and the format each would choose, and the rest."""
     quick = native_format()
     formats = {"onnxruntime": "f32"}
-    return {
+    described: dict[str, Any] = {
         "engines": {
             name: {"version": importlib.metadata.version(name), "number_format": formats.get(name, quick)}
             for name in available()
@@ -27,3 +27,8 @@ def describe_machine() -> dict[str, Any]:
         "neighbour_search": SEARCH[native.LEVELS[native.level()]],
         "cores": cores(),
     }
+    if "torch" in available():
+        from hyperspot import devices
+
+        described["device"] = devices.describe()
+    return described

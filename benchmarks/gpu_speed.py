@@ -1,0 +1,137 @@
+"""Placed photo to heatmap and score on a GPU: piece by piece in f32 and in half precision, and recorded.
+
+    python -m benchmarks.gpu_speed [DATA --weights FILE] [--backbone wide_resnet50_2] [--batch 1 --batch 8]
+
+Without DATA on the made-up product with untrained features, because neither changes what a pass costs. Each way gives
+its map first, which must be that of the CPU in f32 within the tolerance of its format. Then all are timed in turn in
+one process, from pixels in the memory of the CPU to results there; milliseconds are medians, ratios are to `eager f32`.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hyperspot import Detector
+from hyperspot.cpu import NumberFormat
+from hyperspot.devices import BF16_SINCE, computing_on, resolve
+from hyperspot.errors import DeviceError
+from hyperspot.images import open_dataset, read_image
+from hyperspot.images.synthetic import make_product_set
+
+CROPPED = {"aspect": "square", "views": "crop"}
+RECIPES: dict[str, dict[str, Any]] = {
+    "cfa default": {},
+    "cfa released": {**CROPPED, "method_settings": {"variant": "released", "steps": 60}},
+    "patchcore": {"method": "patchcore", **CROPPED},
+    "padim": {"method": "padim", **CROPPED},
+}
+PHOTOS = 100
+TOLERANCE: dict[NumberFormat, float] = {"f32": 2e-3, "bf16": 0.15, "f16": 0.15}
+"""Of the largest value of the map."""
+WARM_UPS = 5
+
+
+@torch.inference_mode()
+def eager(detector: Detector, frames: np.ndarray) -> np.ndarray:
+    """Return the maps by starting every piece of work from Python."""
+    scorer = detector.scorer
+    with computing_on(scorer.device):
+        maps, own = scorer(torch.from_numpy(frames).to(scorer.device))
+        if own is not None:
+            own.cpu()
+        return maps.cpu().numpy()
+
+
+def recorded(detector: Detector, frames: np.ndarray) -> np.ndarray:
+    """Return the maps as a detector does in use."""
+    return detector.scorer.run(frames)[0]
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def measure(saved: Path, frames: np.ndarray, half: NumberFormat, repetitions: int) -> dict[str, float]:
+    """Return the median milliseconds of each way to judge a batch; raises RuntimeError where one gives other maps."""
+    expected = Detector.load(saved, device="cpu", number_format="f32").scorer.run(frames)[0]
+    formats: tuple[NumberFormat, ...] = ("f32", half)
+    there = {one: Detector.load(saved, device="cuda", number_format=one) for one in formats}
+    ways = {f"eager {one}": (one, partial(eager, there[one], frames)) for one in formats}
+    ways |= {f"recorded {one}": (one, partial(recorded, there[one], frames)) for one in formats}
+    for name, (number_format, way) in ways.items():
+        # The third call of a shape is a replay.
+        found = [way() for _ in range(3)][-1]
+        deviation = float(np.abs(found - expected).max() / np.abs(expected).max())
+        if deviation > TOLERANCE[number_format]:
+            raise RuntimeError(f"{name} deviates from the CPU by {deviation:.3g} of the largest value")
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for repetition in range(WARM_UPS + repetitions):
+        for name, (_, way) in ways.items():
+            found_in = seconds(way)
+            if repetition >= WARM_UPS:
+                taken[name].append(1000 * found_in)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--weights", default="random:0")
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--batch", type=int, action="append", help="photos judged together; may be repeated")
+    parser.add_argument("--half", choices=("bf16", "f16"), help="without it what suits the GPU")
+    parser.add_argument("--repetitions", type=int, default=31)
+    given = parser.parse_args()
+    try:
+        device = resolve("cuda")
+    except DeviceError as error:
+        sys.exit(f"this measures a GPU: {error}")
+    capability = torch.cuda.get_device_capability(device)
+    half: NumberFormat = given.half or ("bf16" if capability >= BF16_SINCE else "f16")
+    name_of_it = torch.cuda.get_device_name(device)
+    print(f"{name_of_it}, compute capability {capability}, torch {torch.__version__}, {given.backbone}\n")
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        data = given.data or make_product_set(Path(folder) / "product", train=PHOTOS, good=1, defective=8)
+        dataset = open_dataset(data)
+        images = [read_image(photo.path) for photo in dataset.test]
+        for name, changes in RECIPES.items():
+            sources = [photo.path for photo in dataset.train[:PHOTOS]]
+            started = time.perf_counter()
+            detector = Detector.fit(
+                sources,
+                weights=given.weights,
+                backbone=given.backbone,
+                calibration="none",
+                device="cuda",
+                **changes,
+            )
+            learned = time.perf_counter() - started
+            saved = detector.save(Path(folder) / "part.safetensors")
+            frame = detector.scorer.frame
+            for batch in given.batch or (1, 8):
+                chosen = [images[number % len(images)] for number in range(batch)]
+                frames = np.stack([frame.place(*image.shape[:2]).to_frame(image) for image in chosen])
+                taken = measure(saved, frames, half, given.repetitions)
+                if not rows:
+                    titles = ["recipe", "batch", "learned in, s", *taken]
+                    rows += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+                base = taken["eager f32"]
+                cells = [f"{value:.2f} ({base / value:.2f} x)" for value in taken.values()]
+                rows.append("| " + " | ".join([name, str(batch), f"{learned:.1f}", *cells]) + " |")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

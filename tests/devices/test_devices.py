@@ -1,0 +1,192 @@
+"""Which device is meant, what it computes in, and what a person is told where there is none."""
+
+import json
+import sys
+import warnings
+
+import pytest
+import torch
+
+from hyperspot import Detector, cli, console, devices
+from hyperspot.devices import choose_format, computing_on, describe, resolve
+from hyperspot.errors import DeviceError, DeviceWarning, HyperspotError
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Let torch tell of two GPUs, of the compute capability given."""
+
+    def there(count: int = 2, capability: tuple[int, int] = (8, 6)) -> None:
+        monkeypatch.delenv("HYPERSPOT_DEVICE", raising=False)
+        monkeypatch.delenv("HYPERSPOT_NUMBER_FORMAT", raising=False)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+
+    return there
+
+
+def test_auto_is_a_gpu_where_there_is_one(gpus, monkeypatch):
+    gpus(0)
+    assert resolve("auto") == torch.device("cpu")
+    gpus(2)
+    assert resolve() == resolve("auto") == resolve("cuda") == GPU
+    assert resolve("cuda:1") == torch.device("cuda", 1)
+    assert resolve("cpu") == torch.device("cpu")
+    monkeypatch.setenv("HYPERSPOT_DEVICE", "cuda:1")
+    assert resolve("auto") == torch.device("cuda", 1)
+    assert resolve("cuda:0") == GPU
+
+
+@pytest.mark.parametrize(
+    ("named", "count", "told"),
+    [
+        ("cuda", 0, "'cuda' was asked for and .*--device cpu"),
+        ("cuda:1", 0, "'cuda:1' was asked for"),
+        ("cuda:2", 2, "there is no cuda:2: the GPUs here are cuda:0 to cuda:1"),
+        ("gpu", 2, "there is no device 'gpu'; choose auto, cpu, cuda"),
+        ("cuda:", 2, "there is no device 'cuda:'"),
+        ("cuda:-1", 2, "there is no device 'cuda:-1'"),
+        ("cpu:0", 2, "there is no device 'cpu:0'"),
+        ("", 2, "there is no device ''"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told_in_one_sentence(gpus, named, count, told):
+    gpus(count)
+    with pytest.raises(DeviceError, match=told) as caught:
+        resolve(named)
+    assert isinstance(caught.value, HyperspotError)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("capability", "suits"), [((7, 5), "f16"), ((8, 0), "bf16"), ((8, 9), "bf16"), ((9, 0), "bf16"), ((12, 0), "bf16")]
+)
+def test_the_format_suits_the_gpu_unless_a_person_says_otherwise(gpus, monkeypatch, capability, suits):
+    gpus(1, capability)
+    assert choose_format(GPU) == suits
+    assert choose_format(GPU, "f32") == "f32"
+    for wished in ("f32", "bf16", "f16"):
+        monkeypatch.setenv("HYPERSPOT_NUMBER_FORMAT", wished)
+        assert choose_format(GPU) == wished
+        assert choose_format(GPU, "f32") == "f32"
+    monkeypatch.setenv("HYPERSPOT_NUMBER_FORMAT", "f64")
+    assert choose_format(GPU) == suits
+
+
+def test_the_cpu_is_not_asked_for_f16(model_file):
+    with pytest.raises(DeviceError, match="f16 is for GPUs"):
+        choose_format(torch.device("cpu"), "f16")
+    with pytest.raises(DeviceError, match="f16 is for GPUs"):
+        Detector.load(model_file, device="cpu", number_format="f16")
+    assert choose_format(torch.device("cpu"), "bf16") == "bf16"
+
+
+def test_info_tells_of_the_device(gpus):
+    gpus(1, (8, 6))
+    assert describe() == {
+        "chosen": "cuda:0", "name": "Some GPU", "compute_capability": "8.6", "number_format": "bf16"
+    }  # fmt: skip
+    gpus(0)
+    assert describe()["chosen"] == "cpu"
+
+
+def test_products_are_exact_on_a_gpu_and_what_was_set_comes_back(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: computing_on(torch.device("cpu")))
+    torch.set_float32_matmul_precision("high")
+    deterministic = torch.backends.cudnn.deterministic
+    try:
+        switches = devices._switches()
+        before = [getattr(owner, name) for owner, name, _ in switches]
+        assert before != [value for *_, value in switches]
+        with computing_on(GPU):
+            assert [getattr(owner, name) for owner, name, _ in switches] == [value for *_, value in switches]
+        assert [getattr(owner, name) for owner, name, _ in switches] == before
+        with pytest.raises(ValueError, match="a fault"), computing_on(GPU):
+            raise ValueError("a fault")
+        assert [getattr(owner, name) for owner, name, _ in switches] == before
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.deterministic == deterministic
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_too_small_a_memory_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device", lambda device: computing_on(torch.device("cpu")))
+    with pytest.raises(DeviceError, match=r"the memory of cuda:0 is too small.*--device cpu"), computing_on(GPU):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["hyperspot", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def test_every_command_says_in_one_sentence_that_there_is_no_gpu(run, gpus, product, model_file, tmp_path):
+    gpus(0)
+    photo = next(product.glob("test/*/*.png"))
+    for command in (
+        ("train", product, "-o", tmp_path / "part.safetensors", "--weights", "random:0"),
+        ("predict", model_file, photo),
+        ("evaluate", model_file, product),
+        ("benchmark", product, "--table", 4, "--weights", "random:0", "--out", tmp_path / "runs.jsonl"),
+    ):
+        code, out, err = run(*command, "--device", "cuda")
+        assert (code, out) == (1, ""), command
+        assert err.startswith("error: 'cuda' was asked for and ")
+        assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_times_of_a_gpu_enter_no_table(run, gpus, product):
+    gpus(1)
+    code, _, err = run("benchmark", product, "--table", 8, "--device", "cuda")
+    assert code == 1
+    assert "table 8 shows times, which are those of the CPU" in err
+
+
+def test_an_exported_file_runs_on_the_cpu(run, detector, product, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs hyperspot[export]")
+    from hyperspot.runtime.export import export
+
+    written = export(detector, tmp_path / "part.onnx")
+    photo = next(product.glob("test/*/*.png"))
+    code, _, err = run("predict", written, photo, "--device", "cuda")
+    assert code == 1
+    assert "is an exported file and runs on the CPU" in err
+    code, _, err = run("predict", written, photo, "--number-format", "f16")
+    assert code == 1
+    assert "f16 is for GPUs" in err
+
+
+def test_the_machine_and_the_model_file_tell_their_device(run, model_file):
+    code, out, _ = run("info", "--engines", "--json")
+    assert code == 0
+    assert json.loads(out)["device"] == {"chosen": "cpu", "number_format": "f32"}
+    code, out, _ = run("info", model_file, "--json")
+    assert json.loads(out)["record"]["device"] == "cpu"
+
+
+def test_a_device_that_cannot_do_what_it_should_is_warned_of_each_time(capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with console.image_warnings():
+            for number in range(2):
+                warnings.warn(f"the work on cuda:{number} cannot be recorded", DeviceWarning, stacklevel=1)
+    told = capsys.readouterr().err.splitlines()
+    assert told == [f"warning: the work on cuda:{number} cannot be recorded" for number in range(2)]
