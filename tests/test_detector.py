@@ -180,7 +180,7 @@ def test_mistakes_are_named(product, detector, tmp_path):
         Detector.fit(product, methd="cfa")
     with pytest.raises(SettingsError, match="magic"):
         Detector.fit(product, method="magic")
-    with pytest.raises(SettingsError, match="'cfa' needs a backbone; choose one of resnet18"):
+    with pytest.raises(SettingsError, match="'cfa' needs a backbone; choose one of compact"):
         Detector.fit(product, backbone="none")
     with pytest.raises(SettingsError, match=r"'vae' learns a network of its own .* leave 'resnet18' out"):
         Detector.fit(product, method="vae", backbone="resnet18")

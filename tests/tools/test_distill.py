@@ -186,7 +186,7 @@ def test_what_is_shipped_does_what_was_trained(photos, built, tmp_path):
         for folded, unfolded in zip(shipped(images), network(images), strict=True):
             # Weights are in half precision.
             assert (folded - unfolded).abs().max() < 5e-3 * unfolded.abs().max()
-    sha256 = ship(tmp_path / "run", photos, tmp_path / "w.safetensors")
+    sha256 = ship(tmp_path / "run", tmp_path / "w.safetensors")
     assert hashlib.sha256((tmp_path / "w.safetensors").read_bytes()).hexdigest() == sha256
     with safe_open(tmp_path / "w.safetensors", framework="pt") as opened:
         assert opened.metadata()["photos_sha256"] == photos.sha256

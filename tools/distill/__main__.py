@@ -63,11 +63,11 @@ def main() -> None:
         checking.main(found, given.teacher, [given.work / run for run in given.runs])
         return
     if given.command == "ship":
-        shipping.ship(given.work / given.run, found)
+        shipping.ship(given.work / given.run)
         return
     if given.command == "all":
         learn(given, found, recipe, "shipped", None)
-        shipping.ship(given.work / "shipped", found)
+        shipping.ship(given.work / "shipped")
         return
     wanted = replace(
         recipe, **{name: getattr(given, name) for name in vars(recipe) if getattr(given, name, None) is not None}

@@ -44,6 +44,7 @@ class Depthwise(nn.Module):
 STUDENTS: dict[str, Callable[[], Compact]] = {
     "residual": partial(Compact, "residual", 24, (48, 80, 160), (1, 1, 1)),
     "residual-late": partial(Compact, "residual-late", 16, (32, 96, 192), (1, 1, 1)),
+    "residual-deep": partial(Compact, "residual-deep", 24, (48, 64, 128), (1, 2, 2)),
     "plain": partial(Compact, "plain", 24, (48, 96, 192), (1, 1, 2), block=Plain),
     "depthwise": partial(Compact, "depthwise", 24, (48, 96, 192), (2, 2, 2), block=Depthwise),
 }

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from hyperspot.backbones.compact import Compact
 from hyperspot.files import replacing
-from tools.distill.cache import SLOPE, Cache, normalised
+from tools.distill.cache import SLOPE, Cache, Plan, normalised
 from tools.distill.orthogonal import Muon
 from tools.distill.statistics import Statistics
 from tools.distill.students import learner
@@ -130,7 +130,7 @@ def train(
         losses.append(loss.detach())
         step += 1
         if step == recipe.steps - recipe.decay:
-            _save(folder / "stable.safetensors", recipe, step, network, optimizers)
+            _save(folder / "stable.safetensors", recipe, training.plan, step, network, optimizers)
         if step % validate_every == 0 or step == recipe.steps:
             line = {"step": step, "loss": float(torch.stack(losses).mean()), "rate": recipe.rate_at(step - 1)}
             line |= validate(network, held_out, statistics, device)
@@ -139,7 +139,7 @@ def train(
                 curve.write(json.dumps(line) + "\n")
             tell(line)
         if step == end or time.monotonic() - saved > save_every:
-            _save(folder / STATE, recipe, step, network, optimizers)
+            _save(folder / STATE, recipe, training.plan, step, network, optimizers)
             saved = time.monotonic()
         del rows
     return network
@@ -232,13 +232,16 @@ def _optimizers(network: nn.Module, recipe: Recipe) -> list[torch.optim.Optimize
     raise ValueError(f"there is no optimizer {recipe.optimizer}; choose adamw or muon")
 
 
-def _save(path: Path, recipe: Recipe, step: int, network: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+def _save(
+    path: Path, recipe: Recipe, plan: Plan, step: int, network: nn.Module, optimizers: list[torch.optim.Optimizer]
+) -> None:
     tensors = {f"network.{name}": tensor.contiguous() for name, tensor in network.state_dict().items()}
     for name, parameter in network.named_parameters():
         for kind, moment in _owner(optimizers, parameter).state[parameter].items():
             tensors[f"{kind}.{name}"] = moment.contiguous()
     with replacing(path) as partial:
-        save_file(tensors, partial, {"recipe": json.dumps(asdict(recipe)), "step": str(step)})
+        about = {"recipe": json.dumps(asdict(recipe)), "views": json.dumps(asdict(plan)), "step": str(step)}
+        save_file(tensors, partial, about)
 
 
 def _resume(

@@ -73,7 +73,7 @@ def load(backbone: Backbone, path: Path, *, sha256: str | None = None) -> Backbo
     try:
         with path.open("rb") as opened:
             found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if sha256 not in (None, found):
+        if sha256 is not None and sha256 != found:
             raise WeightsError(
                 f"{path} is not what was shipped (SHA-256 {found[:12]}... instead of {sha256[:12]}...); install hyperspot "
                 "again, or name other weights"
