@@ -60,7 +60,10 @@ Layout = Annotated[str, typer.Option(help="The layout of the data; recognised wh
 Category = Annotated[str | None, typer.Option(help="Which category of a data set with several.", show_default=False)]
 Weights = Annotated[
     str | None,
-    typer.Option(help="A safetensors file of backbone weights, or random:SEED; compact has its own in the package.", show_default=False),
+    typer.Option(
+        help="A safetensors file of backbone weights, or random:SEED; compact has its own in the package.",
+        show_default=False,
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, nothing else.")]
 OpenReport = Annotated[bool, typer.Option("--open", help="Open the report in the browser.")]

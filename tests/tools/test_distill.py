@@ -168,9 +168,7 @@ def test_the_loss_of_the_channels_means_is_one(built):
     taught = built["training"].levels(rows)
     for power in (0.0, 0.5, 1.0):
         loss = training.Loss(measured, replace(RECIPE, slope=1.0, power=power), CPU)
-        means = [
-            mean[:, None, None].expand(level.shape) for mean, level in zip(measured.means, taught, strict=True)
-        ]
+        means = [mean[:, None, None].expand(level.shape) for mean, level in zip(measured.means, taught, strict=True)]
         assert float(loss(means, taught)) == pytest.approx(1, rel=1e-3)
         exact = [torch.where(level < 0, level.float() / caches.SLOPE, level.float()) for level in taught]
         assert float(loss(exact, taught)) < 1e-9

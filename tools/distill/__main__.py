@@ -75,9 +75,7 @@ def main() -> None:
     learn(given, found, wanted, given.run or wanted.student, given.start)
 
 
-def learn(
-    given: argparse.Namespace, found: Photos, recipe: training.Recipe, run: str, start: Path | None
-) -> None:
+def learn(given: argparse.Namespace, found: Photos, recipe: training.Recipe, run: str, start: Path | None) -> None:
     """Build the caches where they are not there yet, and train."""
     device = torch.device(given.device)
     started = time.monotonic()
@@ -89,17 +87,25 @@ def learn(
     for part, photos in (("held_out", found.held_out), ("training", found.training)):
         views = given.views if part == "training" else VIEWS[part]
         teacher = taught_by(given.teacher)
-        plan = _cache.Plan(
-            found.sha256, str(teacher.weights_sha256), part, len(photos), views, given.size, seed=0
-        )
+        plan = _cache.Plan(found.sha256, str(teacher.weights_sha256), part, len(photos), views, given.size, seed=0)
         caches[part] = _cache.build(
-            given.work / part, plan, found, teacher, device=device,
+            given.work / part,
+            plan,
+            found,
+            teacher,
+            device=device,
             tell=lambda done, total, part=part: say(f"{part}: teacher on {done} of {total} photos"),  # type: ignore[misc]
         )
     folder = given.work / run
     measured = statistics.measure(caches["training"])
     training.train(
-        recipe, caches["training"], caches["held_out"], measured, folder, device=device, start=start,
+        recipe,
+        caches["training"],
+        caches["held_out"],
+        measured,
+        folder,
+        device=device,
+        start=start,
         tell=lambda line: say(
             f"{run}: step {line['step']:.0f} of {recipe.steps}, loss {line['loss']:.4f}, unexplained "
             f"{line['channels']:.4f} ({line['channels2']:.3f} {line['channels3']:.3f} {line['channels4']:.3f}), "

@@ -57,7 +57,9 @@ def _area(clean: list[Tensor], tested: list[Tensor], masks: np.ndarray) -> float
     height, width = tested[0].shape[-2:]
     distances = torch.cdist(judged_, bank).amin(dim=1).reshape(-1, 1, height, width)
     scores = functional.interpolate(distances, size=masks.shape[-2:], mode="bilinear", align_corners=False)
-    return float(auroc(scores.numpy().ravel(), masks.ravel()))
+    area = auroc(scores.numpy().ravel(), masks.ravel())
+    assert area is not None, "each half has a defect and more"
+    return area
 
 
 def _features(levels: list[Tensor]) -> Tensor:
@@ -77,7 +79,7 @@ def _spoilt(half: np.ndarray, other: np.ndarray, generator: np.random.Generator)
     draw = ImageDraw.Draw(mask)
     x, y = generator.uniform(24, width - 24), generator.uniform(24, height - 24)
     if generator.random() < 0.5:
-        points = np.cumsum(generator.normal(0, 9, (5, 2)), axis=0) + (x, y)
+        points = np.cumsum(generator.normal(0, 9, (5, 2)), axis=0) + np.array([x, y])
         draw.line([tuple(point) for point in points], fill=255, width=int(generator.integers(2, 5)))
         filling = np.full_like(half, generator.integers(0, 256))
     else:

@@ -51,7 +51,7 @@ def orthogonal(matrix: Float[Tensor, "o i"], steps: int = 5) -> Float[Tensor, "o
     """Return a matrix of the same singular vectors whose singular values are near 1 (0.7 to 1.2)."""
     first, third, fifth = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    found = matrix.T if tall else matrix
+    found: Tensor = matrix.T if tall else matrix
     found = found / (found.norm() + 1e-12)
     for _ in range(steps):
         gram = found @ found.T

@@ -19,8 +19,8 @@ TARGET = Path(__file__).parents[2] / "src" / "hyperspot" / "backbones" / "compac
 
 
 LICENCE = (
-    "Apache-2.0, as hyperspot; learned from the outputs of torchvision's ResNet-18 (BSD-3-Clause, trained on ImageNet) on "
-    "photos whose own terms are told in docs/backbones/compact.md"
+    "Apache-2.0, as hyperspot; learned from the outputs of torchvision's ResNet-18 (BSD-3-Clause, trained on ImageNet) "
+    "on photos whose own terms are told in docs/backbones/compact.md"
 )
 
 

@@ -133,7 +133,7 @@ def train(
             _save(folder / "stable.safetensors", recipe, training.plan, step, network, optimizers)
         if step % validate_every == 0 or step == recipe.steps:
             line = {"step": step, "loss": float(torch.stack(losses).mean()), "rate": recipe.rate_at(step - 1)}
-            line |= validate(network, held_out, statistics, device)
+            line |= validate(network, held_out, device)
             losses.clear()
             with (folder / CURVE).open("a", encoding="utf-8") as curve:
                 curve.write(json.dumps(line) + "\n")
@@ -168,7 +168,7 @@ class Loss:
         return total / len(self.weights)
 
 
-def validate(network: Compact, held_out: Cache, statistics: Statistics, device: torch.device) -> dict[str, float]:
+def validate(network: Compact, held_out: Cache, device: torch.device) -> dict[str, float]:
     """Return what is left unexplained of the teacher's levels, after ReLU, on held-out views.
 
     `channels`: error over variance, mean over channels and levels (all channels have the same say), and
@@ -204,9 +204,7 @@ def validate(network: Compact, held_out: Cache, statistics: Statistics, device: 
     return line
 
 
-def _batches(
-    recipe: Recipe, cache: Cache, first: int, last: int
-) -> Iterator[tuple[np.ndarray, Tensor, list[Tensor]]]:
+def _batches(recipe: Recipe, cache: Cache, first: int, last: int) -> Iterator[tuple[np.ndarray, Tensor, list[Tensor]]]:
     def read(step: int) -> tuple[np.ndarray, Tensor, list[Tensor]]:
         rows = recipe.rows(step, cache.plan.rows)
         return rows, cache.views(rows), cache.levels(rows)

@@ -29,7 +29,8 @@ def augmented(
         pixels = _recoloured(pixels, generator)
     if generator.random() < 0.2:
         pixels = pixels + generator.standard_normal(pixels.shape, dtype=np.float32) * generator.uniform(0.0, 0.05)
-    return np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+    rounded: np.ndarray = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
+    return rounded
 
 
 def central(photo: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
@@ -57,7 +58,7 @@ def _turned(pixels: Float32[np.ndarray, "s s 3"], generator: np.random.Generator
     if generator.random() < 0.5:
         pixels = pixels[:, ::-1]
     if generator.random() < 0.3:
-        pixels = np.rot90(pixels, generator.integers(1, 4))
+        pixels = np.rot90(pixels, int(generator.integers(1, 4)))
     return pixels
 
 

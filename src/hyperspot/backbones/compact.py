@@ -84,9 +84,7 @@ class Compact(Backbone):
     def summands(self) -> dict[str, int]:
         """Return the last convolution of each block, with the depth of its stage."""
         depths = {number: len(list(self.get_submodule(f"stage{number}").children())) for number in (1, 2, 3)}
-        return {
-            f"stage{number}.{place}.conv2": depth for number, depth in depths.items() for place in range(depth)
-        }
+        return {f"stage{number}.{place}.conv2": depth for number, depth in depths.items() for place in range(depth)}
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def load(backbone: Backbone, path: Path, *, sha256: str | None = None) -> Backbo
             found = hashlib.file_digest(opened, "sha256").hexdigest()
         if sha256 is not None and sha256 != found:
             raise WeightsError(
-                f"{path} is not what was shipped (SHA-256 {found[:12]}... instead of {sha256[:12]}...); install hyperspot "
-                "again, or name other weights"
+                f"{path} is not what was shipped (SHA-256 {found[:12]}... instead of {sha256[:12]}...); install "
+                "hyperspot again, or name other weights"
             )
         with safe_open(path, framework="pt") as tensors:
             names = set(tensors.keys())
