@@ -54,9 +54,12 @@ def main() -> None:
     timing = commands.add_parser("latency", help="measure all students beside the teacher")
     timing.add_argument("--teacher", type=Path, required=True)
     timing.add_argument("--size", type=int, default=256)
+    timing.add_argument("--product", type=Path, help="a data set, to time whole detectors on too")
     given = parser.parse_args()
     if given.command == "latency":
         latency.main(given.teacher, given.size)
+        if given.product is not None:
+            latency.detectors(given.teacher, given.product)
         return
     found = list_photos(given.photos)
     if given.command == "check":

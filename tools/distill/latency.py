@@ -1,18 +1,32 @@
 """What each student costs beside the teacher: one thread, batch 1, turn by turn in one process."""
 
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from hyperspot import Detector
 from hyperspot.backbones import Backbone, create
 from hyperspot.backbones.weights import randomise
+from hyperspot.cpu import NumberFormat
+from hyperspot.images import open_dataset, read_image
 from tools.distill.students import STUDENTS, plain
 
-TURNS = 60
+TURNS, WARM_UP = 60, 5
+CROPPED = {"aspect": "square", "views": "crop"}
+DETECTORS: dict[str, dict[str, Any]] = {
+    "cfa default": {},
+    "cfa released": {**CROPPED, "method_settings": {"variant": "released", "steps": 1}},
+    "patchcore": {**CROPPED, "method": "patchcore"},
+}
+"""What is timed from a decoded photo to its verdict; how long it was trained does not change the time."""
+FORMATS: tuple[NumberFormat, ...] = ("f32", "bf16")
+PHOTOS = 100
 
 
 class Summed(nn.Module):
@@ -36,22 +50,48 @@ def main(teacher: Path, size: int) -> None:
     engines = {"torch f32": _torch, "openvino f32": _openvino("f32"), "openvino bf16": _openvino("bf16")}
     print("| network | multiplications, M | " + " | ".join(f"{name}, ms (ratio)" for name in engines) + " |")
     print("|---|---|" + "---|" * len(engines))
-    taken: dict[tuple[str, str], list[float]] = {}
-    for engine, prepare in engines.items():
-        runs = {name: prepare(network, images) for name, network in networks.items()}
-        for turn in range(TURNS + 5):
-            for name, run in runs.items():
-                started = time.perf_counter()
-                run()
-                if turn >= 5:
-                    taken.setdefault((name, engine), []).append(time.perf_counter() - started)
-    for name, network in networks.items():
-        cells = [name, f"{multiplications(network, images) / 1e6:.0f}"]
-        for engine in engines:
-            mine, theirs = taken[name, engine], taken["resnet18", engine]
-            ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
-            cells.append(f"{statistics.median(mine) * 1e3:.2f} ({ratio:.2f})")
-        print("| " + " | ".join(cells) + " |")
+    rows = {name: [name, f"{multiplications(network, images) / 1e6:.0f}"] for name, network in networks.items()}
+    for prepare in engines.values():
+        for name, cell in compared({name: prepare(network, images) for name, network in networks.items()}).items():
+            rows[name].append(cell)
+    for row in rows.values():
+        print("| " + " | ".join(row) + " |")
+
+
+def detectors(teacher: Path, product: Path) -> None:
+    """Print a table of milliseconds of whole detectors in torch, with either backbone."""
+    torch.set_num_threads(1)
+    dataset = open_dataset(product)
+    sources, photo = [one.path for one in dataset.train[:PHOTOS]], read_image(dataset.test[0].path)
+    backbones = {"resnet18": teacher, "compact": None}
+    print("| detector | number format | " + " | ".join(f"{name}, ms (ratio)" for name in backbones) + " |")
+    print("|---|---|" + "---|" * len(backbones))
+    with tempfile.TemporaryDirectory() as folder:
+        for recipe, options in DETECTORS.items():
+            files = {
+                name: Detector.fit(sources, backbone=name, weights=weights, calibration="none", **options).save(
+                    Path(folder) / f"{name}.safetensors"
+                )
+                for name, weights in backbones.items()
+            }
+            for number_format in FORMATS:
+                loaded = {name: Detector.load(path, number_format=number_format) for name, path in files.items()}
+                cells = compared({name: lambda one=one: one.predict(photo) for name, one in loaded.items()})  # type: ignore[misc]
+                print(f"| {recipe} | {number_format} | " + " | ".join(cells.values()) + " |", flush=True)
+
+
+def compared(runs: Mapping[str, Callable[[], object]]) -> dict[str, str]:
+    """Return for each run its median milliseconds, and its ratio to the first one in the same turn."""
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(TURNS + WARM_UP):
+        for name, run in runs.items():
+            started = time.perf_counter()
+            run()
+            if turn >= WARM_UP:
+                taken[name].append(time.perf_counter() - started)
+    first = next(iter(taken.values()))
+    ratios = {name: statistics.median(a / b for a, b in zip(mine, first, strict=True)) for name, mine in taken.items()}
+    return {name: f"{statistics.median(mine) * 1e3:.2f} ({ratios[name]:.2f})" for name, mine in taken.items()}
 
 
 def multiplications(network: nn.Module, images: Tensor) -> int:
