@@ -39,7 +39,7 @@ def central(photo: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
     cut = Image.fromarray(photo).crop((left, top, left + side, top + side))
-    return np.asarray(cut.resize((size, size), Image.Resampling.BICUBIC))
+    return np.array(cut.resize((size, size), Image.Resampling.BICUBIC))
 
 
 def _crop(photo: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator) -> Image.Image:
