@@ -97,5 +97,5 @@ class Shipped:
 
 SHIPPED = Shipped(
     path=Path(__file__).with_name("compact.safetensors"),
-    sha256="40b3d26a90c7313df5155fdb94eed845347e01363ca4ec564b5a1f3f2a6c00cb",
+    sha256="b831d27b6cb17be4b93ed3f24f832cddcf1adecee0ff272834d8ba6e45dc54ce",
 )
