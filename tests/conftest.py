@@ -41,12 +41,11 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def detector(product: Path):
-    """Return a detector of the product on untrained features: quick, and good enough to test all but accuracy."""
+    """Return a detector of the product, small and quick."""
     from hyperspot import Detector
 
     return Detector.fit(
         product,
-        weights="random:0",
         short_side=128,
         false_alarm_rate=0.2,
     )

@@ -180,7 +180,7 @@ def test_mistakes_are_named(product, detector, tmp_path):
         Detector.fit(product, methd="cfa")
     with pytest.raises(SettingsError, match="magic"):
         Detector.fit(product, method="magic")
-    with pytest.raises(SettingsError, match="'cfa' needs a backbone; choose one of resnet18"):
+    with pytest.raises(SettingsError, match="'cfa' needs a backbone; choose one of compact"):
         Detector.fit(product, backbone="none")
     with pytest.raises(SettingsError, match=r"'vae' learns a network of its own .* leave 'resnet18' out"):
         Detector.fit(product, method="vae", backbone="resnet18")
@@ -263,7 +263,7 @@ def test_metadata_that_fit_nothing_are_refused(model_file, tmp_path, where, valu
         Detector.load(tmp_path / "part.safetensors")
 
 
-@pytest.mark.parametrize("name", ["backbone.conv1.weight", "views.0.bank", "views.0.weight", "calibration.scores"])
+@pytest.mark.parametrize("name", ["backbone.stem.weight", "views.0.bank", "views.0.weight", "calibration.scores"])
 @pytest.mark.parametrize("kind", ["missing", "nan", "empty", "another shape"])
 def test_tensors_that_fit_nothing_are_refused(model_file, tmp_path, name, kind):
     def change(tensors, metadata):

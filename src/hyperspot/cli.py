@@ -14,7 +14,7 @@ import typer
 
 from hyperspot import __version__, console, options, summaries
 from hyperspot.benchmark import command as _benchmark
-from hyperspot.errors import HyperspotError, ModelFileError, WeightsError
+from hyperspot.errors import HyperspotError, ModelFileError
 from hyperspot.extras import explain
 
 if TYPE_CHECKING:
@@ -303,13 +303,7 @@ def demo(
         create(Settings().backbone, weights=weights)
     product = make_product_set(folder / "product", seed=seed)
     dataset = open_dataset(product)
-    try:
-        detector = Detector.fit(dataset, weights=weights, seed=seed, progress=console.Bars())
-    except WeightsError as error:
-        if weights is not None:
-            raise
-        console.warn(f"{error}. The demo goes on with UNTRAINED features: expect it to miss defects")
-        detector = Detector.fit(dataset, weights=f"random:{seed}", seed=seed, progress=console.Bars())
+    detector = Detector.fit(dataset, weights=weights, seed=seed, progress=console.Bars())
     model = detector.save(folder / "product.safetensors")
     if not json:
         console.table("Trained", {"model": str(model), **summaries.of_training(detector)})

@@ -61,7 +61,10 @@ Layout = Annotated[str, typer.Option(help="The layout of the data; recognised wh
 Category = Annotated[str | None, typer.Option(help="Which category of a data set with several.", show_default=False)]
 Weights = Annotated[
     str | None,
-    typer.Option(help="A safetensors file of backbone weights, or random:SEED.", show_default=False),
+    typer.Option(
+        help="A safetensors file of backbone weights, or random:SEED; compact has its own in the package.",
+        show_default=False,
+    ),
 ]
 Device = Annotated[
     str,
@@ -86,7 +89,7 @@ MethodSetting = Annotated[
 ]
 BackboneName = Annotated[
     str | None,
-    typer.Option(help="The frozen feature extractor; resnet18 where the method uses one.", show_default=False),
+    typer.Option(help="The frozen feature extractor; compact where the method uses one.", show_default=False),
 ]
 ShortSide = Annotated[int, typer.Option(help="Pixels of the short side of the common frame.")]
 AspectChoice = Annotated[Aspect, typer.Option(help="Keep the photos' aspect ratio, or stretch to a square.")]

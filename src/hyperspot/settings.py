@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from hyperspot.backbones import NONE, names
+from hyperspot.backbones import DEFAULT, NONE, names
 from hyperspot.errors import SettingsError
 from hyperspot.methods import MethodSettings, method_class
 
@@ -17,7 +17,7 @@ class Settings(BaseModel):
     Attributes:
         method: The name of the method, and `method_settings` what is set in it.
         backbone: The name of the frozen feature extractor; `none` for a method that learns its own network, and only
-            for such a one. Without it resnet18, or `none`.
+            for such a one. Without it `compact`, or `none`.
         short_side: Pixels of the short side of the common frame all photos are placed in.
         aspect: `keep` gives the frame the median aspect ratio of the good photos; `square` stretches every
             photo to a square, as the papers do.
@@ -37,7 +37,7 @@ class Settings(BaseModel):
 
     method: str = "cfa"
     method_settings: SerializeAsAny[MethodSettings] = Field(default_factory=dict, validate_default=True)
-    backbone: str = "resnet18"
+    backbone: str = DEFAULT
     short_side: int = Field(default=256, ge=64, le=2048, multiple_of=32)
     aspect: Literal["keep", "square"] = "keep"
     views: Literal["whole", "crop", "fused"] = "whole"

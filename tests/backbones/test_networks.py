@@ -131,7 +131,20 @@ def efficientnet_b5(net: Layers, x: Tensor) -> list[Tensor]:
     return [torch.cat(by_width[40], 1), torch.cat(by_width[64][2:], 1), by_width[176][-1]]
 
 
+def compact(net: Layers, x: Tensor) -> list[Tensor]:
+    x = F.relu(net.norm(net.conv(x, "stem", 24, 3, 2), "stem.norm"))
+    levels = []
+    for stage, (width, channels) in enumerate([(48, 64), (80, 128), (160, 256)], start=1):
+        x = F.relu(net.norm(net.conv(x, f"down{stage}", width, 3, 2), f"down{stage}.norm"))
+        at = f"stage{stage}.0"
+        y = F.relu(net.norm(net.conv(x, f"{at}.conv1", width, 3), f"{at}.conv1.norm"))
+        x = F.relu(net.norm(net.conv(y, f"{at}.conv2", width, 3), f"{at}.conv2.norm") + x)
+        levels.append(net.tap(net.norm(net.conv(x, f"head{stage}", channels, 1), f"head{stage}.norm")))
+    return levels
+
+
 NETS: dict[str, Callable[[Layers, Tensor], list[Tensor]]] = {
+    "compact": compact,
     "resnet18": lambda net, x: resnet(net, x, (2, 2, 2), False, 1),
     "resnet34": lambda net, x: resnet(net, x, (3, 4, 6), False, 1),
     "resnet50": lambda net, x: resnet(net, x, (3, 4, 6), True, 1),
@@ -148,7 +161,7 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
 
 @pytest.mark.parametrize(
     ("name", "slope"),
-    [*((name, 0.0) for name in NETS), ("resnet18", 0.01), ("resnet50", 0.3), ("vgg19_bn", 0.01)],
+    [*((name, 0.0) for name in NETS), ("compact", 0.01), ("resnet18", 0.01), ("resnet50", 0.3), ("vgg19_bn", 0.01)],
 )
 def test_each_layer_and_each_level_is_that_of_the_reference(name: str, slope: float, tmp_path: Path) -> None:
     image = torch.randn(2, 3, 80, 48, generator=torch.Generator().manual_seed(1))
@@ -184,12 +197,12 @@ def test_every_backbone_has_a_reference() -> None:
 def test_channels_are_those_of_released_cfa() -> None:
     total = {name: sum(create(name, "random:0").channels) for name in names()}
     assert total["wide_resnet50_2"] == 1792
-    assert total["resnet18"] == 448
+    assert total["compact"] == total["resnet18"] == 448
     assert total["vgg19_bn"] == 1280
     assert total["efficientnet_b5"] == 568
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg19_bn", "efficientnet_b5"])
+@pytest.mark.parametrize("name", ["compact", "resnet18", "resnet50", "vgg19_bn", "efficientnet_b5"])
 def test_an_image_has_the_same_features_alone_in_a_batch_and_after_restoring(name: str) -> None:
     backbone = create(name, "random:3")
     images = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(2))

@@ -193,7 +193,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "cfa": {"variant": "released", "steps": 3, "gamma_d": 8},
     "cflow": {"steps": 3, "blocks": 2, "places_per_step": 64},
     "cutpaste": {"steps": 2, "images_per_step": 2, "patch_steps": 2, "patches_per_step": 2},
-    "patch_svdd": {"steps": 2, "patches_per_step": 2},
+    "patch_svdd": {"steps": 2, "crops_per_step": 1, "pairs_per_crop": 8},
     "vae": {"steps": 2, "images_per_step": 2},
 }
 """Settings that keep a method's training short."""

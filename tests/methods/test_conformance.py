@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hyperspot import Detector
-from hyperspot.backbones import NONE, create
+from hyperspot.backbones import DEFAULT, NONE, create
 from hyperspot.errors import SettingsError
 from hyperspot.heatmaps import smooth
 from hyperspot.methods import METHODS
@@ -59,7 +59,7 @@ def make(name):
     settings = owner.Settings(**QUICK.get(name, {}))
     if not owner.uses_backbone:
         return owner(create(NONE), settings)
-    return owner(create("resnet18", weights="random:0", **owner.backbone_options(settings)), settings)
+    return owner(create(DEFAULT, **owner.backbone_options(settings)), settings)
 
 
 def fit(name, photos, seed=0):

@@ -48,7 +48,12 @@ def test_what_made_the_report_is_seen_without_unfolding_anything(page, evaluatio
     seen = Sources()
     seen.feed(page.read_text("utf-8"))
     shown = seen.text.partition("How this was made")[2]
-    for told in ("hyperspot evaluate part.safetensors 'a <b>'", str(product), "24 good photos of product", "random:0"):
+    for told in (
+        "hyperspot evaluate part.safetensors 'a <b>'",
+        str(product),
+        "24 good photos of product",
+        "compact.safetensors",
+    ):
         assert told in shown
     settings = evaluation.made_by["settings"]
     for name in [*settings, *settings["method_settings"]]:

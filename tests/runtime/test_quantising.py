@@ -45,7 +45,7 @@ def test_the_backbone_runs_in_8_bits_but_its_first_convolution_and_nothing_else(
     assert engine.number_format == "int8"
     backbone, *others = [compiled for compiled, _ in engine._compiled._stages]
     convolutions = [numbers for kind, numbers in layers(backbone) if kind == "Convolution"]
-    assert len(convolutions) == 15
+    assert len(convolutions) == 12
     assert convolutions[0] in ("f32", "bf16")
     assert set(convolutions[1:]) <= {"u8", "i8"}
     for compiled in (*others, engine._compiled._tail):
@@ -64,7 +64,7 @@ def test_its_heatmaps_are_near_those_of_32_bit_floats(detector, quantised, produ
     found, scores = open_engine(quantised).run(frames)
     difference = np.abs(found - expected).max() / expected.max()
     # Not nothing: a file that computes in floats after all would pass otherwise.
-    assert 1e-3 < difference < 0.1
+    assert 1e-3 < difference < 0.15
     np.testing.assert_array_equal(scores, found.max((1, 2)))
     alone = np.concatenate([open_engine(quantised).run(frames[:1])[0], open_engine(quantised).run(frames[1:2])[0]])
     np.testing.assert_allclose(alone, found[:2], rtol=1e-5, atol=1e-6)
@@ -101,7 +101,7 @@ def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_pa
     assert (exported["ranges_from_photos"], exported["photos_judged_anew"]) == (24, 0)
     # Two views, and the backbone in 8 bits for each but its first convolution.
     backbone, _ = loaded.engine._compiled._stages[0]
-    assert sum(one in (("Convolution", "u8"), ("Convolution", "i8")) for one in layers(backbone)) == 28
+    assert sum(one in (("Convolution", "u8"), ("Convolution", "i8")) for one in layers(backbone)) == 22
     found, expected = loaded.predict(photos[0]), crossed.predict(photos[0])
     assert np.abs(found.input_map - expected.input_map).max() < 0.1 * np.ptp(expected.input_map)
 

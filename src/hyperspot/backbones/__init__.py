@@ -1,4 +1,4 @@
-"""Frozen, ImageNet-trained feature extractors, and where their weights come from."""
+"""Frozen feature extractors, and where their weights come from."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hyperspot.backbones import weights as _weights
 from hyperspot.backbones.base import Backbone
+from hyperspot.backbones.compact import SHIPPED, Compact
 from hyperspot.backbones.efficientnet import EfficientNet
 from hyperspot.backbones.hub import fetch
 from hyperspot.backbones.none import NoBackbone
@@ -16,12 +17,15 @@ from hyperspot.backbones.resnet import ResNet
 from hyperspot.backbones.vgg import VGG
 from hyperspot.errors import SettingsError, WeightsError
 
-__all__ = ["NONE", "Backbone", "create", "names", "restore"]
+__all__ = ["DEFAULT", "NONE", "Backbone", "create", "names", "restore"]
 
+DEFAULT = "compact"
+"""The name of the backbone that is used where none is asked for; its weights lie in the package."""
 NONE = "none"
 """The name of no backbone at all, for methods that learn a network of their own (`Method.uses_backbone`)."""
 
 _BUILDERS: dict[str, Callable[..., Backbone]] = {
+    DEFAULT: partial(Compact, DEFAULT),
     "resnet18": partial(ResNet, "resnet18", (2, 2, 2), expansion=1, width=1),
     "resnet34": partial(ResNet, "resnet34", (3, 4, 6), expansion=1, width=1),
     "resnet50": partial(ResNet, "resnet50", (3, 4, 6), expansion=4, width=1),
@@ -38,12 +42,13 @@ def names() -> tuple[str, ...]:
 
 
 def create(name: str, weights: Path | str | None = None, *, tap_slope: float = 0.0) -> Backbone:
-    """Return a frozen backbone with its ImageNet weights.
+    """Return a frozen backbone with its weights.
 
     Args:
         name: One of `names()`, or `NONE`, which has no weights.
         weights: A safetensors file, a folder that holds one named after the backbone, or "random:SEED". None
-            looks in the folder that HYPERSPOT_WEIGHTS names, then in the cache, and then downloads.
+            looks in the folder that HYPERSPOT_WEIGHTS names, then in the cache, and then downloads. `compact` has
+            its weights in the package: it takes those where None, or a folder without others, is given.
         tap_slope: See `Backbone`.
 
     Raises:
@@ -58,6 +63,8 @@ def create(name: str, weights: Path | str | None = None, *, tap_slope: float = 0
         return backbone.fill({}, NONE, None)
     if isinstance(weights, str) and weights.startswith(_weights.RANDOM):
         return _weights.randomise(backbone, weights)
+    if name == DEFAULT and (weights is None or not _weights.holds(name, Path(weights))):
+        return _weights.load(backbone, SHIPPED.path, sha256=SHIPPED.sha256)
     path = _weights.find(name, weights)
     if path is None:
         path = fetch(name, _weights.cache_folder())

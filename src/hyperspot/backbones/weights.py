@@ -48,10 +48,23 @@ def find(name: str, weights: Path | str | None) -> Path | None:
     return _within(name, cache_folder())
 
 
-def load(backbone: Backbone, path: Path) -> Backbone:
+def holds(name: str, path: Path) -> bool:
+    """Whether `path` names weights of a backbone: it is no folder, or one with a file named after the backbone.
+
+    Raises WeightsError where that file is of an unsafe format, or either of two could be meant.
+    """
+    return not path.expanduser().is_dir() or _within(name, path.expanduser()) is not None
+
+
+def load(backbone: Backbone, path: Path, *, sha256: str | None = None) -> Backbone:
     """Fill a backbone from a safetensors file with torchvision's names, batch norms folded or not.
 
     Tensors that the backbone does not need (later stages, classifier) are not read.
+
+    Args:
+        backbone: What to fill.
+        path: The file.
+        sha256: What its SHA-256 has to be, where that is known.
 
     Raises:
         WeightsError: Where the file cannot be read, is damaged, or holds other weights.
@@ -59,7 +72,12 @@ def load(backbone: Backbone, path: Path) -> Backbone:
     """
     try:
         with path.open("rb") as opened:
-            sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+        if sha256 is not None and sha256 != found:
+            raise WeightsError(
+                f"{path} is not what was shipped (SHA-256 {found[:12]}... instead of {sha256[:12]}...); install "
+                "hyperspot again, or name other weights"
+            )
         with safe_open(path, framework="pt") as tensors:
             names = set(tensors.keys())
             state = fold_all(backbone, names, tensors.get_tensor, str(path))
@@ -69,7 +87,7 @@ def load(backbone: Backbone, path: Path) -> Backbone:
         ) from None
     except SafetensorError as error:
         raise WeightsError(f"{path} is not a whole safetensors file ({error}); delete it and get it again") from None
-    backbone.fill(state, str(path), sha256)
+    backbone.fill(state, str(path), found)
     # The folder is this machine's own affair, and the name travels in model files.
     backbone.weights_source = path.name
     return backbone

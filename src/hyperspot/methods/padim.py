@@ -18,8 +18,8 @@ from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.progress import Progress
 
-CHANNELS = {"resnet18": 100, "resnet34": 100}
-"""Random channels by backbone, from the paper for ResNet-18."""
+CHANNELS = {"compact": 100, "resnet18": 100, "resnet34": 100}
+"""Random channels by backbone, from the paper for ResNet-18; the others have as many to draw from."""
 CHANNELS_ELSE = 550
 """Random channels of any other backbone, from the paper for WideResNet-50-2."""
 CHUNK_BYTES = 100_000_000
@@ -31,7 +31,7 @@ class PaDiMSettings(MethodSettings):
 
     Attributes:
         channels: Random channels that are kept of all levels together, at most all there are; None takes what
-            the paper has for the backbone (100 for ResNet-18, 550 for WideResNet-50-2).
+            the paper has for the backbone (100 for ResNet-18, and for those as wide; 550 for WideResNet-50-2).
         regularisation: What is added to the diagonal of each covariance (the paper's ε).
 
     """
