@@ -34,7 +34,7 @@ class Box:
     width: float
     height: float
 
-    def at(self, point: Sequence[float]) -> Point:
+    def at(self, point: Sequence[float] | np.ndarray) -> Point:
         """Return where a point lies on the picture."""
         return self.left + point[0] * self.width, self.top + (1 - point[1]) * self.height
 

@@ -69,8 +69,9 @@ def filled(page: str, name: str, lines: Sequence[records.Line]) -> str:
     }
     for kind, text in made.items():
         region(page, kind, name)
-        mark = rf"(<!-- {kind}:{name} -->\n).*?(<!-- /{kind} -->)"
-        page = re.sub(mark, lambda found, text=text: found.group(1) + text + found.group(2), page, flags=re.DOTALL)
+        before, _, rest = page.partition(f"<!-- {kind}:{name} -->\n")
+        _, end, after = rest.partition(f"<!-- /{kind} -->")
+        page = f"{before}<!-- {kind}:{name} -->\n{text}{end}{after}"
     return page
 
 
@@ -79,7 +80,7 @@ def settings_table(name: str) -> str:
     owner = METHODS[name].Settings
     meanings = documented(owner)
     variants = get_args(owner.model_fields["variant"].annotation) if "variant" in owner.model_fields else ()
-    chosen = [owner(variant=variant) for variant in variants] or [owner()]
+    chosen = [owner.model_validate({"variant": variant}) for variant in variants] or [owner()]
     titles = ["setting", *(variants or ("default",)), ""]
     rows = []
     for field in owner.model_fields:

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from tools.method_pages import ROOT
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]

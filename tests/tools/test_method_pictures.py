@@ -10,10 +10,10 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
-from tools.sketches import SKETCHES
 
 from hyperspot.methods import METHODS
 from tools import drawing, method_pictures
+from tools.sketches import SKETCHES
 
 SVG = "{http://www.w3.org/2000/svg}"
 PHOTO = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")

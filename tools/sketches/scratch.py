@@ -27,9 +27,9 @@ def cutpaste(drawing: Drawing) -> None:
     scarred = scar(
         image, (wide, wide), (2 * long, 2 * long), settings.scar_degrees, torch.Generator().manual_seed(SCARRED)
     )
-    for row, (words, made) in enumerate((("good", image), ("rectangle", pasted), ("strip", scarred))):
+    for row, (words, shown) in enumerate((("good", image), ("rectangle", pasted), ("strip", scarred))):
         front = Box(left.left + 4, left.top + 67 * row, 62, 62)
-        pixels = np.floor(made.permute(1, 2, 0).double().numpy() * 255 + 0.5).astype(np.uint8)
+        pixels = np.floor(shown.permute(1, 2, 0).double().numpy() * 255 + 0.5).astype(np.uint8)
         drawing.photo(small(pixels), front)
         drawing.square(front, GOOD if row == 0 else KEPT, width=1.5)
         drawing.text((front.left + 72, front.centre[1] + 4), words, bold=True)
@@ -195,8 +195,8 @@ def vae(drawing: Drawing) -> None:
     heat = (1 - hot) * np.array([250.0, 250, 252]) + hot * np.array([200.0, 30, 30])
     size = (room.width - 14) / 2
     shown = (("new", new, (0, 0)), ("drawn", drawn, (1, 0)), ("difference", heat, (0.5, 1)))
-    for words, pixels, (column, row) in shown:
-        front = Box(room.left + 12 + column * (size + 2), room.top + 14 + row * 100, 84, 84)
+    for words, pixels, (across, down) in shown:
+        front = Box(room.left + 12 + across * (size + 2), room.top + 14 + down * 100, 84, 84)
         drawing.text((front.centre[0], front.top - 3), words, anchor="middle", colour=QUIET)
         drawing.photo(small(np.floor(pixels + 0.5).astype(np.uint8)), front)
         drawing.square(front, RULE, width=1)

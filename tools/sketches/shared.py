@@ -22,7 +22,8 @@ def small(pixels: np.ndarray) -> np.ndarray:
     """Return a photo as it is embedded: means of 2 x 2 pixels."""
     step = len(pixels) // SHOWN
     means = pixels.reshape(SHOWN, step, SHOWN, step, 3).mean((1, 3), dtype=np.float64)
-    return np.floor(means + 0.5).astype(np.uint8)
+    rounded: np.ndarray = np.floor(means + 0.5).astype(np.uint8)
+    return rounded
 
 
 def points(seed: int, *clusters: tuple[float, float, float, float, float, int]) -> np.ndarray:
