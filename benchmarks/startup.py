@@ -68,7 +68,7 @@ def prepare(folder: Path, data: Path | None, weights: str) -> tuple[Path, list[P
 
     dataset = open_dataset(data or make_product_set(folder / "product", train=24, good=1, defective=3))
     sources = [photo.path for photo in dataset.train[:24]]
-    detector = Detector.fit(sources, weights=weights, false_alarm_rate=0.2)
+    detector = Detector.fit(sources, backbone="resnet18", weights=weights, false_alarm_rate=0.2)
     model = detector.save(folder / "part.safetensors")
     files = [export(detector, folder / name) for name in ("part.onnx", "part.xml")]
     return model, files, dataset.test[0].path

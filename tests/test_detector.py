@@ -327,11 +327,13 @@ def test_a_killed_training_leaves_the_previous_file(product, model_file, tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_evaluation_on_real_photos_is_as_good_as_published(real_data, real_weights):
+@pytest.mark.parametrize("backbone", ["compact", "resnet18"])
+def test_evaluation_on_real_photos_is_as_good_as_published(real_data, real_weights, backbone):
     """MVTec bottle, released variant as in the paper; the last checkpoint, nothing chosen on test photos."""
     detector = Detector.fit(
         real_data / "bottle",
-        weights=real_weights / "resnet18-imagenet1k-v1-folded-layer3.safetensors",
+        backbone=backbone,
+        weights=real_weights,
         aspect="square",
         views="crop",
         method_settings={"variant": "released", "steps": 50},
