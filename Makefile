@@ -41,6 +41,7 @@ test: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest tests/devices
 
 lint: install
 	$(BIN)/ruff check --fix .

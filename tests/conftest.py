@@ -11,6 +11,24 @@ os.environ["HYPERSPOT_NUMBER_FORMAT"] = "f32"
 os.environ["HYPERSPOT_DEVICE"] = "cpu"
 
 
+DEVICES = Path(__file__).parent / "devices"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave the tests of devices to a process of their own (`pytest tests/devices`, as `make test` does).
+
+    Their device is written in Python, and torch takes it only before the first gradient of a process.
+    """
+    asked = any(DEVICES.is_relative_to(path) or path.is_relative_to(DEVICES) for path in _named(config))
+    return True if collection_path == DEVICES and not asked else None
+
+
+def _named(config: pytest.Config) -> list[Path]:
+    """Return what was named on the command line, but for the whole of the tests."""
+    paths = [Path(str(argument).split("::")[0]).resolve() for argument in config.args]
+    return [path for path in paths if path != DEVICES.parent and path != DEVICES.parents[1]]
+
+
 def _shared(folder: str, variable: str) -> Path:
     named = os.environ.get(variable)
     path = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / folder

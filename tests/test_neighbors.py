@@ -1,10 +1,12 @@
+import copy
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperspot.clusters import k_means
-from hyperspot.neighbors import Prepared, nearest, nearest_distances, smallest
+from hyperspot.neighbors import Prepared, Search, nearest, nearest_distances, smallest
 
 
 @given(st.integers(1, 9), st.integers(1, 3000), st.integers(1, 6), st.integers(0, 99))
@@ -66,3 +68,13 @@ def test_a_bank_is_made_ready_once_and_anew_for_another():
     other = prepared.memory(second, second.square().sum(1))
     assert other.bank is second
     assert int(other.nearest(second[3:4], 1)[1]) == 3
+
+
+def test_a_copy_of_a_method_prepares_its_own_bank():
+    bank = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    search = Search()
+    squares = bank.square().sum(1)
+    found = search([bank[None, :, None]], torch.zeros(3, 8), bank, squares, 2)
+    again = copy.deepcopy(search)
+    assert again._prepared._memory is None
+    torch.testing.assert_close(again([bank[None, :, None]], torch.zeros(3, 8), bank, squares, 2), found)

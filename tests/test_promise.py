@@ -12,6 +12,7 @@ from scipy import ndimage, stats
 
 from hyperspot import Detector, fitting
 from hyperspot.backbones import create
+from hyperspot.devices import CPU
 from hyperspot.images import Frame
 from hyperspot.intake import Photos
 from hyperspot.progress import SILENT
@@ -74,7 +75,7 @@ def alarms(textures, backbone, mode, splits):
             }
         )
         placements = [frame.place(SIDE, SIDE)] * LEARNED
-        fitted = fitting.fit(Photos(learned, frame), placements, backbone, settings, SILENT)
+        fitted = fitting.fit(Photos(learned, frame), placements, backbone, settings, SILENT, CPU)
         assert fitted.calibration.kind == mode
         detector = Detector(fitted, settings, {})
         called.append([detector.predict(textures[number]).is_anomalous for number in drawn[LEARNED:]])

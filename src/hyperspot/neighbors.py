@@ -112,6 +112,10 @@ class Prepared:
             self._memory = Memory(bank, squares)
         return self._memory
 
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Prepared":
+        """Return one that has prepared nothing yet: the memory belongs to the bank it was made of."""
+        return Prepared()
+
 
 class Search(nn.Module):
     """The search of a bank for each place of a pyramid, as a module of its own: an exported graph then tells where the

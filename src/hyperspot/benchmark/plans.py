@@ -120,7 +120,8 @@ def plan(table: int, asked: Asked) -> list[Task]:
                     made = _variations(table, on_budget(run, asked.budget), category)
                     if table == 8 and category is asked.categories[0] and seed == seeds[0]:
                         # How long a photo takes does not depend on how long was trained.
-                        made.append(replace(on_budget(run, "quick"), measure="cost", oracle=False))
+                        cost = replace(on_budget(run, "quick"), measure="cost", oracle=False)
+                        made.append(replace(cost, train_photos=category.photos))
                     tasks += [
                         Task(
                             one,
