@@ -139,7 +139,11 @@ def test_our_figures_are_the_means_of_the_lines():
     latest = {
         line["seed"]: line["last"]["at_input"]["aupro_30"]
         for line in raw
-        if line["recipe"] in ("default", "cfa default") and line["category"] == "bottle" and not line["changes"]
+        if line["recipe"] in ("default", "cfa default")
+        and line["category"] == "bottle"
+        and not line["changes"]
+        and line.get("backbone", "resnet18") == "resnet18"
+        and line.get("measure", "accuracy") == "accuracy"
     }
     mean, deviation = (100 * take(latest.values()) for take in (statistics.mean, statistics.stdev))
     found, _ = records.read([method_pages.LINES])
