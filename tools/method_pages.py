@@ -37,6 +37,7 @@ from hyperspot.benchmark.selection import (
 )
 from hyperspot.benchmark.table import Cell, Column, Given, Spread, Table
 from hyperspot.methods import METHODS, padim, patch_svdd, scratch, vae
+from tools.rewriting import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, LINES = ROOT / "docs" / "methods", ROOT / "benchmarks" / "runs.jsonl"
@@ -306,17 +307,9 @@ def main() -> None:
     given = parser.parse_args()
     lines, problems = records.read([given.lines])
     print(*problems, sep="\n", end="\n" if problems else "", file=sys.stderr)
-    changed = []
-    for name in METHODS:
-        path = PAGES / f"{name}.md"
-        page = path.read_text(encoding="utf-8")
-        new = filled(page, name, lines)
-        if new != page:
-            changed.append(path.name)
-            if not given.check:
-                path.write_text(new, encoding="utf-8")
-    print(f"{'would change' if given.check else 'changed'}: {', '.join(changed) or 'nothing'}")
-    sys.exit(1 if given.check and changed else 0)
+    pages = {PAGES / f"{name}.md": name for name in METHODS}
+    made = {path: filled(path.read_text(encoding="utf-8"), name, lines) for path, name in pages.items()}
+    rewrite(made, check=given.check)
 
 
 if __name__ == "__main__":

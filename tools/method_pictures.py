@@ -8,10 +8,10 @@ neighbours, scores) is computed by the methods' own functions.
 """
 
 import argparse
-import sys
 
 from tools.drawing import Drawing
 from tools.method_pages import ROOT
+from tools.rewriting import rewrite
 from tools.sketches import SKETCHES
 
 PICTURES = ROOT / "docs" / "images" / "methods"
@@ -30,15 +30,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="change nothing, only tell which pictures would change")
     given = parser.parse_args()
     PICTURES.mkdir(parents=True, exist_ok=True)
-    changed = []
-    for name in SKETCHES:
-        path, new = PICTURES / f"{name}.svg", draw(name)
-        if not path.is_file() or path.read_text(encoding="utf-8") != new:
-            changed.append(path.name)
-            if not given.check:
-                path.write_text(new, encoding="utf-8")
-    print(f"{'would change' if given.check else 'changed'}: {', '.join(changed) or 'nothing'}")
-    sys.exit(1 if given.check and changed else 0)
+    rewrite({PICTURES / f"{name}.svg": draw(name) for name in SKETCHES}, check=given.check)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
 """Which device is meant, what it computes in, and what a person is told where there is none."""
 
 import json
-import sys
 import warnings
 
 import pytest
 import torch
 
-from hyperspot import Detector, cli, console, devices
+from hyperspot import Detector, console, devices
 from hyperspot.devices import choose_format, computing_on, describe, resolve
 from hyperspot.errors import DeviceError, DeviceWarning, HyperspotError
 
@@ -120,21 +119,6 @@ def test_too_small_a_memory_is_told_in_one_sentence(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda device: computing_on(torch.device("cpu")))
     with pytest.raises(DeviceError, match=r"the memory of cuda:0 is too small.*--device cpu"), computing_on(GPU):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["hyperspot", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = ended.code or 0
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 def test_every_command_says_in_one_sentence_that_there_is_no_gpu(run, gpus, product, model_file, tmp_path):
