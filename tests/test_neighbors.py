@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperspot.clusters import k_means
-from hyperspot.neighbors import Prepared, Search, nearest, nearest_distances, smallest
+from hyperspot.neighbors import PACKING_PAYS, Prepared, Search, nearest, nearest_distances, smallest
 
 
 @given(st.integers(1, 9), st.integers(1, 3000), st.integers(1, 6), st.integers(0, 99))
@@ -19,15 +19,16 @@ def test_smallest_is_the_sorted_start_of_each_row(rows, columns, k, seed):
     assert all(len(set(row.tolist())) == k for row in where)
 
 
-def test_neighbours_are_those_of_float64_differences():
+@pytest.mark.parametrize(("count", "k"), [(90, 5), (PACKING_PAYS, 3)])
+def test_neighbours_are_those_of_float64_differences(count: int, k: int):
     generator = torch.Generator().manual_seed(0)
     bank = torch.randn(700, 33, generator=generator) + 40
-    queries = torch.randn(90, 33, generator=generator) + 40
-    found, where = nearest(queries, bank, 5)
+    queries = torch.randn(count, 33, generator=generator) + 40
+    found, where = nearest(queries, bank, k)
     exact = torch.cdist(queries.double(), bank.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
     expected = exact.sort(1)
-    torch.testing.assert_close(found.double(), expected.values[:, :5], rtol=1e-4, atol=1e-3)
-    assert (where == expected.indices[:, :5]).float().mean() > 0.99
+    torch.testing.assert_close(found.double(), expected.values[:, :k], rtol=1e-4, atol=1e-3)
+    assert (where == expected.indices[:, :k]).float().mean() > 0.99
 
 
 def test_a_vector_of_the_bank_is_at_distance_zero_not_below():

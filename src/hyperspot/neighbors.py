@@ -21,6 +21,9 @@ from hyperspot.patches import sum_levels
 
 CHUNK_ELEMENTS = 1_500_000
 """Distances held at a time: 6 MB, which stays in the cache of a core."""
+PACKING_PAYS = 4096
+"""Queries from which it pays to lay a bank out for the compiled search that is searched only once: to find the layout
+takes as long as matrix products take for so many, whatever the size of the bank."""
 
 
 def smallest(rows: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
@@ -154,7 +157,7 @@ def principal_axes(bank: Float[Tensor, "m d"]) -> Float[Tensor, "d d"]:
 def nearest(
     queries: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], k: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """Return squared distances (ascending, at least 0) to the k nearest vectors of the bank, and which.
+    """Return squared distances (ascending, at least 0) to the k nearest vectors of a bank that is searched only once.
 
     Raises ValueError where the bank has fewer than k vectors.
     """
@@ -162,7 +165,10 @@ def nearest(
         raise ValueError(f"asked for {k} neighbours in a bank of {bank.shape[0]}")
     centre = bank.mean(0)
     centred = bank - centre
-    return Memory(centred, centred.square().sum(1)).nearest(queries - centre, k)
+    squares = centred.square().sum(1)
+    if len(queries) < PACKING_PAYS:
+        return nearest_centred(queries - centre, centred, squares, k)
+    return Memory(centred, squares).nearest(queries - centre, k)
 
 
 class _NearestDistances(torch.autograd.Function):
