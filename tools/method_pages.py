@@ -282,17 +282,18 @@ def ours_table(name: str, lines: Sequence[records.Line]) -> str:
                 cells[metric] = Spread.of(values[metric].values(), 100.0)
                 cells[f"{metric}_published"] = published_cell(group, metric, [category])
             seeds = str(max(len(one) for one in values.values()))
-            rows.append({"category": plain_name(category), "what": group.label, "seeds": seeds, **cells})
+            about = {"category": plain_name(category), "what": group.label, "backbone": group.backbone}
+            rows.append({**about, "seeds": seeds, **cells})
     if not rows:
         return f"Ours: {NOT_MEASURED}.\n"
-    columns = [Column("category", "ours"), Column("what", "settings"), Column("seeds", "seeds")]
+    columns = [Column("category", "ours"), Column("what", "settings")]
+    columns += [Column("backbone", "backbone")] if METHODS[name].uses_backbone else []
+    columns += [Column("seeds", "seeds")]
     for metric, title in METRICS.items():
         columns += [Column(metric, title), Column(f"{metric}_published", "published")]
-    seen = in_order({group.backbone for group in found})
-    about = "Ours: the last checkpoint, mean ± deviation over seeds, in the pixels that the detector sees"
-    about += f"; backbone {', '.join(seen)}." if METHODS[name].uses_backbone else "; no backbone."
+    protocol = "Ours: the last checkpoint, mean ± deviation over seeds, in the pixels that the detector sees."
     categories = [category for group in found for category in group.categories]
-    return table(columns, rows, (about, *development(categories), *notes))
+    return table(columns, rows, (protocol, *development(categories), *notes))
 
 
 def table(columns: Sequence[Column], rows: Sequence[dict[str, Cell]], notes: Sequence[str] = ()) -> str:
