@@ -92,17 +92,21 @@ def test_one_bad_photo_stops_nothing(run, model_file, product, tmp_path):
     assert "broken.png" in err
 
 
-def test_photos_of_12_bits_in_16_are_warned_of_once(run, model_file, product, tmp_path):
+def test_each_kind_of_warning_on_photos_is_told_of_once(run, model_file, product, tmp_path):
     for number, photo in enumerate(sorted((product / "test" / "good").iterdir())[:3]):
         grey = np.asarray(Image.open(photo).convert("L")).astype(np.uint16)
         Image.fromarray(grey * np.uint16(16)).save(tmp_path / f"{number}.png")
+        Image.open(photo).save(tmp_path / f"{number}.jpg", exif=b"Exif\0\0no such thing")
+    (tmp_path / "cut.tiff").write_bytes(b"II*\0\x08\0\0\0\x09\0")
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         code, out, err = run("predict", model_file, tmp_path, "--json")
-    assert code == 0
-    assert len(out.splitlines()) == 3
-    assert err.count("warning:") == 1
+    assert code == 1
+    assert len(out.splitlines()) == 6
+    assert err.count("arning:") == 2, "none of Pillow's, which name no photo"
     assert ".png has 16 bits and uses 12" in err
+    assert ".jpg holds EXIF data that cannot be read" in err
+    assert err.count("error:") == 1
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(run, model_file, product, tmp_path):

@@ -113,8 +113,9 @@ def warn(message: str) -> None:
 
 @contextlib.contextmanager
 def image_warnings() -> Iterator[None]:
-    """Print warnings of ours as one sentence: on a device each, on photos one, as a folder would give thousands."""
-    told = threading.Lock()
+    """Print warnings of ours as one sentence: on a device each, on photos one a kind, as a folder gives thousands."""
+    told: set[type[Warning]] = set()
+    telling = threading.Lock()
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
@@ -130,9 +131,13 @@ def image_warnings() -> Iterator[None]:
                 warn(str(message))
             elif not issubclass(category, ImageWarning):
                 usual(message, category, filename, lineno, file, line)
-            elif told.acquire(blocking=False):
+            else:
                 # Photos are read side by side, and whichever comes first is named.
-                warn(f"{message}; told of one such photo only")
+                with telling:
+                    first = category not in told
+                    told.add(category)
+                if first:
+                    warn(f"{message}; told of one such photo only")
 
         warnings.showwarning = show
         yield

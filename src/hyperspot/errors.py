@@ -44,5 +44,9 @@ class ImageWarning(UserWarning):
     """A photo can be read, but probably does not show what it should."""
 
 
+class ExifWarning(ImageWarning):
+    """A photo can be read, but not how the camera was held."""
+
+
 class DeviceWarning(UserWarning):
     """A device computes what it should, but not in the way that it should."""

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from hyperspot.errors import DataError, ImageError, ImageWarning
+from hyperspot.errors import DataError, ExifWarning, ImageError, ImageWarning
 from hyperspot.images import find_images, is_image_file, read_image, read_mask, read_size, resize
+from hyperspot.images.quiet import pillow_hushed
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 EXIF_ORIENTATION = 0x0112
@@ -100,6 +103,84 @@ def test_orientation_is_applied_and_known_from_the_header(tmp_path: Path, kind: 
     with Image.open(path) as opened:
         assert read_size(opened) == upright.shape[:2]
         assert np.array_equal(read_image(opened), image)
+
+
+SIDEWAYS = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+"""EXIF data with one tag: turned to the right."""
+UNREADABLE_EXIF = {
+    "no header": b"Exif\0\0nothing that EXIF begins with",
+    "no directory": SIDEWAYS[:15],
+    "half a tag": SIDEWAYS[:20],
+    "text for a number": SIDEWAYS.replace(b"\x12\0\x03", b"\x12\0\x02"),
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE_EXIF)
+@pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("WEBP", {}), ("JPEG", {}), ("JPEG", {"dpi": (72, 72)})])
+def test_a_photo_whose_exif_is_unreadable_is_taken_as_upright(
+    tmp_path: Path, damage: str, kind: str, options: dict[str, object]
+) -> None:
+    path = tmp_path / "photo"
+    image = Image.fromarray(np.tile(COLOURS, (2, 2, 1)))
+    image.save(path, kind, exif=SIDEWAYS, **options)
+    assert read_image(path).shape == (14, 10, 3), "this is how it is where it can be read"
+    image.save(path, kind, exif=UNREADABLE_EXIF[damage], **options)
+    with pytest.warns(ExifWarning, match=r"photo holds EXIF data that cannot be read") as told:
+        pixels = read_image(path)
+    assert len(told) == 1
+    assert np.array_equal(pixels, read_image(encoded(image, kind, **options)))
+    assert read_size(path) == (10, 14)
+    with pytest.warns(ExifWarning, match="taken as upright"):
+        assert read_mask(path).shape == (10, 14)
+
+
+DAMAGED_TIFF = encoded(Image.fromarray(COLOURS), "TIFF")[:-150]
+"""Cut off in its directory: Pillow warns of that, and cannot identify it."""
+
+
+def test_warnings_of_pillow_are_kept_away_from_threads_that_decode_and_from_no_others(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.tiff"
+    damaged.write_bytes(DAMAGED_TIFF)
+    decodes, other_is_done = threading.Event(), threading.Event()
+
+    def decode() -> None:
+        with pillow_hushed():
+            decodes.set()
+            other_is_done.wait(60)
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for read in (read_image, read_size, read_mask):
+            with pytest.raises(ImageError, match="is not a PNG"):
+                read(damaged)
+        warnings.simplefilter("always")
+        with pytest.raises(ImageError, match="is not a PNG"):
+            read_image(DAMAGED_TIFF)
+        assert not told
+        thread = threading.Thread(target=decode)
+        thread.start()
+        assert decodes.wait(60)
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(damaged)
+        other_is_done.set()
+        thread.join()
+        assert {str(one.message) for one in told} == {"Truncated File Read"}
+        with pillow_hushed():
+            warnings.warn("of ours", stacklevel=1)
+        assert str(told[-1].message) == "of ours"
+
+
+@pytest.mark.parametrize("usual", ["ignore", "always", "error"])
+def test_too_many_pixels_stay_an_error_however_warnings_are_treated(usual: str) -> None:
+    """Pillow only warns up to twice the limit."""
+    data = encoded(Image.fromarray(COLOURS), "PNG")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter(usual)  # type: ignore[arg-type]
+        for limit in (34, 20, 2):
+            with pytest.raises(ImageError, match="pixels"):
+                read_image(data, max_pixels=limit)
+        assert read_image(data, max_pixels=35).shape == (5, 7, 3)
+    assert not told
 
 
 def test_an_animation_gives_its_first_picture() -> None:

@@ -12,7 +12,6 @@ from PIL import (
     BmpImagePlugin,
     Image,
     ImageFile,
-    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -20,8 +19,9 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from hyperspot.errors import DataError, ImageError, ImageWarning
+from hyperspot.errors import DataError, ExifWarning, ImageError, ImageWarning
 from hyperspot.images.jpeg import has_hole
+from hyperspot.images.quiet import heard, pillow_hushed
 from hyperspot.native import resizing
 
 Source = Path | str | bytes | np.ndarray | Image.Image
@@ -37,6 +37,16 @@ MAX_PIXELS = 200_000_000
 TWELVE_BITS = 4095
 
 ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns a picture upright, by the orientation that EXIF notes."""
 SIDEWAYS = (5, 6, 7, 8)
 OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16S"}
 
@@ -48,7 +58,8 @@ def read_image(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray
 
     The orientation that a camera noted (EXIF) is applied, 16 bits are scaled to 8 (divided by 257 and rounded),
     grey and palettes become RGB, alpha is dropped, and of an animation the first picture is taken. An ImageWarning is
-    given where 16 bits hold 12 or fewer: scaled as they are, such photos are all but black.
+    given where 16 bits hold 12 or fewer: scaled as they are, such photos are all but black. An ExifWarning is given
+    where the orientation is lost, because what the camera noted cannot be read: such photos are taken as upright.
 
     Args:
         source: A path, the bytes of a file, a Pillow image, or an array: h w 3 (8-bit RGB) or h w (8 or 16 bits).
@@ -64,8 +75,9 @@ def read_image(source: Source, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray
     try:
         if isinstance(source, Image.Image):
             _check_pixels(source, name, max_pixels)
-            return _to_rgb(source, name)
-        with _open(source, max_pixels) as image:
+            with pillow_hushed():
+                return _to_rgb(source, name)
+        with pillow_hushed(), _open(source, max_pixels) as image:
             pixels = _deep_rgb(image, source, max_pixels)
             pixels = _to_rgb(image, name) if pixels is None else pixels
             # Last, as what the decoder notices it tells more exactly.
@@ -88,8 +100,9 @@ def read_size(source: Path | str | Image.Image) -> tuple[int, int]:
     """
     try:
         if isinstance(source, Image.Image):
-            return _upright_size(source)
-        with _open(source, MAX_PIXELS) as image:
+            with pillow_hushed():
+                return _upright_size(source)
+        with pillow_hushed(), _open(source, MAX_PIXELS) as image:
             return _upright_size(image)
     except ImageError:
         raise
@@ -104,13 +117,13 @@ def read_mask(path: Path | str) -> Bool[np.ndarray, "h w"]:
     Raises ImageError as `read_image` does.
     """
     try:
-        with _open(path, MAX_PIXELS) as image:
+        with pillow_hushed(), _open(path, MAX_PIXELS) as image:
             lossy = image.format in ("JPEG", "MPO")
-            upright = _upright(image)
+            upright = _upright(image, str(path))
             if upright.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L", "F"):
                 upright = upright.convert("RGBA" if upright.mode in ("P", "PA") else "RGB")
             values = np.asarray(upright)
-    except ImageError:
+    except (ImageError, ImageWarning):
         raise
     except Exception as error:  # noqa: BLE001 - decoders of damaged files raise whatever they stumble over
         raise _unreadable(str(path), error) from None
@@ -219,11 +232,21 @@ def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
         )
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation noted in the header (1 is upright)."""
+def _orientation(image: Image.Image) -> int | None:
+    """Return the EXIF orientation noted in the header (1 is upright); none where it is lost, as EXIF is unreadable."""
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return 1  # Pillow would decode the whole file in search of it
-    return int(image.getexif().get(ORIENTATION, 1))
+    before = heard()
+    try:
+        exif = image.getexif()
+        if ORIENTATION not in exif and image.info.get("exif"):
+            # Pillow may have met damage when it opened the file, and kept quiet: here it shows again.
+            Image.Exif().load(image.info["exif"])
+        elif ORIENTATION in exif:
+            return int(exif[ORIENTATION])
+    except Exception:  # noqa: BLE001 - damaged EXIF raises whatever its reader stumbles over
+        return None
+    return 1 if heard() == before else None
 
 
 def _upright_size(image: Image.Image) -> tuple[int, int]:
@@ -235,17 +258,26 @@ def _upright_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, name: str) -> Image.Image:
     """Return the decoded image, turned as the camera was held."""
-    if image.format == "PNG" and _orientation(image) == 1:
-        image.load()
-        return image
+    # What a PNG file notes after its pixels is unknown to `read_size`; a TIFF file is turned by Pillow as it is loaded.
+    noted = _orientation(image) if image.format == "PNG" else None
     image.load()
-    return ImageOps.exif_transpose(image)
+    if image.format != "PNG":
+        noted = _orientation(image)
+    if noted is None:
+        warnings.warn(
+            f"{name} holds EXIF data that cannot be read, so that it is taken as upright; if it is not, turn it and "
+            "save it again",
+            ExifWarning,
+            stacklevel=2,
+        )
+        return image
+    return image.transpose(TURNS[noted]) if noted in TURNS else image
 
 
 def _to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    image = _upright(image)
+    image = _upright(image, name)
     if image.mode == "F":
         raise ImageError(f"{name} holds fractions, whose range is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -277,8 +309,8 @@ def _deep_rgb(
         again.tile = [
             one._replace(args=(other, *one.args[1:]) if isinstance(one.args, tuple) else other) for one in again.tile
         ]
-        high = np.asarray(_upright(image))[..., :3].astype(np.uint32)
-        low = np.asarray(_upright(again))[..., :3]
+        high = np.asarray(_upright(image, _name(source)))[..., :3].astype(np.uint32)
+        low = np.asarray(_upright(again, _name(source)))[..., :3]
     return _to_8_bits(high * 256 + low, _name(source))
 
 
