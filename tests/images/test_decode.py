@@ -76,6 +76,7 @@ def test_16_bits_are_rounded_to_8_in_grey_and_in_colour() -> None:
     assert np.array_equal(read_image(encoded(Image.fromarray(deep[..., 0]), "TIFF")), grey)
     assert np.array_equal(read_image(png16(deep[..., :3], 2)), rounded[..., :3])
     assert np.array_equal(read_image(png16(deep, 6)), rounded[..., :3])
+    assert np.array_equal(read_image(png16(deep[..., :2], 4)), grey), "alpha is dropped, the grey before it whole"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
@@ -266,8 +267,11 @@ def test_a_flat_jpeg_file_has_no_hole(optimize: bool, level: int) -> None:
 def test_12_bits_in_16_are_warned_of_and_read_all_the_same(tmp_path: Path) -> None:
     deep = np.random.default_rng(1).integers(0, 4096, (6, 9, 3)).astype(np.uint16)
     (tmp_path / "colour.png").write_bytes(png16(deep, 2))
+    full = np.full_like(deep[..., :1], 65535)
+    (tmp_path / "grey_alpha.png").write_bytes(png16(np.concatenate([deep[..., :1], full], axis=2), 4))
     Image.fromarray(deep[..., 0]).save(tmp_path / "grey.tiff")
-    for source, name in ((tmp_path / "colour.png", "colour.png"), (tmp_path / "grey.tiff", "grey.tiff")):
+    for name in ("colour.png", "grey.tiff", "grey_alpha.png"):
+        source = tmp_path / name
         with pytest.warns(ImageWarning, match=rf"{name} has 16 bits and uses 12"):
             image = read_image(source)
         assert image.max() == round(deep[..., : 3 if "colour" in name else 1].max() / 257)

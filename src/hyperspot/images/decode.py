@@ -293,25 +293,30 @@ def _to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
 def _deep_rgb(
     image: ImageFile.ImageFile, source: Path | str | bytes, max_pixels: int
 ) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Return 16-bit RGB rounded to 8, or none for other depths.
+    """Return 16-bit RGB, or grey with alpha, rounded to 8, or none for other depths.
 
-    Pillow keeps the high bytes alone. Read once more in the other byte order the same file gives the low ones.
+    Pillow keeps the high bytes alone. Read once more in the other byte order the same file gives the low ones; the
+    four bytes of grey with alpha are read as if they were RGBA.
     """
     if image.mode not in ("RGB", "RGBA", "RGBX") or not image.tile:
         return None
     tile = image.tile[0]
     raw = tile.args[0] if isinstance(tile.args, tuple) and tile.args else tile.args
     layout, _, order = raw.partition(";") if isinstance(raw, str) else ("", "", "")
-    if layout not in ("RGB", "RGBA", "RGBX") or order not in OTHER_BYTE:
+    grey = (image.mode, layout, order) == ("RGBA", "LA", "16B")
+    if not grey and (layout not in ("RGB", "RGBA", "RGBX") or order not in OTHER_BYTE):
         return None
+    other = "RGBA" if grey else f"{layout};{OTHER_BYTE[order]}"
+    name = _name(source)
     with _open(source, max_pixels) as again:
-        other = f"{layout};{OTHER_BYTE[order]}"
         again.tile = [
             one._replace(args=(other, *one.args[1:]) if isinstance(one.args, tuple) else other) for one in again.tile
         ]
-        high = np.asarray(_upright(image, _name(source)))[..., :3].astype(np.uint32)
-        low = np.asarray(_upright(again, _name(source)))[..., :3]
-    return _to_8_bits(high * 256 + low, _name(source))
+        second = np.asarray(_upright(again, name))
+    if grey:
+        return _from_array(second[..., 0] * np.uint16(256) + second[..., 1], name)
+    high = np.asarray(_upright(image, name))[..., :3].astype(np.uint32)
+    return _to_8_bits(high * 256 + second[..., :3], name)
 
 
 def _from_array(values: np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
