@@ -159,6 +159,71 @@ def test_plain_folders(tmp_path: Path) -> None:
     assert load_mask(by_folder.test[0], *SIZE) is None
 
 
+@pytest.mark.parametrize("content", [b"", b"no picture"])
+def test_an_unreadable_label_takes_its_photo_along_and_nothing_else(tmp_path: Path, content: bytes) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    photos(one / "kos01", [f"Part{number}.jpg" for number in range(6)])
+    masks(one / "kos01", [f"Part{number}_label.bmp" for number in range(6)], value=0)
+    masks(one / "kos01", ["Part5_label.bmp"])
+    photos(two / "train", ("1.png", "2.png"))
+    masks(two / "train", ("1_GT.png", "2_GT.png"), value=0)
+    photos(two / "test", ("3.png",))
+    masks(two / "test", ("3_GT.png",))
+    before = counts(open_dataset(one)), counts(open_dataset(two))
+    assert before == ((4, 1, 1), (2, 0, 1))
+    for label, photo in (
+        (one / "kos01" / "Part2_label.bmp", "kos01/Part2.jpg"),
+        (two / "train/1_GT.png", "train/1.png"),
+    ):
+        label.write_bytes(content)
+        dataset = open_dataset(label.parents[1])
+        (problem,) = dataset.problems
+        assert str(label) in problem
+        assert problem.endswith(f"; until then {photo} has no label and is left out")
+        assert dataset.describe()["problems"] == [problem]
+        assert sum(counts(dataset)) == sum(before[0] if label.suffix == ".bmp" else before[1]) - 1
+        assert counts(dataset)[2] == 1
+    (two / "train" / "2_GT.png").write_bytes(content)
+    (two / "test" / "3_GT.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"holds no photo in the layout kolektorsdd2.*1_GT\.png"):
+        open_dataset(two)
+
+
+def test_masks_without_a_photo_are_told_in_plain_folders_too(tmp_path: Path) -> None:
+    photos(tmp_path / "good", ("a.png",))
+    photos(tmp_path / "dent", ("b.png",))
+    masks(tmp_path / "ground_truth" / "dent", ("b_mask.png", "c_mask.png"))
+    masks(tmp_path / "ground_truth" / "crack", ("d.png",))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.layout, counts(dataset)) == ("folder", (1, 0, 1))
+    assert [mask.name for mask in dataset.test[0].masks] == ["b_mask.png"]
+    assert dataset.problems == (
+        "ground_truth/dent/c_mask.png is a mask without a photo; it is left out",
+        "ground_truth/crack/d.png is a mask without a photo; it is left out",
+    )
+
+
+def test_what_is_named_like_a_mask_in_a_folder_of_photos(tmp_path: Path) -> None:
+    photos(tmp_path, ("a.png", "b_mask.png", "c_label.png"))
+    dataset = open_dataset(tmp_path)
+    assert counts(dataset) == (3, 0, 0)
+    assert dataset.problems == (
+        "b_mask.png is named like a mask without a photo, and is taken as a photo",
+        "c_label.png is named like a mask without a photo, and is taken as a photo",
+    )
+    masks(tmp_path, ("a_mask.png",))
+    dataset = open_dataset(tmp_path)
+    assert [photo.path.name for photo in dataset.train] == ["a.png"]
+    assert dataset.problems == (
+        "a_mask.png looks like a mask and is left out",
+        "b_mask.png is a mask without a photo; it is left out",
+        "c_label.png is a mask without a photo; it is left out",
+    )
+    for name in ("a.png", "a_mask.png"):
+        (tmp_path / name).unlink()
+    assert open_dataset(tmp_path).problems == (), "where all are named so, it tells nothing"
+
+
 @pytest.mark.parametrize("delimiter", [",", ";"])
 def test_a_manifest_says_everything(tmp_path: Path, delimiter: str) -> None:
     photos(tmp_path / "in", ("1.png", "2.png", "3.png", "4.png"))

@@ -96,7 +96,6 @@ def open_dataset(root: Path | str, layout: str = "auto", category: str | None = 
 
     Raises:
         DataError: Where there is no such folder, layout or category, or no photo.
-        ImageError: Where a mask that tells a label cannot be read.
 
     """
     root = Path(root)
@@ -126,7 +125,8 @@ def open_dataset(root: Path | str, layout: str = "auto", category: str | None = 
     except OSError as error:
         raise DataError(f"{root} cannot be read ({error.strerror}); check the permissions") from None
     if not photos:
-        raise DataError(f"{root} holds no photo in the layout {name}, which is {LAYOUTS[name].expects}")
+        first = f"; {problems[0]}" if problems else ""
+        raise DataError(f"{root} holds no photo in the layout {name}, which is {LAYOUTS[name].expects}{first}")
     product = root.stem if root.is_file() else root.resolve().name
     return Dataset(root, name, product, tuple(photos), tuple(problems))
 

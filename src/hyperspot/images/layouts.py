@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from hyperspot.errors import DataError
+from hyperspot.errors import DataError, ImageError
 from hyperspot.images.decode import find_folders, find_images, natural_key, read_mask
 
 MASK_ENDING = re.compile(r"(_mask|_gt|_label)$", re.IGNORECASE)
@@ -96,11 +96,7 @@ def _read_splits(root: Path, good: str) -> Found:
             paths = find_images(folder)
             photos += [Photo(path, 1, "test", folder.name, masks.get(path.stem, ())) for path in paths]
             problems += _orphans(masks, {path.stem for path in paths}, root)
-    tested = {folder.name for folder in folders}
-    for folder in find_folders(truth) if truth.is_dir() else []:
-        if folder.name not in tested:
-            problems += _orphans(_masks_by_stem(folder), (), root)
-    return Found(photos, problems)
+    return Found(photos, problems + _orphans_of_no_folder(truth, folders, root))
 
 
 def _read_visa(root: Path) -> Found:
@@ -135,8 +131,8 @@ def _read_kolektorsdd(root: Path) -> Found:
     problems: list[str] = []
     for folder in find_folders(root):
         if KOLEKTOR_ITEM.match(folder.name):
-            for path, mask in _pairs(folder, root, problems):
-                if read_mask(mask).any():
+            for path, mask, marked in _labelled_pairs(folder, root, problems):
+                if marked:
                     bad.append(Photo(path, 1, "test", "defect", (mask,)))
                 else:
                     good.append(path)
@@ -148,8 +144,8 @@ def _read_kolektorsdd2(root: Path) -> Found:
     problems: list[str] = []
     for split in ("train", "test"):
         folder = root / split
-        for path, mask in _pairs(folder, root, problems) if folder.is_dir() else ():
-            if read_mask(mask).any():
+        for path, mask, marked in _labelled_pairs(folder, root, problems) if folder.is_dir() else ():
+            if marked:
                 photos.append(Photo(path, 1, _split(split, path), "defect", (mask,)))
             else:
                 photos.append(Photo(path, 0, _split(split, path), "good"))
@@ -160,19 +156,29 @@ def _read_folder(root: Path) -> Found:
     """Read plain photos, all good; or the folder `good` and beside it a folder per defect, to be tested."""
     if _images(root / "good"):
         photos = [Photo(path, 0, "train", "good") for path in find_images(root / "good")]
-        for folder in find_folders(root):
-            if folder.name not in ("good", "ground_truth"):
-                masks = _masks_by_stem(root / "ground_truth" / folder.name)
-                photos += [
-                    Photo(path, 1, "test", folder.name, masks.get(path.stem, ())) for path in find_images(folder)
-                ]
-        return Found(photos, [])
+        problems: list[str] = []
+        truth = root / "ground_truth"
+        folders = find_folders(root)
+        for folder in folders:
+            if folder.name not in ("good", truth.name):
+                masks = _masks_by_stem(truth / folder.name)
+                paths = find_images(folder)
+                photos += [Photo(path, 1, "test", folder.name, masks.get(path.stem, ())) for path in paths]
+                problems += _orphans(masks, {path.stem for path in paths}, root)
+        return Found(photos, problems + _orphans_of_no_folder(truth, folders, root))
     images = find_images(root)
     stems = {path.stem for path in images}
-    masks_beside = [path for path in images if _photo_stem(path) != path.stem and _photo_stem(path) in stems]
-    plain = [Photo(path, 0, "train", "good") for path in images if path not in masks_beside]
-    problems = [f"{path.name} looks like a mask and is left out" for path in masks_beside]
-    return Found(plain, problems)
+    named_so = [path for path in images if _photo_stem(path) != path.stem]
+    beside = [path for path in named_so if _photo_stem(path) in stems]
+    orphans = [path for path in named_so if path not in beside]
+    problems = [f"{path.name} looks like a mask and is left out" for path in beside]
+    if beside:
+        problems += _orphans({path.stem: (path,) for path in orphans}, (), root)
+    elif len(orphans) < len(images):
+        # A photo of a label may be called so: where no mask has a photo, that is as likely.
+        problems += [f"{path.name} is named like a mask without a photo, and is taken as a photo" for path in orphans]
+    left_out = {*beside, *orphans} if beside else set()
+    return Found([Photo(path, 0, "train", "good") for path in images if path not in left_out], problems)
 
 
 def _read_manifest(table: Path) -> Found:
@@ -253,6 +259,28 @@ def _masks_by_stem(folder: Path) -> dict[str, tuple[Path, ...]]:
 def _orphans(masks: Mapping[str, tuple[Path, ...]], stems: Iterable[str], root: Path) -> list[str]:
     lost = [path for stem, paths in masks.items() if stem not in stems for path in paths]
     return [f"{path.relative_to(root).as_posix()} is a mask without a photo; it is left out" for path in lost]
+
+
+def _orphans_of_no_folder(truth: Path, folders: Iterable[Path], root: Path) -> list[str]:
+    """Return a problem for each mask of a defect that has no folder of photos."""
+    known = {folder.name for folder in folders}
+    return [
+        problem
+        for folder in (find_folders(truth) if truth.is_dir() else [])
+        if folder.name not in known
+        for problem in _orphans(_masks_by_stem(folder), (), root)
+    ]
+
+
+def _labelled_pairs(folder: Path, root: Path, problems: list[str]) -> Iterator[tuple[Path, Path, bool]]:
+    """Yield each photo with its mask and whether anything is marked in it; an unreadable mask becomes a problem."""
+    for path, mask in _pairs(folder, root, problems):
+        try:
+            marked = bool(read_mask(mask).any())
+        except ImageError as error:
+            problems.append(f"{error}; until then {path.relative_to(root).as_posix()} has no label and is left out")
+        else:
+            yield path, mask, marked
 
 
 def _pairs(folder: Path, root: Path, problems: list[str]) -> Iterator[tuple[Path, Path]]:
