@@ -106,6 +106,57 @@ def test_table_5_means_only_what_every_variant_has(line):
     assert fixed["paper_image"] is None
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"changes": {"patches_per_step": 0}},
+        {"budget": "quick", "reduced": [["steps", 1500, 150]]},
+        {"weights": "random:0"},
+        {"backbone": "compact"},
+    ],
+)
+def test_means_of_tables_5_and_6_do_not_shrink_to_what_one_odd_run_has(line, odd):
+    lines = [
+        line(recipe, category, 0, image, image, images_per_second=10.0)
+        for recipe in ("cfa released", "cfa released, no descriptor training", "cfa released, gamma 1/2")
+        for category, image in (("bottle", 0.9), ("wood", 0.8))
+    ]
+    lines.append(line("cfa released", "bottle", 0, 0.99, 0.99, images_per_second=90.0, **odd))
+    means = {
+        (row["what"], row["backbone"]): (row["category"], row["image_auroc"])
+        for row in draw(5, lines).rows
+        if row["category"] not in ("bottle", "wood")
+    }
+    assert len(means) == 3
+    for what in ("cfa released", "cfa released, no descriptor training"):
+        title, mean = means.pop((what, "resnet18"))
+        assert title == "mean of 2 shared"
+        assert mean.mean == pytest.approx(85)
+    ((title, mean),) = means.values()
+    if "backbone" in odd:
+        assert (title, mean.mean) == ("mean of 1 shared", pytest.approx(99))
+    else:
+        assert (title, mean) == ("lacks 1 of 2 shared", None)
+    full, half, *others = sorted(draw(6, lines).rows, key=lambda row: (row["categories"] != "2", row["gamma"]))
+    for row in (full, half):
+        assert row["categories"] == "2"
+        assert row["pixel_auroc"].mean == pytest.approx(85)
+    (other,) = others
+    if "backbone" in odd:
+        assert other["pixel_auroc"].mean == pytest.approx(99)
+    else:
+        assert other["categories"] == "lacks 1 of 2"
+        assert [other[name] for name in ("pixel_auroc", "throughput", "speedup")] == [None, None, None]
+
+
+def test_a_changed_run_of_all_shared_categories_has_a_mean_and_alone_stands_for_itself(line):
+    changed = [line("cfa released", name, 0, 0.9, changes={"patches_per_step": 0}) for name in ("bottle", "wood")]
+    plain = [line("cfa released", "wood", 0, 0.7), line("cfa released, fixed radius", "wood", 0, 0.6)]
+    for lines, title in ((changed + plain, "mean of 1 shared"), (changed, "mean of 2 shared")):
+        (row,) = rows_of(draw(5, lines), what="cfa released, patches_per_step=0", category=title)
+        assert row["image_auroc"].mean == pytest.approx(90)
+
+
 def test_table_6_is_throughput_relative_to_no_compression(line):
     lines = [line("cfa released", "bottle", 0, 1.0, 0.97, images_per_second=10.0)]
     lines += [line("cfa released, gamma 1/2", "bottle", 0, 1.0, 0.96, images_per_second=25.0)]

@@ -17,6 +17,7 @@ from hyperspot.benchmark.selection import (
     printed_cell,
     published_cell,
     row,
+    shared_categories,
 )
 from hyperspot.benchmark.table import Cell, Column, Given, Spread, spread_of_means
 from hyperspot.methods import METHODS
@@ -165,8 +166,6 @@ def ablation(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noqa: 
         Column("paper_pixel", "CFA paper, P-AUROC"),
     )
     found = groups(lines, list(ABLATION))
-    # Only where every variant was run can their means be compared.
-    shared = set.intersection(*(set(group.categories) for group in found)) if found else set()
     rows: list[dict[str, Cell]] = []
     for group in found:
         losses = ABLATION[group.recipe]
@@ -177,13 +176,15 @@ def ablation(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noqa: 
         printed = [one for one in published().rows(5) if one.losses == losses and one.backbone == group.backbone]
         # The released code learns the radius, so only those variants have a published counterpart.
         paper = printed[0] if printed and "fixed" not in group.recipe and group.recipe != "cfa paper" else None
-        names = sorted(shared)
+        shared = shared_categories(found, group)
+        missing = len(set(shared) - set(group.categories))
+        title = f"mean of {len(shared)} shared" if shared else "none shared by all variants"
         rows.append(
             _named(
                 group,
                 losses=losses,
-                category=f"mean of {len(names)} shared" if names else "none shared by all variants",
-                **{metric: mean_over(group, names, metric) for metric in METRICS},
+                category=f"lacks {missing} of {len(shared)} shared" if missing else title,
+                **{metric: None if missing else mean_over(group, shared, metric) for metric in METRICS},
                 paper_image=printed_cell(paper, IMAGE),
                 paper_pixel=printed_cell(paper, PIXEL),
             )

@@ -9,7 +9,17 @@ from hyperspot.benchmark.accuracy_tables import Body, mean_over
 from hyperspot.benchmark.plans import GAMMAS, Absent, recipes_for
 from hyperspot.benchmark.published import published
 from hyperspot.benchmark.records import Line
-from hyperspot.benchmark.selection import METRICS, PIXEL, Group, groups, in_order, missing_methods, printed_cell, row
+from hyperspot.benchmark.selection import (
+    METRICS,
+    PIXEL,
+    Group,
+    groups,
+    in_order,
+    missing_methods,
+    printed_cell,
+    row,
+    shared_categories,
+)
 from hyperspot.benchmark.table import Cell, Column, Given, Spread
 from hyperspot.methods import METHODS
 
@@ -72,19 +82,22 @@ def compression(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noq
     found = groups(lines, list(GAMMAS))
     printed = {entry.gamma: entry for entry in published().rows(6)}
     slowest = printed[1].images_per_second
-    shared = set.intersection(*(set(group.categories) for group in found)) if found else set()
     rows: list[dict[str, Cell]] = []
     for group in found:
         gamma = GAMMAS[group.recipe]
         paper = printed[gamma]
         base = next((one for one in found if one.recipe == "cfa released" and one.backbone == group.backbone), None)
-        names = sorted(shared)
+        shared = shared_categories(found, group)
+        missing = len(set(shared) - set(group.categories))
+        names = [] if missing else shared
         speed, slow = throughput(group, names), None if base is None else throughput(base, names)
         rows.append(
             row(
                 gamma=group.label.replace(group.recipe, "1" if gamma == 1 else f"1/{gamma}"),
                 backbone=group.backbone,
-                categories=str(len(names)) if names else "none shared by all rows",
+                categories=f"lacks {missing} of {len(shared)}"
+                if missing
+                else str(len(shared) or "none shared by all rows"),
                 pixel_auroc=mean_over(group, names, PIXEL),
                 throughput=speed,
                 speedup=None if speed is None or slow is None else speed.mean / slow.mean,

@@ -47,6 +47,13 @@ class Group:
         """The categories it was run on, those for development last."""
         return in_order(line["category"] for line in self.lines)
 
+    @property
+    def departs(self) -> bool:
+        """Whether it is its recipe with changed settings, shortened training or weights that were never trained."""
+        line = self.lines[0]
+        random = (line.get("weights") or "").startswith("random:")
+        return bool(line["changes"]) or line.get("budget", "full") != "full" or random
+
     def of(self, category: str) -> list[Line]:
         """Return the lines of one category."""
         return [line for line in self.lines if line["category"] == category]
@@ -97,6 +104,17 @@ def groups(lines: Iterable[Line], recipes: Sequence[str]) -> list[Group]:
         label += f" (settings {twins + 1})" if twins else ""
         made.append(Group(label, recipe, own[0]["method"], backbone, tuple(_latest(own))))
     return sorted(made, key=lambda group: (recipes.index(group.recipe), group.backbone, group.label))
+
+
+def shared_categories(found: Sequence[Group], group: Group) -> list[str]:
+    """Return the categories that all rows of a row's backbone have: only over these can their means be compared.
+
+    Rows that depart from their recipe have no say unless there are no others, as one run of such a kind would take all
+    but its own category from the rest.
+    """
+    own = [one for one in found if one.backbone == group.backbone]
+    voices = [one for one in own if not one.departs] or own
+    return in_order(set.intersection(*(set(one.categories) for one in voices)))
 
 
 def one_set_of_photos(lines: Sequence[Line]) -> tuple[list[Line], tuple[str, ...]]:
