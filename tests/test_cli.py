@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -70,6 +71,27 @@ def test_train_predict_evaluate_info(run, product, tmp_path):
     assert json.loads(out)["layout"] == "mvtec"
     for readable in (model, product):
         assert run("info", readable)[0] == 0
+
+
+def test_info_lists_the_products_of_a_folder(run, product, tmp_path):
+    for name in ("nut9", "nut10"):
+        shutil.copytree(product, tmp_path / name)
+    code, out, err = run("info", tmp_path, "--json")
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["name"] for line in out.splitlines()] == ["nut9", "nut10"]
+    (tmp_path / "nut10" / "ground_truth" / "lost").mkdir()
+    shutil.copy(product / "train" / "good" / "000.png", tmp_path / "nut10" / "ground_truth" / "lost" / "0.png")
+    code, out, err = run("info", tmp_path)
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[-2:]]
+    assert [row[:5] for row in rows] == [[name, "mvtec", "24", "8", "9"] for name in ("nut9", "nut10")]
+    assert err == "warning: nut10: ground_truth/lost/0.png is a mask without a photo; it is left out\n"
+    (tmp_path / "nut8" / "train" / "good").mkdir(parents=True)
+    code, out, err = run("info", tmp_path, "--json")
+    assert code == 1
+    assert len(out.splitlines()) == 2
+    assert err.startswith("error: ")
+    assert "nut8 holds no photo" in err
 
 
 def test_anomalies_can_fail_the_command(run, detector, product, tmp_path):

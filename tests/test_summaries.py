@@ -34,7 +34,7 @@ def test_a_verdict_is_one_line(detector, product, capsys, called, said):
 
 def test_problems_are_told_beside_the_data_and_the_description_is_left_whole(capsys):
     described = {"name": "part", "problems": ["a mask is missing"]}
-    summaries.say_dataset("parts", described)
+    summaries.say_data("parts", [described])
     printed = capsys.readouterr()
     assert "part" in printed.out
     assert "problems" not in printed.out

@@ -252,7 +252,10 @@ def info(
     category: options.Category = None,
     json: options.Json = False,
 ) -> None:
-    """Tell what is in a model file and how it was made, what was recognised in a data set, or what this machine has."""
+    """Tell what is in a model file and how it was made, what was recognised in a data set, or what this machine has.
+
+    Of a folder of several products each is told, as one line.
+    """
     if engines:
         from hyperspot.runtime.machine import describe_machine
 
@@ -271,14 +274,22 @@ def info(
             return
         summaries.say_model(str(path), metadata)
         return
-    from hyperspot.images import open_dataset
+    from hyperspot.images import describe_each
 
-    dataset = open_dataset(path, layout, category)
-    described = dataset.describe()
-    if json:
-        console.say_json(described)
-    else:
-        summaries.say_dataset(str(path), described)
+    found: list[dict[str, Any]] = []
+    failed = False
+    for told in describe_each(path, layout, category):
+        if isinstance(told, HyperspotError):
+            console.complain(str(told))
+            failed = True
+            continue
+        found.append(told)
+        if json:
+            console.say_json(told)
+    if not json:
+        summaries.say_data(str(path), found)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command(short_help="Show all of it on a made-up product.")

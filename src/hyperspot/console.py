@@ -6,8 +6,8 @@ import json
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from typing import Any, TextIO, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, Literal, TextIO, TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -152,6 +152,26 @@ def table(title: str, rows: Mapping[str, Any]) -> None:
     drawn.add_column(overflow="fold")
     for name, value in _rows(rows):
         drawn.add_row(Text(plain(name)), Text(plain(_readable(value))))
+    out.print(drawn)
+
+
+def grid(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows that have the same names, under which their values stand: numbers to the right, the last may fold."""
+    drawn = Table(
+        title=Text(plain(title)),
+        title_justify="left",
+        title_style="bold",
+        header_style="cyan",
+        box=None,
+        pad_edge=False,
+    )
+    last = len(rows[0]) - 1
+    for place, (name, value) in enumerate(rows[0].items()):
+        header = Text("\n".join(plain(word) for word in name.split(" ")))
+        side: Literal["left", "right"] = "right" if isinstance(value, int) else "left"
+        drawn.add_column(header, justify=side, no_wrap=place != last, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(plain(_readable(value))) for value in row.values()))
     out.print(drawn)
 
 

@@ -1,6 +1,6 @@
 """What a person is told of a result in the terminal: which figures, under which names, in which order."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hyperspot import console
@@ -11,6 +11,17 @@ if TYPE_CHECKING:
     from hyperspot.verdict import Verdict
 
 CALLED = {True: ("ANOMALOUS", "bold red"), False: ("good     ", "green"), None: ("no verdict", "dim")}
+IN_ROWS = {
+    "name": "product",
+    "layout": "layout",
+    "train_good": "train good",
+    "test_good": "test good",
+    "test_defective": "test defective",
+    "with_mask": "with mask",
+    "unused": "unused",
+    "sizes": "sizes",
+}
+"""What is told of each of several products, and the title of its column."""
 
 
 def of_training(detector: "Detector") -> dict[str, Any]:
@@ -62,10 +73,16 @@ def say_model(name: str, metadata: Mapping[str, Any]) -> None:
     console.table("Verdict", verdict)
 
 
-def say_dataset(name: str, described: Mapping[str, Any]) -> None:
-    """Print what was recognised in a data set, and warn of what is amiss with it."""
-    console.table(name, {key: value for key, value in described.items() if key != "problems"})
-    tell_problems(described["problems"])
+def say_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was recognised in a data set, or in several a row each, and warn of what is amiss."""
+    if len(described) == 1:
+        (only,) = described
+        console.table(name, {key: value for key, value in only.items() if key != "problems"})
+    elif described:
+        console.grid(name, [{title: one[key] for key, title in IN_ROWS.items()} for one in described])
+    for one in described:
+        before = "" if len(described) == 1 else f"{one['name']}: "
+        tell_problems(before + problem for problem in one["problems"])
 
 
 def tell_problems(problems: Iterable[str]) -> None:

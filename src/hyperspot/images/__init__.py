@@ -3,6 +3,7 @@
 from hyperspot.images.datasets import Dataset, list_categories, load_mask, open_dataset
 from hyperspot.images.decode import find_images, is_image_file, read_image, read_mask, read_size, resize
 from hyperspot.images.geometry import Frame, Placement, View
+from hyperspot.images.inspecting import describe_each
 from hyperspot.images.layouts import Photo
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Photo",
     "Placement",
     "View",
+    "describe_each",
     "find_images",
     "is_image_file",
     "list_categories",
