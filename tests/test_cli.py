@@ -94,6 +94,25 @@ def test_info_lists_the_products_of_a_folder(run, product, tmp_path):
     assert "nut8 holds no photo" in err
 
 
+def test_info_decodes_everything_where_asked(run, product, model_file, tmp_path):
+    root = shutil.copytree(product, tmp_path / "nut")
+    code, out, _ = run("info", root, "--check", "--json")
+    assert code == 0
+    assert json.loads(out)["damaged"] == []
+    cut = root / "train" / "good" / "000.png"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    assert run("info", root)[0] == 0
+    code, out, err = run("info", root, "--check")
+    assert code == 1
+    assert "decoded" in out
+    assert "damaged" not in out
+    assert err.splitlines()[-1].startswith(f"error: {cut} is damaged")
+    code, out, _ = run("info", root, "--check", "--json")
+    assert code == 1
+    assert [sentence.partition(" ")[0] for sentence in json.loads(out)["damaged"]] == [str(cut)]
+    assert run("info", model_file, "--check")[0] == 2
+
+
 def test_anomalies_can_fail_the_command(run, detector, product, tmp_path):
     model = detector.save(tmp_path / "part.safetensors")
     calls = [verdict.is_anomalous for verdict in detector.predict_many(sorted(product.glob("test/*/*.png")))]

@@ -250,11 +250,14 @@ def info(
     ] = False,
     layout: options.Layout = "auto",
     category: options.Category = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Decode every photo and mask; exit with 1 where one is damaged.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Tell what is in a model file and how it was made, what was recognised in a data set, or what this machine has.
 
-    Of a folder of several products each is told, as one line.
+    Of a folder of several products each is told, as one line. Without --check photos are told by their headers alone.
     """
     if engines:
         from hyperspot.runtime.machine import describe_machine
@@ -268,6 +271,8 @@ def info(
     if path is None:
         raise typer.BadParameter("give a model file or data, or --engines")
     if path.is_file() and path.suffix.lower() != ".csv":
+        if check:
+            raise typer.BadParameter("--check is for data, not for a model file")
         metadata = _describe_model(path)
         if json:
             console.say_json({"model": str(path), **metadata})
@@ -278,7 +283,7 @@ def info(
 
     found: list[dict[str, Any]] = []
     failed = False
-    for told in describe_each(path, layout, category):
+    for told in describe_each(path, layout, category, check=check, progress=console.Bars()):
         if isinstance(told, HyperspotError):
             console.complain(str(told))
             failed = True
@@ -288,7 +293,7 @@ def info(
             console.say_json(told)
     if not json:
         summaries.say_data(str(path), found)
-    if failed:
+    if failed or any(told.get("damaged") for told in found):
         raise typer.Exit(1)
 
 

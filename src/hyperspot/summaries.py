@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hyperspot.verdict import Verdict
 
 CALLED = {True: ("ANOMALOUS", "bold red"), False: ("good     ", "green"), None: ("no verdict", "dim")}
+TOLD_ASIDE = ("problems", "damaged")
 IN_ROWS = {
     "name": "product",
     "layout": "layout",
@@ -19,6 +20,7 @@ IN_ROWS = {
     "test_defective": "test defective",
     "with_mask": "with mask",
     "unused": "unused",
+    "decoded": "decoded",
     "sizes": "sizes",
 }
 """What is told of each of several products, and the title of its column."""
@@ -77,12 +79,15 @@ def say_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:
     """Print what was recognised in a data set, or in several a row each, and warn of what is amiss."""
     if len(described) == 1:
         (only,) = described
-        console.table(name, {key: value for key, value in only.items() if key != "problems"})
+        shown = {key: value for key, value in only.items() if key not in TOLD_ASIDE}
+        console.table(name, shown)
     elif described:
-        console.grid(name, [{title: one[key] for key, title in IN_ROWS.items()} for one in described])
+        console.grid(name, [{title: one[key] for key, title in IN_ROWS.items() if key in one} for one in described])
     for one in described:
         before = "" if len(described) == 1 else f"{one['name']}: "
         tell_problems(before + problem for problem in one["problems"])
+        for sentence in one.get("damaged", ()):
+            console.complain(sentence)
 
 
 def tell_problems(problems: Iterable[str]) -> None:

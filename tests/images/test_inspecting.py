@@ -1,4 +1,4 @@
-"""What is told of one data set, and of several products."""
+"""What is told of one data set, of several products, and of pictures that only decoding shows to be damaged."""
 
 from pathlib import Path
 
@@ -46,3 +46,24 @@ def test_one_data_set_is_told_alone_and_its_error_raised(tmp_path: Path) -> None
             list(describe_each(path, layout))
     with pytest.raises(DataError, match="no category 'nut7'"):
         list(describe_each(tmp_path, category="nut7"))
+
+
+def test_what_is_damaged_beyond_its_header_is_found_by_decoding(tmp_path: Path) -> None:
+    root = product(tmp_path / "nut")
+    photo, mask = root / "test" / "crack" / "0.png", root / "ground_truth" / "crack" / "0.png"
+    (whole,) = describe_each(root, check=True)
+    (headers,) = describe_each(root)
+    assert whole == {**headers, "decoded": 4, "damaged": []}
+    for path in (photo, mask):
+        path.write_bytes(path.read_bytes()[:-200])
+    (headers,) = describe_each(root)
+    assert headers["problems"] == []
+    (checked,) = describe_each(root, check=True)
+    assert (checked["decoded"], checked["problems"]) == (2, [])
+    assert [sentence.partition(" ")[0] for sentence in checked["damaged"]] == [str(photo), str(mask)]
+    photo.write_bytes(b"no picture")
+    (headers,) = describe_each(root)
+    (checked,) = describe_each(root, check=True)
+    assert "0.png is not a PNG" in headers["problems"][0]
+    assert checked["problems"] == [], "told once"
+    assert len(checked["damaged"]) == 2
