@@ -8,6 +8,8 @@ KERNELS := $(wildcard src/hyperspot/native/*.[ch])
 # Where real photos and weights lie beside the checkout they are used; nothing needs them.
 HYPERSPOT_WEIGHTS ?= $(wildcard ../shared/weights)
 export HYPERSPOT_WEIGHTS
+# pip's --constraint does not reach the environment that the package is built in.
+export PIP_BUILD_CONSTRAINT := constraints.txt
 # What `make bench` measures detectors with: a data set in MVTec layout, and ResNet-18 weights.
 BENCH_DATA ?= $(wildcard ../shared/data/bottle)
 BENCH_WEIGHTS ?= $(firstword $(wildcard $(HYPERSPOT_WEIGHTS)/resnet18*.safetensors))
