@@ -38,10 +38,10 @@ def upsampled(level: np.ndarray, height: int, width: int) -> np.ndarray:
     return result
 
 
-def patch_features(backbone, images, levels) -> np.ndarray:
+def patch_features(backbone, images, levels, divisors=(1, 1, 1)) -> np.ndarray:
     """Features with the two coordinates appended, image x position x channel, float64."""
     pyramid = [level.double().numpy() for level in backbone(images)]
-    chosen = [pooled(pyramid[level - 2]) for level in levels]
+    chosen = [pooled(pyramid[level - 2]) / divisors[level - 2] for level in levels]
     height, width = chosen[0].shape[2:]
     grid = np.concatenate([upsampled(level, height, width) for level in chosen], axis=1)
     flat = grid.reshape(*grid.shape[:2], -1).transpose(0, 2, 1)

@@ -61,6 +61,23 @@ def test_map_is_the_definition(backbone, images, variant, neighbors):
     np.testing.assert_allclose(raw.flatten(1).numpy(), np.stack(expected), rtol=2e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("variant", "divisors", "kept"), [("released", (200, 192, 176), 2 * 568 // 5), ("paper", (1, 1, 1), 568 // 5)]
+)
+def test_released_makes_two_exceptions_for_efficientnet(images, variant, divisors, kept):
+    """Its joined maps have 200, 192 and 176 channels; the released code divides by them, and keeps twice as many."""
+    efficientnet = create("efficientnet_b5", weights="random:0")
+    method = fitted(efficientnet, images, variant=variant, bank="mean", steps=0, gamma_d=5)
+    assert method.weight.shape == (kept, 568 + 2)
+    features = patch_features(efficientnet, images, (2, 3, 4), divisors)
+    np.testing.assert_allclose(memory(method), described(method, features).mean(0), rtol=1e-4, atol=1e-4)
+    delta = np.sqrt(np.sort(distances(described(method, features[0]), memory(method)), axis=1)[:, :3])
+    with torch.inference_mode():
+        raw, _ = method(images[:1])
+    expected = delta[:, 0] * np.exp(-delta[:, 0]) / np.exp(-delta).sum(1)
+    np.testing.assert_allclose(raw[0].flatten().numpy(), expected, rtol=5e-4, atol=1e-5)
+
+
 def test_mean_bank_is_the_running_mean_of_the_released_code(backbone, images):
     method = fitted(backbone, images, variant="released", steps=0)
     features = patch_features(backbone, images, (2, 3, 4))
