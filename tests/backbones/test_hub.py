@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -68,6 +68,10 @@ def hub(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
             self.end_headers()
             return served.content[start:]
 
+        def do_CONNECT(self) -> None:
+            served.asked.append((self.command, self.path, None))
+            self.send_error(403)
+
         def do_HEAD(self) -> None:
             self.answer()
 
@@ -92,6 +96,15 @@ def hub(content: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         huggingface_hub.close_session()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def proxied(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the server stand for a proxy, the only one that is known; returns its address."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    return os.environ["HF_ENDPOINT"]
 
 
 def test_a_broken_connection_is_resumed_where_it_broke(hub: Hub, cache: Path) -> None:
@@ -171,3 +184,26 @@ def test_a_copy_in_the_cache_of_the_hub_serves_offline_if_it_is_whole(
         with pytest.raises(WeightsError, match="damaged"):
             create("resnet18")
     assert hub.asked == []
+
+
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+def test_a_proxy_is_asked_in_place_of_the_hub(
+    case: Callable[[str], str], hub: Hub, proxied: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name of the hub is none (RFC 2606): whoever looks for it himself finds nothing."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
+    monkeypatch.setenv(case("http_proxy"), proxied)
+    assert create("resnet18").weights_sha256 == hub.etag
+    assert {path.partition("/timm/")[0] for _, path, _ in hub.asked} == {"http://hub.invalid"}
+    assert len(hub.downloads) == 1
+
+
+def test_a_proxy_is_asked_to_pass_encrypted_downloads_on(
+    hub: Hub, proxied: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This one refuses, and is not gone around."""
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
+    monkeypatch.setenv("HTTPS_PROXY", proxied)
+    with pytest.raises(WeightsError, match=r"cannot be downloaded .*403.*HYPERSPOT_WEIGHTS"):
+        create("resnet18")
+    assert {(verb, path) for verb, path, _ in hub.asked} == {("CONNECT", "hub.invalid:443")}

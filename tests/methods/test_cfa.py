@@ -1,12 +1,11 @@
 """CFA against straightforward float64 NumPy, equation by equation."""
 
 import copy
-import itertools
 
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from sklearn.cluster import KMeans
 
 from hyperspot.backbones import create
 from hyperspot.errors import SettingsError
@@ -14,6 +13,14 @@ from hyperspot.methods.cfa import CFA, CFASettings, algorithm_1, certainty_score
 from hyperspot.patches import PatchCache, coordinates
 from hyperspot.progress import SILENT, Silent
 from hyperspot.settings import make_settings
+from tests.methods.cfa_reference import (
+    algorithm_1_of_the_paper,
+    described,
+    distances,
+    fitted,
+    memory,
+    patch_features,
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,73 +43,39 @@ class Steps(Silent):
         self.notes.append(values)
 
 
-def fitted(backbone, images, **settings):
-    method = CFA(backbone, CFASettings(**settings))
-    method.fit([images[:4], images[4:]], seed=3, progress=SILENT)
-    return method
-
-
-def pooled(level: np.ndarray) -> np.ndarray:
-    """3 x 3 mean with zeros outside."""
-    return ndimage.uniform_filter(level, size=(1, 1, 3, 3), mode="constant")
-
-
-def upsampled(level: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with half-pixel centres, one output pixel at a time."""
-    result = np.zeros((*level.shape[:2], height, width))
-    for row, column in itertools.product(range(height), range(width)):
-        y = max((row + 0.5) * level.shape[2] / height - 0.5, 0)
-        x = max((column + 0.5) * level.shape[3] / width - 0.5, 0)
-        top, left = int(y), int(x)
-        bottom, right = min(top + 1, level.shape[2] - 1), min(left + 1, level.shape[3] - 1)
-        down, across = y - top, x - left
-        result[:, :, row, column] = (
-            level[:, :, top, left] * (1 - down) * (1 - across)
-            + level[:, :, top, right] * (1 - down) * across
-            + level[:, :, bottom, left] * down * (1 - across)
-            + level[:, :, bottom, right] * down * across
-        )
-    return result
-
-
-def patch_features(backbone, images, levels) -> np.ndarray:
-    """Features with the two coordinates appended, image x position x channel, float64."""
-    pyramid = [level.double().numpy() for level in backbone(images)]
-    chosen = [pooled(pyramid[level - 2]) for level in levels]
-    height, width = chosen[0].shape[2:]
-    grid = np.concatenate([upsampled(level, height, width) for level in chosen], axis=1)
-    flat = grid.reshape(*grid.shape[:2], -1).transpose(0, 2, 1)
-    rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    places = np.stack([rows.ravel(), columns.ravel()], axis=1)
-    return np.concatenate([flat, np.broadcast_to(places, (len(images), *places.shape))], axis=2)
-
-
-def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.stack([((b - row) ** 2).sum(1) for row in a])
-
-
-def described(method, features: np.ndarray) -> np.ndarray:
-    return features @ method.weight.double().numpy().T + method.bias.double().numpy()
-
-
-def memory(method) -> np.ndarray:
-    return (method.bank + method.centre).double().numpy()
-
-
-@pytest.mark.parametrize("variant", ["released", "paper", "default"])
-def test_map_is_the_definition(backbone, images, variant):
-    method = fitted(backbone, images, variant=variant, steps=3, gamma_d=2)
+@pytest.mark.parametrize(
+    ("variant", "neighbors"), [("released", 3), ("paper", 3), ("default", 3), ("released", 2), ("default", 5)]
+)
+def test_map_is_the_definition(backbone, images, variant, neighbors):
+    method = fitted(backbone, images, variant=variant, steps=3, gamma_d=2, neighbors=neighbors)
     levels = (3, 4) if variant == "default" else (2, 3, 4)
     features = patch_features(backbone, images[:2], levels)
     expected = []
     for image in features:
-        delta = np.sqrt(np.sort(distances(described(method, image), memory(method)), axis=1)[:, :3])
+        delta = np.sqrt(np.sort(distances(described(method, image), memory(method)), axis=1)[:, :neighbors])
         weight = np.exp(-delta[:, 0]) / np.exp(-delta).sum(1)
         expected.append(weight * delta[:, 0])
     with torch.inference_mode():
         raw, own = method(images[:2])
     assert own is None
     np.testing.assert_allclose(raw.flatten(1).numpy(), np.stack(expected), rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "divisors", "kept"), [("released", (200, 192, 176), 2 * 568 // 5), ("paper", (1, 1, 1), 568 // 5)]
+)
+def test_released_makes_two_exceptions_for_efficientnet(images, variant, divisors, kept):
+    """Its joined maps have 200, 192 and 176 channels; the released code divides by them, and keeps twice as many."""
+    efficientnet = create("efficientnet_b5", weights="random:0")
+    method = fitted(efficientnet, images, variant=variant, bank="mean", steps=0, gamma_d=5)
+    assert method.weight.shape == (kept, 568 + 2)
+    features = patch_features(efficientnet, images, (2, 3, 4), divisors)
+    np.testing.assert_allclose(memory(method), described(method, features).mean(0), rtol=1e-4, atol=1e-4)
+    delta = np.sqrt(np.sort(distances(described(method, features[0]), memory(method)), axis=1)[:, :3])
+    with torch.inference_mode():
+        raw, _ = method(images[:1])
+    expected = delta[:, 0] * np.exp(-delta[:, 0]) / np.exp(-delta).sum(1)
+    np.testing.assert_allclose(raw[0].flatten().numpy(), expected, rtol=5e-4, atol=1e-5)
 
 
 def test_mean_bank_is_the_running_mean_of_the_released_code(backbone, images):
@@ -131,17 +104,8 @@ def test_algorithm_1_is_as_written():
     described_images = [torch.tensor(generator.normal(size=(20, 5)), dtype=torch.float32) for _ in range(4)]
     beta = 0.3
     found = algorithm_1(described_images, 7, beta, seed=0)
-    start = algorithm_1(described_images[:1], 7, 1e-12, seed=0).double().numpy()
-    expected = start
-    for image in described_images:
-        patches = image.double().numpy()
-        free = list(range(len(patches)))
-        matched = []
-        for centre in expected:
-            nearest = min(free, key=lambda patch: ((patches[patch] - centre) ** 2).sum())
-            free.remove(nearest)
-            matched.append(patches[nearest])
-        expected = (1 - beta) * expected + beta * np.stack(matched)
+    start = KMeans(7, n_init=1, max_iter=3000, random_state=0).fit(described_images[0].numpy()).cluster_centers_
+    expected = algorithm_1_of_the_paper([image.double().numpy() for image in described_images], start, beta)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -158,14 +122,33 @@ def test_cluster_bank_stands_for_all_patches(backbone, images):
 @pytest.mark.parametrize(("losses", "radius"), [("both", 0.9), ("attraction", 0.9), ("both", 1e-5)])
 def test_losses_are_the_definition(backbone, images, losses, radius):
     method = fitted(backbone, images, variant="released", steps=0, losses=losses, radius=radius)
-    features = patch_features(backbone, images[:1], (2, 3, 4))[0][::7]
+    loss, attraction, repulsion = both_losses(method, images, K=3, J=3, radius=radius, alpha=0.1)
+    expected = attraction + (repulsion if losses == "both" else 0)
+    assert loss == pytest.approx(1000 * expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("K", "J", "alpha", "scale", "radius"),
+    [(2, 4, 0.1, 1000.0, 5.0), (5, 1, 0.1, 1000.0, 6.0), (3, 3, 0.3, 1000.0, 5.0), (2, 4, 0.3, 7.0, 5.0)],
+)
+def test_each_number_of_the_losses_counts(backbone, images, K, J, alpha, scale, radius):
+    """The radius lies between the distances of the neighbours, so that both losses act."""
+    numbers = {"neighbors": K, "hard_negatives": J, "alpha": alpha, "loss_scale": scale, "radius": radius}
+    method = fitted(backbone, images, variant="released", steps=0, **numbers)
+    loss, attraction, repulsion = both_losses(method, images, K=K, J=J, radius=radius, alpha=alpha)
+    assert min(attraction, repulsion) > 0.1
+    assert loss == pytest.approx(scale * (attraction + repulsion), rel=1e-4)
+
+
+def both_losses(method, images, *, K, J, radius, alpha) -> tuple[float, float, float]:
+    """The method's loss of some patches; attraction and repulsion of the same by the paper."""
+    features = patch_features(method.backbone, images[:1], (2, 3, 4))[0][::7]
     ranked = np.sort(distances(described(method, features), memory(method)), axis=1)
-    expected = np.maximum(0, ranked[:, :3] - radius**2).mean()
-    if losses == "both":
-        expected += np.maximum(0, radius**2 - ranked[:, 3:6] - 0.1).mean()
+    attraction = np.maximum(0, ranked[:, :K] - radius**2).mean()
+    repulsion = np.maximum(0, radius**2 - ranked[:, K : K + J] - alpha).mean()
     values = torch.tensor(features, dtype=torch.float32)
     loss, _ = method._loss(values[:, :-2], values[:, -2:])
-    assert float(loss) == pytest.approx(1000 * expected, rel=1e-4)
+    return float(loss), attraction, repulsion
 
 
 def test_gradients_are_finite_differences(backbone, images):

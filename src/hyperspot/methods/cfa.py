@@ -60,6 +60,10 @@ VARIANTS: dict[Variant, dict[str, Any]] = {
 }
 """`released`: what the published code does. `paper`: what the text says. `default`: what we recommend."""
 
+EXCEPTED = "efficientnet_b5"
+"""The backbone for which the released code makes two exceptions: it divides each pooled level by its channels, and its
+descriptor keeps twice the channels."""
+
 LARGEST_CLUSTER_BANK = 16_384
 """Memory vectors of a cluster bank at most, so that neither fitting nor scoring grows with the square of the pixels."""
 SAMPLES_PER_CENTRE = 8
@@ -88,7 +92,8 @@ class CFASettings(MethodSettings):
             per place; one of `clusters` at most `LARGEST_CLUSTER_BANK`, and with few photos fewer.
         initialisation: Of the descriptor: as `torch` does, or `he`.
         gamma_c: The paper's γ_c, which divides the memory vectors; at least one is left.
-        gamma_d: The paper's γ_d, which divides the channels; at least one is left.
+        gamma_d: The paper's γ_d, which divides the channels; at least one is left. `released` divides twice the
+            channels of EfficientNet.
         neighbors: The paper's K, memory vectors that attract; at most all there are.
         hard_negatives: The paper's J, the next ones, which repel; at most all that are left.
         radius: The paper's r, or its first value where it is learned.
@@ -182,6 +187,10 @@ class CFA(Method):
         return self.score_levels(self.pooled_levels(images)), None
 
     @property
+    def _is_excepted(self) -> bool:
+        return self.settings.variant == "released" and self.backbone.name == EXCEPTED
+
+    @property
     def _scored(self) -> int:
         return min(self.settings.neighbors, self.bank.shape[0])
 
@@ -194,7 +203,8 @@ class CFA(Method):
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return the pooled levels that this method uses, fine to coarse."""
         pyramid = self.backbone(images)
-        return [pool(pyramid[level - 2]) for level in sorted(self.settings.levels)]
+        pooled = [pool(pyramid[level - 2]) for level in sorted(self.settings.levels)]
+        return [level / level.shape[1] for level in pooled] if self._is_excepted else pooled
 
     def project(self, levels: list[Tensor]) -> list[Tensor]:
         """Return each pooled level times its slice of the descriptor, b h w d: their sum describes a patch."""
@@ -214,7 +224,7 @@ class CFA(Method):
         `torch`: U(±1/√fan_in), what the released code leaves in place. `he`: N(0, 2/fan_in), as the paper says.
         """
         fan_in = sum(cache.channels) + 2
-        rows = max(1, sum(cache.channels) // self.settings.gamma_d)
+        rows = max(1, sum(cache.channels) * (2 if self._is_excepted else 1) // self.settings.gamma_d)
         bound = fan_in**-0.5
         bias = (torch.rand(rows, generator=generator) * 2 - 1) * bound
         if self.settings.initialisation == "torch":

@@ -1,0 +1,108 @@
+"""What CFA begins with and how it is fitted, against NumPy, SciPy, scikit-learn and torch's own optimiser."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.cluster import KMeans
+from torch.nn import functional
+
+from hyperspot.backbones import create
+from hyperspot.methods.cfa import CFA, CFASettings
+from hyperspot.patches import PatchCache
+from hyperspot.progress import SILENT
+from tests.methods.cfa_reference import algorithm_1_of_the_paper, described, fitted, memory, patch_features
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return create("resnet18", weights="random:0")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(6, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("initialisation", ["torch", "he"])
+def test_the_descriptor_begins_as_its_source_says(backbone, images, initialisation):
+    """PyTorch's convolution draws weight and bias from U(±1/√fan_in), He et al. (2015) weights from N(0, 2/fan_in)."""
+    method = CFA(backbone, CFASettings(variant="released", initialisation=initialisation))
+    cache = PatchCache.collect([method.pooled_levels(images)])
+    method._initialise(cache, torch.Generator().manual_seed(0))
+    weight, bias = method.weight.double().numpy(), method.bias.double().numpy()
+    fan_in = 64 + 128 + 256 + 2
+    assert weight.shape == (448, fan_in)
+    bound = 1 / np.sqrt(fan_in)
+    uniform = stats.uniform(-bound, 2 * bound)
+    expected = uniform if initialisation == "torch" else stats.norm(0, np.sqrt(2 / fan_in))
+    # The largest gap between what was drawn and what it was drawn from: 1.95/√n is exceeded once in a thousand draws.
+    assert stats.kstest(weight.ravel(), expected.cdf).statistic < 1.95 / np.sqrt(weight.size)
+    assert stats.kstest(bias, uniform.cdf).statistic < 1.95 / np.sqrt(bias.size)
+    assert 0.97 * bound < np.abs(bias).max() <= bound
+
+
+def test_the_taps_of_each_variant(backbone, images):
+    options = {name: CFA.backbone_options(CFASettings(variant=name)) for name in ("released", "paper", "default")}
+    steep = create("resnet18", weights="random:0", tap_slope=0.5)(images)
+    for name, slope in {"released": 0.01, "paper": 0.0, "default": 0.0}.items():
+        for seen, level in zip(create("resnet18", weights="random:0", **options[name])(images), steep, strict=True):
+            expected = np.where(level > 0, level, level / 0.5 * slope)
+            np.testing.assert_allclose(seen.numpy(), expected, rtol=1e-5, atol=1e-6)
+            assert (level < 0).any()
+
+
+@pytest.mark.parametrize("gamma_c", [1, 8])
+def test_fit_builds_the_bank_of_algorithm_1(backbone, images, gamma_c):
+    """From all places of the first photo, or from their K-means; then photo by photo in their order, moving by β."""
+    method = fitted(
+        backbone, images, variant="paper", bank="algorithm1", levels=(3, 4), steps=0, beta=0.35, gamma_c=gamma_c
+    )
+    patches = described(method, patch_features(backbone, images, (3, 4)))
+    start = patches[0]
+    if gamma_c > 1:
+        start = KMeans(len(start) // gamma_c, n_init=1, max_iter=3000, random_state=3).fit(start).cluster_centers_
+    expected = algorithm_1_of_the_paper(patches, start, 0.35)
+    np.testing.assert_allclose(memory(method), expected, rtol=1e-4, atol=1e-4)
+
+
+class Unturned(CFA):
+    """Stays in the axes that it was trained in: only in those can the steps of Adam be repeated."""
+
+    def _turn(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"learning_rate": 0.02}, {"weight_decay": 10.0}, {"learn_radius": False}], ids=str
+)
+def test_training_takes_the_steps_of_adamw(backbone, images, changes):
+    """Each step takes all patches of all photos, so that the order in which they are drawn has no part in it."""
+    count = 12
+    settings = {"variant": "released", "levels": (4,), "gamma_d": 8, "radius": 3.5, "steps": count}
+    settings |= {"images_per_step": len(images), "patches_per_step": 0, **changes}
+    start, trained = (Unturned(backbone, CFASettings(**{**settings, "steps": steps})) for steps in (0, count))
+    for method in (start, trained):
+        method.fit([images], seed=3, progress=SILENT)
+    patches = torch.from_numpy(patch_features(backbone, images, (4,))).flatten(0, 1)
+    bank = torch.from_numpy(memory(start))
+    names = ["weight", "bias", "radius"]
+    weight, bias, radius = (getattr(start, name).detach().double().clone() for name in names)
+    radius.requires_grad_(changes.get("learn_radius", True))
+    optimiser = torch.optim.AdamW(
+        [weight.requires_grad_(), bias.requires_grad_(), *([radius] if radius.requires_grad else [])],
+        lr=changes.get("learning_rate", 0.001),
+        weight_decay=changes.get("weight_decay", 0.0005),
+        amsgrad=True,
+    )
+    for step in range(count):
+        ranked = torch.cdist(functional.linear(patches, weight, bias), bank).square().sort(dim=1).values
+        attraction = (ranked[:, :3] - radius**2).clamp(min=0).mean()
+        repulsion = (radius**2 - ranked[:, 3:6] - 0.1).clamp(min=0).mean()
+        assert step > 0 or min(attraction.item(), repulsion.item()) > 0.1
+        optimiser.zero_grad()
+        (1000 * (attraction + repulsion)).backward()
+        optimiser.step()
+    for name, expected in zip(names, (weight, bias, radius), strict=True):
+        found = getattr(trained, name).double().numpy()
+        np.testing.assert_allclose(found, expected.detach().numpy(), rtol=5e-7, atol=5e-7, err_msg=name)
