@@ -9,6 +9,7 @@ from sklearn.cluster import KMeans
 
 from hyperspot.backbones import create
 from hyperspot.errors import SettingsError
+from hyperspot.methods import cfa
 from hyperspot.methods.cfa import CFA, CFASettings, algorithm_1, certainty_score
 from hyperspot.patches import PatchCache, coordinates
 from hyperspot.progress import SILENT, Silent
@@ -97,6 +98,33 @@ def test_compressed_bank_is_k_means_of_the_mean_bank(backbone, images):
     owners = distances(memory(full), centres).argmin(1)
     for number in np.unique(owners):
         np.testing.assert_allclose(centres[number], memory(full)[owners == number].mean(0), rtol=1e-5, atol=1e-3)
+
+
+def test_a_coreset_is_of_patches_that_cover_the_others(backbone, images):
+    """No two greedy choices lie nearer to each other than the worst covered patch to its choice."""
+    method = fitted(backbone, images, gamma_c=4)
+    patches = described(method, patch_features(backbone, images, (3, 4))).reshape(-1, method.weight.shape[0])
+    to_patches = distances(memory(method), patches)
+    assert len(method.bank) == 8 * 12
+    np.testing.assert_allclose(to_patches.min(1), 0, atol=1e-5)
+    apart = distances(memory(method), memory(method)) + np.diag(np.full(len(method.bank), np.inf))
+    assert apart.min() > 0.999 * to_patches.min(0).max() > 0
+
+
+def test_clusters_leave_less_spread_than_a_coreset(backbone, images):
+    spread = {}
+    for bank in ("clusters", "coreset"):
+        method = fitted(backbone, images, bank=bank, gamma_c=4)
+        patches = described(method, patch_features(backbone, images, (3, 4))).reshape(-1, method.weight.shape[0])
+        spread[bank] = distances(memory(method), patches).min(0).mean()
+    assert spread["clusters"] < spread["coreset"]
+
+
+@pytest.mark.parametrize("bank", ["coreset", "clusters"])
+def test_a_bank_of_patches_is_chosen_from_a_sample_and_is_bounded(backbone, images, bank, monkeypatch):
+    monkeypatch.setattr(cfa, "SAMPLED_PATCHES", 70)
+    monkeypatch.setattr(cfa, "LARGEST_PATCH_BANK", 40)
+    assert len(fitted(backbone, images, bank=bank, bank_ratio=9).bank) == 40
 
 
 def test_algorithm_1_is_as_written():
@@ -222,9 +250,9 @@ def test_one_photo_and_a_bank_smaller_than_the_neighbours(backbone, images):
 
 
 def test_numbers_beyond_what_there_is_count_as_all_there_is(backbone, images):
-    beyond = {"levels": (4, 3), "neighbors": 1000, "gamma_d": 10_000, "gamma_c": 64, "images_per_step": 900}
+    beyond = {"levels": (4, 3), "neighbors": 1000, "gamma_d": 10_000, "gamma_c": 16, "images_per_step": 900}
     method = fitted(backbone, images, steps=2, **beyond)
-    same = fitted(backbone, images, steps=2, neighbors=24, hard_negatives=1, gamma_d=384, gamma_c=64, images_per_step=6)
+    same = fitted(backbone, images, steps=2, neighbors=24, hard_negatives=1, gamma_d=384, gamma_c=16, images_per_step=6)
     assert method.bank.shape == (24, 1)
     assert torch.equal(method.bank, same.bank)
     assert torch.equal(method.weight, same.weight)

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from hyperspot import coresets
 from hyperspot.backbones import create
+from hyperspot.coresets import k_centres
 from hyperspot.methods import patchcore
-from hyperspot.methods.patchcore import PatchCore, PatchCoreSettings, k_centres
+from hyperspot.methods.patchcore import PatchCore, PatchCoreSettings
 from hyperspot.progress import SILENT
 
 
@@ -96,8 +98,8 @@ def test_coreset_is_the_choice_one_pass_at_a_time(seed, count, candidates):
     points = generator.normal(0, 1, (60, 3)) * generator.exponential(1, (60, 1))
     starts = torch.randperm(60, generator=torch.Generator().manual_seed(seed))[:10].tolist()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(patchcore, "CANDIDATES", candidates)
-        patch.setattr(patchcore, "CHUNK_ELEMENTS", 100)
+        patch.setattr(coresets, "CANDIDATES", candidates)
+        patch.setattr(coresets, "CHUNK_ELEMENTS", 100)
         found = list(k_centres(torch.from_numpy(points), count, torch.Generator().manual_seed(seed)))
     assert found == greedy(points, starts, count)
 

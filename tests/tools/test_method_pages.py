@@ -130,7 +130,7 @@ def test_formulas_give_the_bytes_and_the_multiplications_of_a_fitted_model(page,
 
 def test_the_formula_of_cfa_has_the_bound_of_its_bank():
     page = (method_pages.PAGES / "cfa.md").read_text(encoding="utf-8")
-    assert f" {cfa.LARGEST_CLUSTER_BANK}," in method_pages.formulas(page)
+    assert f" {cfa.LARGEST_PATCH_BANK}," in method_pages.formulas(page)
 
 
 def test_our_figures_are_the_means_of_the_lines():

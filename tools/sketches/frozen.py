@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from hyperspot.clusters import k_means
+from hyperspot.coresets import k_centres
 from hyperspot.images.synthetic import render
 from hyperspot.methods.cfa import certainty_score
-from hyperspot.methods.patchcore import k_centres
 from hyperspot.neighbors import nearest
 from tools.drawing import INK, KEPT, NEW, PAPER, RULE, Box, Drawing
 from tools.sketches.shared import (
