@@ -171,18 +171,18 @@ def test_a_line_cut_short_swallows_no_other(tmp_path):
     assert "line 2" in problems[0]
 
 
-def test_lines_of_before_the_command_are_understood(tmp_path):
+def test_lines_that_do_not_tell_their_settings_are_left_out(tmp_path):
     path = tmp_path / "old.jsonl"
-    old = {"recipe": "released", "changes": {}, "category": "bottle", "seed": 1, "fingerprint": "photos", "last": {}}
-    strange = {**old, "recipe": "of yore"}
-    path.write_text("".join(json.dumps(one) + "\n" for one in (old, {**old, "seed": 0, "oracle": {}}, strange)))
+    path.write_text(json.dumps({"recipe": "released", "category": "bottle", "seed": 1}))
     lines, problems = records.read([path])
-    assert [line["recipe"] for line in lines] == ["cfa released", "cfa released", "cfa of yore"]
-    assert [line["watched"] for line in lines] == [False, True, False]
-    assert len(problems) == 1
-    assert "of yore" in problems[0]
-    ledger = records.Ledger(lines)
+    assert lines == []
+    assert "line 1" in problems[0]
+    assert "run again" in problems[0]
+
+
+def test_a_run_counts_as_made_with_the_same_weights_checkpoints_and_time(tmp_path):
     run = Run("cfa released", "bottle", settings_of("cfa released", backbone="resnet18", seed=1), "photos", "abc")
+    ledger = records.Ledger([{**run.to_dict(), "watched": False, "jobs": 2, "latency_ms": 1.0}])
     assert ledger.has(run)
     assert not ledger.has(Run(**{**vars(run), "weights": "random:0"}))
     assert not ledger.has(Run(**{**vars(run), "oracle": True}))

@@ -92,8 +92,7 @@ class Run:
         category: The product.
         settings: Everything that decides the detector, its seed included.
         fingerprint: Of the data set, as `Dataset.fingerprint` gives it.
-        weights: SHA-256 of the backbone's weights, `random:SEED`, or `none` for a method without a backbone; none
-            where an old line does not tell.
+        weights: SHA-256 of the backbone's weights, `random:SEED`, or `none` for a method without a backbone.
         version: Which frozen randomisation of the photos (RD-MVTec AD); none for the photos as they are.
         train_photos: How many of the good photos are learned from; none for all.
         budget: `quick` where training is shorter than the method's own length, and `reduced` which setting was
@@ -107,7 +106,7 @@ class Run:
     category: str
     settings: Settings
     fingerprint: str
-    weights: str | None
+    weights: str
     changes: tuple[tuple[str, Any], ...] = ()
     version: int | None = None
     train_photos: int | None = None
@@ -155,7 +154,7 @@ def label_of(recipe: str, changes: Mapping[str, Any], budget: str = "full") -> s
 def key(line: Mapping[str, Any]) -> str:
     """Return the same text for two runs, as `Run.to_dict` or a JSON line has them, exactly if they are the same.
 
-    Names do not count, nor do the weights, which old lines do not tell (see `records.Ledger`).
+    Names do not count, nor do the weights, which `records.Ledger` compares.
     """
     parts = {name: line.get(name) for name in ("settings", "category", "version", "train_photos", "fingerprint")}
     return json.dumps({**parts, "measure": line.get("measure", "accuracy")}, sort_keys=True)

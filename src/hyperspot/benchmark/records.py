@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hyperspot.benchmark.protocol import Run, key, settings_of
-from hyperspot.errors import DataError, SettingsError
+from hyperspot.benchmark.protocol import Run, key
+from hyperspot.errors import DataError
 
 FORMAT = 2
-"""Of the lines. The first, of before the command, had no number and named its settings alone."""
+"""Of the lines. Lines of the first named settings that have changed since."""
 
 Line = dict[str, Any]
 
@@ -41,7 +41,10 @@ def read(paths: Iterable[Path]) -> tuple[list[Line], list[str]]:
                 continue
             if line.get("format", 1) > FORMAT:
                 raise DataError(f"{where}, was written by a newer hyperspot; update this one")
-            lines.append(line if line.get("format") == FORMAT else _modern(line, where, problems))
+            if line.get("format", 1) < FORMAT:
+                problems.append(f"{where}, was written by an older hyperspot; it is left out and has to be run again")
+                continue
+            lines.append(line)
     return lines, problems
 
 
@@ -81,38 +84,11 @@ class Ledger:
 
         """
         return any(
-            _same_weights(line, run)
+            line.get("weights") == run.weights
             and (not run.oracle or line.get("watched", False))
             and (not timed or (line.get("jobs") == 1 and "latency_ms" in line))
             for line in self._made.get(key(run.to_dict()), ())
         )
-
-
-def _same_weights(line: Line, run: Run) -> bool:
-    """Old lines do not tell their weights; they were all made with real ones."""
-    known = line.get("weights")
-    return known == run.weights if known is not None else not (run.weights or "").startswith("random:")
-
-
-def _modern(old: Line, where: str, problems: list[str]) -> Line:
-    """Return a line of the first format as the second has it."""
-    line = {
-        "format": 1,
-        "budget": "full",
-        "measure": "accuracy",
-        "method": "cfa",
-        "backbone": "resnet18",
-        "watched": "oracle" in old,
-        **old,
-        "recipe": f"cfa {old['recipe']}",
-        "changes": old.get("changes", {}),
-    }
-    try:
-        settings = settings_of(line["recipe"], backbone="resnet18", seed=line["seed"], changes=line["changes"])
-        line["settings"] = settings.model_dump(mode="json")
-    except SettingsError as error:
-        problems.append(f"{where}, has a recipe that is no longer known ({error}); no table shows it")
-    return line
 
 
 def _ends_a_line(path: Path) -> bool:
