@@ -18,6 +18,9 @@ LONGEST = 8192
 """Of the frame's sides, in pixels: what a longer one needs in memory grows with its square."""
 CENTRAL = 224 / 256
 """The papers' central crop."""
+ROWS = 64
+"""Of a map made at a time: to be given the memory for a whole one takes longer than to compute it."""
+EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)
@@ -189,13 +192,20 @@ def _bilinear(values: Float32[np.ndarray, "h w"], length: int, axis: int = 0) ->
     first = place.astype(np.intp)
     second = np.minimum(first + 1, old - 1)
     share = (place - first).astype(np.float32)
-    share = share[:, None] if axis == 0 else share
-    lower: Float32[np.ndarray, "_h _w"] = values.take(first, axis)
-    upper: Float32[np.ndarray, "_h _w"] = values.take(second, axis)
-    upper -= lower
-    upper *= share
-    upper += lower
-    return upper
+    result = np.empty((length, values.shape[1]) if axis == 0 else (len(values), length), np.float32)
+    room = np.empty((ROWS, result.shape[1]), np.float32)
+    for start in range(0, len(result), ROWS):
+        rows = slice(start, start + ROWS)
+        lower = result[rows]
+        upper = room[: len(lower)]
+        source, along = (values, rows) if axis == 0 else (values[rows], EVERYTHING)
+        # Clipping changes nothing, and saves numpy a copy that it makes where a mistake would have to be undone.
+        source.take(first[along], axis, out=lower, mode="clip")
+        source.take(second[along], axis, out=upper, mode="clip")
+        upper -= lower
+        upper *= share[rows, None] if axis == 0 else share
+        lower += upper
+    return result
 
 
 def _area_mean(values: np.ndarray, length: int) -> Float[np.ndarray, "_h _w"]:
