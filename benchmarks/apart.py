@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from hyperspot.cpu import SWITCH
+
 WORKER = """
 import json, sys, time
 sys.modules["torch"] = None
@@ -57,12 +59,14 @@ class Apart:
             "arrays": str(arrays),
             "map": str(found),
         }
+        # What is asked for here is said above; for the rest of a quantised backbone the CPU decides, as in use.
+        environment = {name: value for name, value in os.environ.items() if name != SWITCH}
         self._process = subprocess.Popen(
             [sys.executable, "-c", WORKER, json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            env={**environment, "OMP_WAIT_POLICY": "PASSIVE"},
         )
         self.names: list[str] = json.loads(self._read())
         self.map: np.ndarray = np.load(found)[0]
