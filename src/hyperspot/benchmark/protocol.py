@@ -47,6 +47,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cfa released, attraction only": _cfa(losses="attraction"),
     "cfa released, fixed radius": _cfa(learn_radius=False),
     "cfa released, attraction only, fixed radius": _cfa(losses="attraction", learn_radius=False),
+    "cfa released, fixed radius 0.7": _cfa(learn_radius=False, radius=0.7),
+    "cfa released, attraction only, fixed radius 0.7": _cfa(losses="attraction", learn_radius=False, radius=0.7),
     "cfa paper": {**PAPER, "method_settings": {"variant": "paper"}},
     "cfa released, gamma 1/2": _cfa(gamma_c=2, gamma_d=2),
     "cfa released, gamma 1/4": _cfa(gamma_c=4, gamma_d=4),
