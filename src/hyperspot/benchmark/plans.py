@@ -53,8 +53,8 @@ ABLATION = {
     "cfa released, fixed radius 0.7": "both",
     "cfa paper": "both",
 }
-"""The recipes of Table 5, and which losses each has. 0.7 is about what the learned radius grows to (0.65 on bottle, 0.74
-on transistor): where it is fixed there, one sees whether learning it helps, or having one of that size."""
+"""The recipes of Table 5, and which losses each has. The learned radius grows to about 0.7 (0.65 on bottle, 0.74 on
+transistor): where it is fixed there, one sees whether learning it helps, or having one of that size."""
 TABLE_BACKBONES = ("vgg19_bn", "efficientnet_b5", "resnet18", "wide_resnet50_2")
 """Those of Table 7."""
 TIMED = (1, 6, 8)
