@@ -199,8 +199,17 @@ def test_table_8_shows_accuracy_and_time(line):
 
 
 def test_table_8_takes_times_from_runs_made_for_them(line):
-    cost = line("padim", "wood", 0, None, measure="cost", budget="quick", latency_ms=7.0, number_format="bf16")
-    lines = [cost, line("padim", "bottle", 0, 0.9, latency_ms=20.0, jobs=2), line("padim", "wood", 0, 0.8, jobs=2)]
+    cost = line(
+        "padim", "wood", 0, None, measure="cost", budget="quick", train_photos=200, latency_ms=7.0, number_format="bf16"
+    )
+    fewer = {**cost, "train_photos": 25, "latency_ms": 1.0}
+    lines = [
+        fewer,
+        cost,
+        fewer,
+        line("padim", "bottle", 0, 0.9, latency_ms=20.0, jobs=2),
+        line("padim", "wood", 0, 0.8, jobs=2),
+    ]
     lines += [line("spade", "bottle", 0, 0.7, latency_ms=9.0, jobs=2)]
     table = draw(8, lines)
     (padim,) = rows_of(table, what="padim")
@@ -256,6 +265,7 @@ def test_table_1_fits_the_growth_and_evaluates_the_formulas(line):
         lines.append(line("patchcore", "bottle", 0, 1.0, kept={}, **more | {"training_seconds": 0.01 * count**2}))
         lines.append(line("padim", "bottle", 0, 1.0, kept={"mean": [3136, 100]}, **more))
         lines.append(line("spade", "bottle", 0, 1.0, kept={}, **more))
+        lines.append(line("vae", "bottle", 0, 1.0, backbone="none", kept={}, **more | {"pyramid": []}))
     table = draw(1, lines)
     expected = {
         "cfa released": 3136 * 448 * 4e-6,
@@ -269,7 +279,8 @@ def test_table_1_fits_the_growth_and_evaluates_the_formulas(line):
     assert rows_of(table, what="cfa released", photos=200)[0]["growth"] == pytest.approx(1)
     assert rows_of(table, what="patchcore", photos=200)[0]["growth"] == pytest.approx(2)
     assert rows_of(table, what="patchcore", photos=100)[0]["modelling"] == Given("O(|X| H W D′)")
-    assert plot(table).count("<polyline") == 4
+    assert rows_of(table, what="vae", photos=100)[0]["formula_mb"] is None
+    assert plot(table).count("<polyline") == 5
 
 
 @pytest.mark.parametrize("number", BODIES)
