@@ -266,6 +266,8 @@ def ours_table(name: str, lines: Sequence[records.Line]) -> str:
         and line.get("measure", "accuracy") == "accuracy"
         and line.get("version") is None
         and line.get("train_photos") is None
+        # What other settings give is for the ablations in RESULTS.md.
+        and not line["changes"]
         # Untrained weights measure nothing but code.
         and not str(line.get("weights") or "").startswith("random:")
     ]

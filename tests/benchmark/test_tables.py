@@ -2,12 +2,13 @@
 
 import json
 import math
+import re
 import statistics
 
 import pytest
 
 from hyperspot.benchmark.plans import PHOTO_COUNTS, TITLES, Absent
-from hyperspot.benchmark.plots import chart, plot
+from hyperspot.benchmark.plots import LETTER, LINE, Series, chart, plot
 from hyperspot.benchmark.table import Column, Given, Spread, Table, spread_of_means
 from hyperspot.benchmark.tables import BODIES, draw
 from hyperspot.errors import SettingsError
@@ -281,6 +282,19 @@ def test_table_1_fits_the_growth_and_evaluates_the_formulas(line):
     assert rows_of(table, what="patchcore", photos=100)[0]["modelling"] == Given("O(|X| H W D′)")
     assert rows_of(table, what="vae", photos=100)[0]["formula_mb"] is None
     assert plot(table).count("<polyline") == 5
+
+
+def test_names_of_near_points_stand_apart():
+    points = [(10.0, 90.0), (10.5, 90.1), (11.0, 89.9), (300.0, 70.0)]
+    picture = chart("t", "x", "y", [Series(f"a rather long name {n}", (one,)) for n, one in enumerate(points)])
+    places = [
+        (float(x), float(y)) for x, y in re.findall(r'<text x="([\d.]+)" y="([\d.]+)">a rather long name', picture)
+    ]
+    assert len(places) == len(points)
+    width = LETTER * len("a rather long name 0")
+    for number, (x, y) in enumerate(places):
+        for other, (u, v) in enumerate(places):
+            assert number == other or abs(x - u) >= width or abs(y - v) >= LINE
 
 
 @pytest.mark.parametrize("number", BODIES)

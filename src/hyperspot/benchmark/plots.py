@@ -1,10 +1,11 @@
 """The pictures of tables 1, 6 and 8 as self-contained SVG that follows light and dark pages."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from hyperspot.backbones import NONE
 from hyperspot.benchmark.selection import IMAGE, PIXEL
 from hyperspot.benchmark.table import Cell, Spread, Table
 from hyperspot.errors import SettingsError
@@ -16,6 +17,8 @@ STYLE = (
     "@media(prefers-color-scheme:dark){svg{background:#161b22}text{fill:#ccc}.grid{stroke:#333}}"
 )
 LEGEND_LINE = 15
+LETTER, LINE, DOT = 6.0, 10, 5
+"""About how wide and high a name is, and a point with some room, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def plot(table: Table) -> str:
 def chart(
     title: str, x_name: str, y_name: str, series: Sequence[Series], *, log_x: bool = False, log_y: bool = False
 ) -> str:
-    """Draw points or lines with a legend below.
+    """Draw points with their names, or lines with a legend below.
 
     Args:
         title: For who cannot see it.
@@ -58,23 +61,57 @@ def chart(
     across = _Axis([x for one in series for x, _ in one.points], log_x)
     up = _Axis([y for one in series for _, y in one.points], log_y)
     parts = [axes(x_name, y_name, across.ticks(), up.ticks())]
-    for number, one in enumerate(series):
+    drawn = [
+        [(LEFT + PLOT_WIDTH * across.share(x), TOP + PLOT_HEIGHT * (1 - up.share(y))) for x, y in sorted(one.points)]
+        for one in series
+    ]
+    alone = {n: places[0] for n, places in enumerate(drawn) if len(places) == 1 and not series[n].line}
+    named = _name_places({n: (series[n].name, place) for n, place in alone.items()})
+    legend = 0
+    for number, (one, places) in enumerate(zip(series, drawn, strict=True)):
         colour = COLOURS[number % len(COLOURS)]
-        places = [
-            (LEFT + PLOT_WIDTH * across.share(x), TOP + PLOT_HEIGHT * (1 - up.share(y))) for x, y in sorted(one.points)
-        ]
         if one.line:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
             parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
         for (x, y), (left, right) in zip(places, sorted(one.points), strict=True):
             said = f"<title>{escape(one.name)}: {left:.4g}, {right:.4g}</title>"
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}">{said}</circle>')
-        y = HEIGHT + LEGEND_LINE * number + 6
+        if number in named:
+            left, middle = named[number]
+            parts.append(f'<text x="{left:.1f}" y="{middle + 4:.1f}">{escape(one.name)}</text>')
+            continue
+        y = HEIGHT + LEGEND_LINE * legend + 6
+        legend += 1
         parts.append(
             f'<circle cx="{LEFT}" cy="{y}" r="4" fill="{colour}"/>'
             f'<text x="{LEFT + 10}" y="{y + 4}">{escape(one.name)}</text>'
         )
-    return svg(title, parts, height=HEIGHT + LEGEND_LINE * len(series) + 6, style=STYLE)
+    return svg(title, parts, height=HEIGHT + LEGEND_LINE * legend + 6, style=STYLE)
+
+
+def _name_places(points: Mapping[int, tuple[str, tuple[float, float]]]) -> dict[int, tuple[float, float]]:
+    """Return where the name of each point begins, and its middle: beside, below or above it, where it hides least."""
+    taken = [(x - DOT, y - DOT, x + DOT, y + DOT) for _, (x, y) in points.values()]
+    found: dict[int, tuple[float, float]] = {}
+    for number, (name, (x, y)) in sorted(points.items(), key=lambda point: point[1][1]):
+        width, right = LETTER * len(name), x + DOT + 2
+        starts = [(right, y), (x - DOT - 2 - width, y)]
+        starts += [(start, y + turn * LINE) for turn in (1, -1, 2, -2) for start in (x - width / 2, right, x - width)]
+        boxes = [(start, middle - LINE / 2, start + width, middle + LINE / 2) for start, middle in starts]
+        hidden = [
+            sum(_overlap(box, other) for other in taken)
+            + (box[2] - box[0]) * LINE * (box[0] < LEFT or box[2] > LEFT + PLOT_WIDTH or box[1] < 0)
+            for box in boxes
+        ]
+        best = hidden.index(min(hidden))
+        taken.append(boxes[best])
+        found[number] = starts[best]
+    return found
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Return the area that two boxes (left, top, right, bottom) have in common."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 class _Axis:
@@ -140,7 +177,8 @@ def _latency(table: Table) -> tuple[list[Series], str, str]:
     for row in table.rows:
         if row.get("latency_ms") and row.get(IMAGE):
             point = (_number(row["latency_ms"]), _number(row[IMAGE]))
-            series.append(Series(f"{row['what']}, {row['backbone']}", (point,)))
+            name = str(row["what"]) if row["backbone"] == NONE else f"{row['what']}, {row['backbone']}"
+            series.append(Series(name, (point,)))
     return series, "ms per photo on the CPU", "I-AUROC, %"
 
 
