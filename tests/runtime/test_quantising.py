@@ -90,7 +90,7 @@ def test_its_thresholds_are_those_of_its_own_scores_on_the_photos_held_out(detec
 def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_path):
     from hyperspot.runtime.export import export
 
-    photos = sorted(product.glob("train/good/*.png"))[:6]
+    *photos, another = sorted(product.glob("train/good/*.png"))[:7]
     options = {"weights": "random:0", "short_side": 64, "false_alarm_rate": 0.2, "views": "fused"}
     crossed = Detector.fit(photos, calibration="cross", **options)
     loaded = ExportedDetector.load(export(crossed, tmp_path / "part.xml", int8=product / "train" / "good"))
@@ -102,7 +102,8 @@ def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_pa
     # Two views, and the backbone in 8 bits for each but its first convolution.
     backbone, _ = loaded.engine._compiled._stages[0]
     assert sum(one in (("Convolution", "u8"), ("Convolution", "i8")) for one in layers(backbone)) == 22
-    found, expected = loaded.predict(photos[0]), crossed.predict(photos[0])
+    # Of a photo that was learned every patch may be in the memory: what it differs by then is rounding alone.
+    found, expected = loaded.predict(another), crossed.predict(another)
     assert np.abs(found.input_map - expected.input_map).max() < 0.1 * np.ptp(expected.input_map)
 
 
