@@ -4,6 +4,7 @@ Exit codes: 0 done; 1 a person's mistake (one sentence on stderr); 2 wrong usage
 `--fail-on-anomaly` was given. Heavy libraries are imported inside the commands, so that help answers at once.
 """
 
+import os
 import shlex
 import sys
 import webbrowser
@@ -367,6 +368,10 @@ def _command() -> str:
 
 def main() -> None:
     """Run the command line; a person's mistake ends with exit code 1 and one sentence."""
+    if sys.argv[1:2] != ["benchmark"]:
+        # Threads that wait by spinning lose what they are given where another program keeps a core busy: training then
+        # takes several times as long. A benchmark has the machine for itself.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     console.open_streams()
     if "" in sys.argv[1:]:
         console.complain("an argument is empty; is a variable in the command not set?")

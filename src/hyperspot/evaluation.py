@@ -175,7 +175,9 @@ def evaluate(
         problems.append(f"{unmasked} defective photos have no mask and do not count in the pixel metrics")
     for label, missing in ((0, "good"), (1, "defective")):
         if label not in labels:
-            problems.append(f"there is no {missing} test photo, so that good and defective ones cannot be told apart")
+            where = "test/DEFECT" if label else "test/good"
+            cause = f"there is no {missing} test photo, so that good and defective ones cannot be told apart"
+            problems.append(f"{cause}; put some into {where}")
     progress.note()
     return Evaluation(
         name=dataset.name,

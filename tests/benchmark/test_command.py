@@ -190,6 +190,14 @@ def test_methods_are_taken_from_the_registry(monkeypatch):
         plans.find_methods(["magic"])
 
 
+def test_nothing_to_run_for_want_of_weights_is_a_mistake(run, products, tmp_path):
+    asked = ("--table", 4, "--method", "padim", "--out", tmp_path / "lines.jsonl")
+    code, printed, err = run(products, *asked, "--weights", tmp_path)
+    assert (code, printed) == (1, "")
+    assert "no run can be made (resnet18: " in err
+    assert "--backbone compact needs no weights" in err
+
+
 def test_a_run_on_a_quick_budget_of_what_trains_nothing_is_the_full_run():
     settings = settings_of("spade", backbone="resnet18", seed=0)
     run = Run("spade", "bottle", settings, "x", "abc")

@@ -1,14 +1,17 @@
 """The report, read as text and opened in a browser."""
 
+import re
 import shutil
 import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hyperspot.errors import DataError
 from hyperspot.report import write_report
+from hyperspot.report.charts import score_histogram
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,14 @@ def test_report_in_a_browser(page, evaluation, tmp_path):
         assert opened.save_screenshot(str(tmp_path / "report.png"))
     finally:
         opened.quit()
+
+
+def test_no_bar_of_the_histogram_stands_on_both_sides_of_the_threshold():
+    scores = np.random.default_rng(0).normal(size=200).tolist()
+    for threshold in (-1.3, 0.0, 0.7321, 9.0, None):
+        drawn = score_histogram([("good", "good", scores)], threshold)
+        bars = [(float(x), float(w)) for x, w in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn)]
+        assert sum(map(int, re.findall(r"<title>good: (\d+)</title>", drawn))) == len(scores)
+        if threshold is not None:
+            (line,) = {float(x) for x in re.findall(r'<line[^>]*class="threshold"[^>]*x1="([\d.]+)"', drawn)}
+            assert all(x >= line or x + w <= line for x, w in bars)

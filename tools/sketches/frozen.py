@@ -39,7 +39,7 @@ def cfa(drawing: Drawing) -> None:
     room = drawing.panel(
         1,
         "Few memory vectors, spheres around them",
-        ("trained: a patch outside is pulled into its", "spheres and pushed out of the next ones"),
+        ("released, paper: trained to pull a patch into", "its spheres and push it out of the next ones"),
     )
     field, radius = plot(room), 0.085
     for centre in centres:

@@ -202,6 +202,7 @@ def _run(
     absent += lacking
     lines = _read([out]) if out.exists() else []
     made: list[Line] = []
+    planned = 0
     for number in numbers:
         names = wanted["backbone"] or (plans.TABLE_BACKBONES if number == 7 else ("resnet18",))
         backbones, without = plans.find_backbones(names, weights)
@@ -219,8 +220,13 @@ def _run(
             device=chosen,
         )
         tasks = plans.plan(number, asked)
+        planned += len(tasks)
         with board() as shown:
             made += runner.make(tasks, out, [*lines, *made], shown, jobs=jobs, table=number)
+    if not planned:
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in absent if one.kind == "backbone")
+        why = reasons or "the tables asked for have none for these methods"
+        raise DataError(f"no run can be made ({why}); --backbone compact needs no weights")
     return [*lines, *made], absent, sum("error" in line for line in made)
 
 

@@ -1,5 +1,6 @@
 """Small charts as SVG text: a histogram of scores and curves of rates. No script, no font, no file."""
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -8,6 +9,8 @@ import numpy as np
 WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 24, 14, 40
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+BARS = 32
+"""Of a histogram, or one more."""
 
 Points = tuple[Sequence[float], Sequence[float]]
 
@@ -25,20 +28,26 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
     low, high = float(marks.min()), float(marks.max())
     span = (high - low) or 1.0
     low, high = low - 0.03 * span, high + 0.03 * span
-    edges = np.linspace(low, high, 33)
+    width, bars = (high - low) / BARS, BARS
+    if threshold is not None:
+        # One edge lies on the threshold: no bar then stands on both sides of it.
+        low = threshold - math.ceil((threshold - low) / width) * width
+        bars = math.ceil((high - low) / width)
+        high = low + bars * width
+    edges = low + width * np.arange(bars + 1)
     counts = [np.histogram(scores, edges)[0] for _, _, scores in groups]
     top = -(-int(max(count.max() for count in counts)) // 4) * 4 or 4
-    step = PLOT_WIDTH / 32
+    step = PLOT_WIDTH / bars
     parts = [_frame("score", "photos", (low, high), (0.0, float(top)))]
     for (name, css, _), count in zip(groups, counts, strict=True):
-        bars = "".join(
+        drawn = "".join(
             f'<rect x="{LEFT + number * step + 0.5:.1f}" y="{TOP + PLOT_HEIGHT * (1 - value / top):.1f}" '
             f'width="{step - 1:.1f}" height="{PLOT_HEIGHT * value / top:.1f}">'
             f"<title>{escape(name)}: {value}</title></rect>"
             for number, value in enumerate(count)
             if value
         )
-        parts.append(f'<g class="bar {css}">{bars}</g>')
+        parts.append(f'<g class="bar {css}">{drawn}</g>')
     if threshold is not None:
         x = LEFT + PLOT_WIDTH * (threshold - low) / (high - low)
         side, shift = ("end", -6) if x > WIDTH / 2 else ("start", 6)
