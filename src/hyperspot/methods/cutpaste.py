@@ -155,8 +155,8 @@ class Gaussian(nn.Module):
     def gradient(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         """Return the gradient of the score, Σ⁻¹ (f - μ), where there is one mean."""
         turned = self.whitening.T
-        # As Lᵀ (L d)ᵀ and not as (L d) L: OpenVINO 2026.4 takes a matrix that a graph has both as it is and transposed as
-        # transposed in both places.
+        # As Lᵀ (L d) and not as (L d)ᵀ L: OpenVINO 2026.4 takes a matrix that a graph has both as it is and transposed
+        # as transposed in both places.
         return (turned @ ((features - self.means) @ turned).T).T
 
 
