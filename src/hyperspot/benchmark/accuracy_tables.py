@@ -176,8 +176,7 @@ def ablation(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noqa: 
         printed = [one for one in published().rows(5) if one.losses == losses and one.backbone == group.backbone]
         # The released code learns the radius, so only those variants have a published counterpart.
         paper = printed[0] if printed and "fixed" not in group.recipe and group.recipe != "cfa paper" else None
-        shared = shared_categories(found, group)
-        missing = len(set(shared) - set(group.categories))
+        shared, missing = shared_categories(found, group)
         title = f"mean of {len(shared)} shared" if shared else "none shared by all variants"
         rows.append(
             _named(

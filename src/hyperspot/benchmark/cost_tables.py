@@ -25,8 +25,6 @@ from hyperspot.methods import METHODS
 
 FLOAT = 4
 """Bytes."""
-FORMULAS = ("spade", "padim", "patchcore", "cfa")
-"""Methods that Table 1 of the CFA paper has."""
 
 
 def complexity(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
@@ -89,8 +87,7 @@ def compression(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noq
         gamma = GAMMAS[group.recipe]
         paper = printed[gamma]
         base = next((one for one in found if one.recipe == "cfa released" and one.backbone == group.backbone), None)
-        shared = shared_categories(found, group)
-        missing = len(set(shared) - set(group.categories))
+        shared, missing = shared_categories(found, group)
         names = [] if missing else shared
         speed, slow = throughput(group, names), None if base is None else throughput(base, names)
         rows.append(
@@ -227,9 +224,9 @@ def formula_mb(line: Line) -> float | None:
     H and W are those of the finest level that the method uses, D the features it keeps per place. None for methods
     that the paper's table does not have.
     """
-    if line["method"] not in FORMULAS:
-        return None
     inner, pyramid = line["settings"]["method_settings"], line["pyramid"]
+    if not pyramid:
+        return None
     levels = [pyramid[level - 2] for level in inner.get("levels", (2, 3, 4))]
     positions = max(height * width for _, height, width in levels)
     channels = sum(level[0] for level in levels)
@@ -240,6 +237,8 @@ def formula_mb(line: Line) -> float | None:
         floats = positions * line["kept"]["mean"][-1] ** 2
     elif line["method"] == "patchcore":
         floats = photos * inner["ratio"] * positions * inner["dimensions"]
-    else:
+    elif line["method"] == "cfa":
         floats = positions / inner["gamma_c"] * (channels // inner["gamma_d"])
+    else:
+        return None
     return float(floats * FLOAT / 1e6)

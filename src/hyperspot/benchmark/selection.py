@@ -106,15 +106,18 @@ def groups(lines: Iterable[Line], recipes: Sequence[str]) -> list[Group]:
     return sorted(made, key=lambda group: (recipes.index(group.recipe), group.backbone, group.label))
 
 
-def shared_categories(found: Sequence[Group], group: Group) -> list[str]:
-    """Return the categories that all rows of a row's backbone have: only over these can their means be compared.
+def shared_categories(found: Sequence[Group], group: Group) -> tuple[list[str], int]:
+    """Return the categories that all rows of a row's backbone have, and how many of them the row itself lacks.
+
+    Only over these can means be compared.
 
     Rows that depart from their recipe have no say unless there are no others, as one run of such a kind would take all
     but its own category from the rest.
     """
     own = [one for one in found if one.backbone == group.backbone]
     voices = [one for one in own if not one.departs] or own
-    return in_order(set.intersection(*(set(one.categories) for one in voices)))
+    shared = set.intersection(*(set(one.categories) for one in voices))
+    return in_order(shared), len(shared.difference(group.categories))
 
 
 def one_set_of_photos(lines: Sequence[Line]) -> tuple[list[Line], tuple[str, ...]]:
