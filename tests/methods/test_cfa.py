@@ -24,16 +24,6 @@ from tests.methods.cfa_reference import (
 )
 
 
-@pytest.fixture(scope="module")
-def backbone():
-    return create("resnet18", weights="random:0")
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.randn(6, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-
-
 class Steps(Silent):
     """Keeps what training tells."""
 

@@ -14,16 +14,6 @@ from hyperspot.progress import SILENT
 from tests.methods.cfa_reference import algorithm_1_of_the_paper, described, fitted, memory, patch_features
 
 
-@pytest.fixture(scope="module")
-def backbone():
-    return create("resnet18", weights="random:0")
-
-
-@pytest.fixture(scope="module")
-def images():
-    return torch.randn(6, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-
-
 @pytest.mark.parametrize("initialisation", ["torch", "he"])
 def test_the_descriptor_begins_as_its_source_says(backbone, images, initialisation):
     """PyTorch's convolution draws weight and bias from U(±1/√fan_in), He et al. (2015) weights from N(0, 2/fan_in)."""

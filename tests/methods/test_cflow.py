@@ -6,14 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.backbones import create
 from hyperspot.methods.cflow import CFlow, CFlowSettings, Coupling, Flow, _initialise, place_codes
 from hyperspot.progress import SILENT
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return create("resnet18", weights="random:0")
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.backbones import create
 from hyperspot.methods.padim import PaDiM, PaDiMSettings
 from hyperspot.progress import SILENT
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return create("resnet18", weights="random:0")
 
 
 @pytest.fixture(scope="module")

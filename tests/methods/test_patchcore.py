@@ -10,16 +10,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hyperspot import coresets
-from hyperspot.backbones import create
 from hyperspot.coresets import k_centres
 from hyperspot.methods import patchcore
 from hyperspot.methods.patchcore import PatchCore, PatchCoreSettings
 from hyperspot.progress import SILENT
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return create("resnet18", weights="random:0")
 
 
 @pytest.fixture(scope="module")

@@ -4,15 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.backbones import create
 from hyperspot.heatmaps import bilinear_matrix
 from hyperspot.methods.spade import SPADE, SPADESettings
 from hyperspot.progress import SILENT
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    return create("resnet18", weights="random:0")
 
 
 @pytest.fixture(scope="module")
