@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-KERNELS := $(wildcard src/hyperspot/native/*.[ch])
+KERNELS := $(wildcard src/hyperspot/hardware/native/*.[ch])
 # Where real photos and weights lie beside the checkout they are used; nothing needs them.
 HYPERSPOT_WEIGHTS ?= $(wildcard ../shared/weights)
 export HYPERSPOT_WEIGHTS

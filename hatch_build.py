@@ -12,7 +12,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = Path("src/hyperspot/native")
+FOLDER = Path("src/hyperspot/hardware/native")
 SOURCES = ("kernels.c", "resize.c")
 FLAGS = ["-O3", "-std=gnu11", "-shared", "-fPIC"]
 THREADS = "-fopenmp"
@@ -32,7 +32,7 @@ class KernelHook(BuildHookInterface[Any]):
             if not compile_kernel(source, library):
                 self.app.display_warning(f"no C compiler that can: hyperspot is built without its compiled {name}")
             elif version == "standard":
-                build_data["force_include"][str(library)] = f"hyperspot/native/{library.name}"
+                build_data["force_include"][str(library)] = f"hyperspot/hardware/native/{library.name}"
                 build_data["pure_python"] = False
                 build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
 

@@ -1,4 +1,4 @@
-"""What each engine and number format costs in accuracy: one detector, one labelled data set, one table.
+"""What each engine and number format costs in accuracy: one detector, one labeled data set, one table.
 
     python -m benchmarks.engine_accuracy part.safetensors DATA [--int8 part.xml]
 
@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 
 from hyperspot import Detector
-from hyperspot.calibration import Calibration
+from hyperspot.data import Dataset, open_dataset
+from hyperspot.decision.calibration import Calibration
 from hyperspot.evaluation import Evaluation, evaluate
-from hyperspot.images import Dataset, View, open_dataset, read_image
-from hyperspot.progress import SILENT
+from hyperspot.export.exporting import export
+from hyperspot.images import Crop, read_image
+from hyperspot.results.verdict import Verdict
 from hyperspot.runtime import ExportedDetector, available
-from hyperspot.runtime.export import export
-from hyperspot.verdict import Verdict
-from hyperspot.workers import ahead
+from hyperspot.utils.prefetch import prefetch_map
+from hyperspot.utils.progress import SILENT
 
 EXPORTED = (("openvino", "f32"), ("openvino", "bf16"), ("onnxruntime", None))
 
@@ -38,20 +39,20 @@ class Watched:
         self.maps: list[np.ndarray] = []
 
     def __call__(self, photos: Iterable[Path]) -> Iterator[Verdict]:
-        for image in ahead(read_image, photos):
+        for image in prefetch_map(read_image, photos):
             verdict = self.predict(image)
             self.maps.append(verdict.input_map)
             yield verdict
 
 
 def measured(
-    predict: Callable[[Any], Verdict], calibration: Calibration, dataset: Dataset, views: tuple[View, ...]
+    predict: Callable[[Any], Verdict], calibration: Calibration, dataset: Dataset, crops: tuple[Crop, ...]
 ) -> tuple[Evaluation, list[np.ndarray]]:
     watched = Watched(predict)
     evaluation = evaluate(
         watched,
         dataset,
-        views=views,
+        crops=crops,
         promised_rate=None if calibration.threshold is None else calibration.false_alarm_rate,
         threshold=calibration.threshold,
         calibration_scores=tuple(map(float, calibration.scores)),
@@ -92,32 +93,32 @@ def main() -> None:
     parser.add_argument("--int8", type=Path, help="the same detector, exported with `hyperspot export --int8`")
     given = parser.parse_args()
     dataset = open_dataset(given.data)
-    detector = Detector.load(given.model, number_format="f32")
-    views, calibration = detector.scorer.views, detector.calibration
+    detector = Detector.load(given.model, precision="f32")
+    crops, calibration = detector.anomaly_model.crops, detector.calibration
     print(
         f"{given.model.name} on {dataset.name}, {len(dataset.test)} photos, {detector.settings.method}, "
         f"{detector.settings.backbone}, trained in hyperspot {detector.record['versions']['hyperspot']}\n\n"
         "| engine | I-AUROC | P-AUROC | AUPRO | map | verdicts | false alarms |\n|---|---|---|---|---|---|---|"
     )
-    reference = measured(detector.predict, calibration, dataset, views)
+    reference = measured(detector.predict, calibration, dataset, crops)
     print(row("torch f32", reference, reference), flush=True)
-    detector.scorer.number_format = "bf16"
-    print(row("torch bf16", measured(detector.predict, calibration, dataset, views), reference), flush=True)
+    detector.anomaly_model.precision = "bf16"
+    print(row("torch bf16", measured(detector.predict, calibration, dataset, crops), reference), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         written = export(detector, Path(folder) / "part.onnx")
-        for engine, number_format in EXPORTED:
+        for engine, precision in EXPORTED:
             if engine not in available():
                 print(f"| {engine} {number_format or 'f32'} | not installed here | | | | | |")
                 continue
-            opened = ExportedDetector.load(written, engine=engine, number_format=number_format)
-            found = measured(opened.predict, opened.judge.calibration, dataset, views)
-            print(row(f"{engine} {opened.engine.number_format}", found, reference), flush=True)
+            opened = ExportedDetector.load(written, engine=engine, precision=precision)
+            found = measured(opened.predict, opened.judge.calibration, dataset, crops)
+            print(row(f"{engine} {opened.engine.precision}", found, reference), flush=True)
     if given.int8 is not None:
-        quantised = ExportedDetector.load(given.int8)
-        if quantised.engine.number_format != "int8":
-            parser.error(f"{given.int8} is not quantised; export it with --int8 GOOD_PHOTOS")
-        found = measured(quantised.predict, quantised.judge.calibration, dataset, views)
-        print(row(f"{quantised.engine.name} int8", found, reference), flush=True)
+        quantized = ExportedDetector.load(given.int8)
+        if quantized.engine.precision != "int8":
+            parser.error(f"{given.int8} is not quantized; export it with --int8 GOOD_PHOTOS")
+        found = measured(quantized.predict, quantized.judge.calibration, dataset, crops)
+        print(row(f"{quantized.engine.name} int8", found, reference), flush=True)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class Stages:
 data, method = sys.argv[1:]
 stages, began = Stages(), time.perf_counter()
 detector = Detector.fit(
-    data, method=method, backbone="wide_resnet50_2", weights="random:0", aspect="square", views="crop",
+    data, method=method, backbone="wide_resnet50_2", weights="random:0", aspect="square", crops="center",
     calibration="none", progress=stages,
 )
 taken = time.perf_counter() - began

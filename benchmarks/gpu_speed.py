@@ -21,13 +21,14 @@ import numpy as np
 import torch
 
 from hyperspot import Detector
-from hyperspot.cpu import NumberFormat
-from hyperspot.devices import BF16_SINCE, computing_on, resolve
+from hyperspot.data import open_dataset
+from hyperspot.data.demo_product.product_set import make_product_set
 from hyperspot.errors import DeviceError
-from hyperspot.images import open_dataset, read_image
-from hyperspot.images.synthetic import make_product_set
+from hyperspot.hardware.cpu import Precision
+from hyperspot.hardware.devices import BF16_SINCE, computing_on, resolve
+from hyperspot.images import read_image
 
-CROPPED = {"aspect": "square", "views": "crop"}
+CROPPED = {"aspect": "square", "crops": "center"}
 RECIPES: dict[str, dict[str, Any]] = {
     "cfa default": {},
     "cfa released": {**CROPPED, "method_settings": {"variant": "released", "steps": 60}},
@@ -35,7 +36,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "padim": {"method": "padim", **CROPPED},
 }
 PHOTOS = 100
-TOLERANCE: dict[NumberFormat, float] = {"f32": 2e-3, "bf16": 0.15, "f16": 0.15}
+TOLERANCE: dict[Precision, float] = {"f32": 2e-3, "bf16": 0.15, "f16": 0.15}
 """Of the largest value of the map."""
 WARM_UPS = 5
 
@@ -43,9 +44,9 @@ WARM_UPS = 5
 @torch.inference_mode()
 def eager(detector: Detector, frames: np.ndarray) -> np.ndarray:
     """Return the maps by starting every piece of work from Python."""
-    scorer = detector.scorer
-    with computing_on(scorer.device):
-        maps, own = scorer(torch.from_numpy(frames).to(scorer.device))
+    anomaly_model = detector.anomaly_model
+    with computing_on(anomaly_model.device):
+        maps, own = anomaly_model(torch.from_numpy(frames).to(anomaly_model.device))
         if own is not None:
             own.cpu()
         return maps.cpu().numpy()
@@ -53,7 +54,7 @@ def eager(detector: Detector, frames: np.ndarray) -> np.ndarray:
 
 def recorded(detector: Detector, frames: np.ndarray) -> np.ndarray:
     """Return the maps as a detector does in use."""
-    return detector.scorer.run(frames)[0]
+    return detector.anomaly_model.run(frames)[0]
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -62,18 +63,18 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def measure(saved: Path, frames: np.ndarray, half: NumberFormat, repetitions: int) -> dict[str, float]:
+def measure(saved: Path, frames: np.ndarray, half: Precision, repetitions: int) -> dict[str, float]:
     """Return the median milliseconds of each way to judge a batch; raises RuntimeError where one gives other maps."""
-    expected = Detector.load(saved, device="cpu", number_format="f32").scorer.run(frames)[0]
-    formats: tuple[NumberFormat, ...] = ("f32", half)
-    there = {one: Detector.load(saved, device="cuda", number_format=one) for one in formats}
+    expected = Detector.load(saved, device="cpu", precision="f32").anomaly_model.run(frames)[0]
+    formats: tuple[Precision, ...] = ("f32", half)
+    there = {one: Detector.load(saved, device="cuda", precision=one) for one in formats}
     ways = {f"eager {one}": (one, partial(eager, there[one], frames)) for one in formats}
     ways |= {f"recorded {one}": (one, partial(recorded, there[one], frames)) for one in formats}
-    for name, (number_format, way) in ways.items():
+    for name, (precision, way) in ways.items():
         # The third call of a shape is a replay.
         found = [way() for _ in range(3)][-1]
         deviation = float(np.abs(found - expected).max() / np.abs(expected).max())
-        if deviation > TOLERANCE[number_format]:
+        if deviation > TOLERANCE[precision]:
             raise RuntimeError(f"{name} deviates from the CPU by {deviation:.3g} of the largest value")
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for repetition in range(WARM_UPS + repetitions):
@@ -98,7 +99,7 @@ def main() -> None:
     except DeviceError as error:
         sys.exit(f"this measures a GPU: {error}")
     capability = torch.cuda.get_device_capability(device)
-    half: NumberFormat = given.half or ("bf16" if capability >= BF16_SINCE else "f16")
+    half: Precision = given.half or ("bf16" if capability >= BF16_SINCE else "f16")
     name_of_it = torch.cuda.get_device_name(device)
     print(f"{name_of_it}, compute capability {capability}, torch {torch.__version__}, {given.backbone}\n")
     rows = []
@@ -117,19 +118,19 @@ def main() -> None:
                 device="cuda",
                 **changes,
             )
-            learned = time.perf_counter() - started
+            fitted_state = time.perf_counter() - started
             saved = detector.save(Path(folder) / "part.safetensors")
-            frame = detector.scorer.frame
+            frame = detector.anomaly_model.input_size
             for batch in given.batch or (1, 8):
                 chosen = [images[number % len(images)] for number in range(batch)]
-                frames = np.stack([frame.place(*image.shape[:2]).to_frame(image) for image in chosen])
+                frames = np.stack([frame.letterbox(*image.shape[:2]).apply(image) for image in chosen])
                 taken = measure(saved, frames, half, given.repetitions)
                 if not rows:
                     titles = ["recipe", "batch", "learned in, s", *taken]
                     rows += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
                 base = taken["eager f32"]
                 cells = [f"{value:.2f} ({base / value:.2f} x)" for value in taken.values()]
-                rows.append("| " + " | ".join([name, str(batch), f"{learned:.1f}", *cells]) + " |")
+                rows.append("| " + " | ".join([name, str(batch), f"{fitted_state:.1f}", *cells]) + " |")
     print("\n".join(rows))
 
 

@@ -25,16 +25,17 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.apart import Apart
+from benchmarks.subprocess_timer import Apart
 from hyperspot import Detector
-from hyperspot.cpu import NumberFormat
-from hyperspot.images import Dataset, open_dataset, read_image
-from hyperspot.intake import crop, normalise
+from hyperspot.data import Dataset, open_dataset
+from hyperspot.detector.loading import crop_images, normalize
+from hyperspot.export.exporting import export
+from hyperspot.hardware.cpu import Precision
+from hyperspot.images import read_image
 from hyperspot.methods import CFA
-from hyperspot.runtime.export import export
 from hyperspot.runtime.machine import describe_machine
 
-CROPPED = {"aspect": "square", "views": "crop"}
+CROPPED = {"aspect": "square", "crops": "center"}
 RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "released": (CROPPED, {"variant": "released", "steps": 60}),
     "released, gamma (1/4, 1/4)": (CROPPED, {"variant": "released", "steps": 60, "gamma_c": 4, "gamma_d": 4}),
@@ -43,7 +44,7 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default, compact, 224": ({**CROPPED, "backbone": "compact"}, {}),
     "default, compact": ({"backbone": "compact"}, {}),
 }
-FORMATS: tuple[NumberFormat, ...] = ("f32", "bf16")
+FORMATS: tuple[Precision, ...] = ("f32", "bf16")
 PHOTOS = 100
 TOLERANCE = {"f32": 1e-4, "bf16": 0.15, "int8": 0.5}
 """Of the largest value of the map, to the reference with distances in float64. bf16 and int8 change the features; what
@@ -54,16 +55,16 @@ class Straightforward:
     """CFA's forward pass without any rewrite."""
 
     def __init__(self, detector: Detector) -> None:
-        scorer = detector.scorer
-        method: Any = scorer.methods[0]
+        anomaly_model = detector.anomaly_model
+        method: Any = anomaly_model.methods[0]
         assert isinstance(method, CFA)
-        self.view, self.sigma, self.method = scorer.views[0], scorer.sigma, method
-        self.bank = method.bank + method.centre
+        self.view, self.sigma, self.method = anomaly_model.crops[0], anomaly_model.sigma, method
+        self.bank = method.bank + method.center
         self.weight = method.weight[:, :, None, None]
 
     def __call__(self, frames: torch.Tensor, distances: torch.dtype = torch.float32) -> tuple[np.ndarray, float]:
         method = self.method
-        images = normalise(crop(frames, self.view), method.backbone.mean, method.backbone.std).contiguous()
+        images = normalize(crop_images(frames, self.view), method.backbone.mean, method.backbone.std).contiguous()
         pyramid = method.backbone.pyramid(images)
         pooled = [F.avg_pool2d(pyramid[level - 2], 3, 1, 1) for level in sorted(method.settings.levels)]
         height, width = pooled[0].shape[-2:]
@@ -110,13 +111,13 @@ def measure(
 ) -> tuple[dict[str, float], list[str]]:
     """Return milliseconds by what was timed, and the parts of the fastest engine with theirs."""
     image = read_image(photo)
-    placed = detector.scorer.frame.place(*image.shape[:2]).to_frame(image)[None]
+    placed = detector.anomaly_model.input_size.letterbox(*image.shape[:2]).apply(image)[None]
     frames = torch.from_numpy(placed)
     reference = Straightforward(detector)
     expected, _ = reference(frames, torch.float64)
-    view = detector.scorer.views[0]
+    crop = detector.anomaly_model.crops[0]
     saved, exported = detector.save(folder / "part.safetensors"), export(detector, folder / "part.onnx")
-    ours = {f: Detector.load(saved, number_format=f) for f in FORMATS}
+    ours = {f: Detector.load(saved, precision=f) for f in FORMATS}
     apart: dict[str, Apart] = {}
     for f in FORMATS:
         (folder / f).mkdir()
@@ -124,16 +125,16 @@ def measure(
     if int8 is not None:
         (folder / "int8").mkdir()
         with torch.inference_mode(False):
-            quantised = export(detector, folder / "int8" / "part.xml", int8=int8)
-        apart["int8"] = Apart(quantised, "openvino", None, image, placed)
-    maps = {f"torch {f}": one.scorer(frames)[0][0].numpy() for f, one in ours.items()}
+            quantized = export(detector, folder / "int8" / "part.xml", int8=int8)
+        apart["int8"] = Apart(quantized, "openvino", None, image, placed)
+    maps = {f"torch {f}": one.anomaly_model(frames)[0][0].numpy() for f, one in ours.items()}
     maps |= {f"openvino {f}": one.map for f, one in apart.items()}
     for name, found in maps.items():
-        inside = found[view.top : view.top + view.height, view.left : view.left + view.width]
+        inside = found[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
         error = float(np.abs(inside - expected).max() / expected.max())
         assert error <= TOLERANCE[name.split()[1]], f"{name} differs from the reference by {error:.1e}"
     runs = {"straightforward": here(lambda: reference(frames))}
-    runs |= {f"torch {f}": here(partial(one.scorer, frames)) for f, one in ours.items()}
+    runs |= {f"torch {f}": here(partial(one.anomaly_model, frames)) for f, one in ours.items()}
     runs |= {f"openvino {f}": partial(one.seconds, "map") for f, one in apart.items()}
     runs["torch bf16 to the verdict"] = here(partial(ours["bf16"].predict, image))
     runs |= {f"openvino {f} to the verdict": partial(one.seconds, "verdict") for f, one in apart.items() if f != "f32"}
@@ -157,7 +158,7 @@ def work(detector: Detector) -> float:
     """Return the multiply-adds, in 10^9, of the straightforward formulation for one frame, counted by torch."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    frame = detector.scorer.frame
+    frame = detector.anomaly_model.input_size
     frames = torch.zeros(1, frame.height, frame.width, 3, dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Straightforward(detector)(frames)
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="a file, or random:SEED")
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--repetitions", type=int, default=30)
-    parser.add_argument("--int8", action="store_true", help="also a quantised backbone; needs hyperspot[int8]")
+    parser.add_argument("--int8", action="store_true", help="also a quantized backbone; needs hyperspot[int8]")
     given = parser.parse_args()
     dataset = open_dataset(given.data)
     photo = dataset.test[0].path
@@ -204,5 +205,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("HYPERSPOT_NUMBER_FORMAT", "f32")
+    os.environ.setdefault("HYPERSPOT_PRECISION", "f32")
     main()

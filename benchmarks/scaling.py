@@ -14,7 +14,8 @@ from typing import Any
 
 from hyperspot import Detector
 from hyperspot.benchmark.plots import Series, chart
-from hyperspot.images import open_dataset, read_image
+from hyperspot.data import open_dataset
+from hyperspot.images import read_image
 
 SIDES = (128, 256, 512, 1024)
 PHOTOS = (50, 100, 200, 400, 800)
@@ -66,7 +67,7 @@ def main() -> None:
         cells = []
         for name in VARIANTS:
             seconds = statistics.median(taken[name, side])
-            method: Any = detectors[name, side].scorer.methods[0]
+            method: Any = detectors[name, side].anomaly_model.methods[0]
             cells.append(f"{seconds * 1000:.1f}, {1 / seconds:.1f}, {len(method.bank)}")
         print(f"| {side} x {side} | " + " | ".join(cells) + " |")
     speed = [

@@ -63,8 +63,8 @@ class Environment:
 def prepare(folder: Path, data: Path | None, weights: str) -> tuple[Path, list[Path], Path]:
     """Return a model file, exported files, and a photo."""
     from hyperspot import Detector, open_dataset
-    from hyperspot.images.synthetic import make_product_set
-    from hyperspot.runtime.export import export
+    from hyperspot.data.demo_product.product_set import make_product_set
+    from hyperspot.export.exporting import export
 
     dataset = open_dataset(data or make_product_set(folder / "product", train=24, good=1, defective=3))
     sources = [photo.path for photo in dataset.train[:24]]

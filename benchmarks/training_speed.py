@@ -17,7 +17,7 @@ from pathlib import Path
 
 RECIPES = {
     "default": [],
-    "released": ["--set", "variant=released", "--aspect", "square", "--views", "crop"],
+    "released": ["--set", "variant=released", "--aspect", "square", "--crops", "center"],
 }
 
 

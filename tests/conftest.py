@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # The same numbers on every machine; what is tested in bf16 or on a GPU asks for it.
-os.environ["HYPERSPOT_NUMBER_FORMAT"] = "f32"
+os.environ["HYPERSPOT_PRECISION"] = "f32"
 os.environ["HYPERSPOT_DEVICE"] = "cpu"
 
 
@@ -52,7 +52,7 @@ def real_weights() -> Path:
 @pytest.fixture(scope="session")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small made-up data set in the MVTec layout."""
-    from hyperspot.images.synthetic import make_product_set
+    from hyperspot.data.demo_product.product_set import make_product_set
 
     return make_product_set(tmp_path_factory.mktemp("data") / "product", train=24, good=8, defective=9, size=128)
 
@@ -78,7 +78,7 @@ def model_file(detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     """Return what runs the command line in this process and gives exit code, stdout and stderr."""
-    from hyperspot import cli
+    from hyperspot.cli import app as cli
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["hyperspot", *map(str, arguments)])

@@ -27,7 +27,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle that data in 0..1 is drawn in, y upwards."""
+    """A rectangle that data in 0..1 is drawn in, y upward."""
 
     left: float
     top: float
@@ -39,7 +39,7 @@ class Box:
         return self.left + point[0] * self.width, self.top + (1 - point[1]) * self.height
 
     @property
-    def centre(self) -> Point:
+    def center(self) -> Point:
         """The middle."""
         return self.left + self.width / 2, self.top + self.height / 2
 
@@ -59,11 +59,11 @@ class Drawing:
         self.parts.append(f"<{tag}{written}/>" if content is None else f"<{tag}{written}>{content}</{tag}>")
 
     def text(
-        self, at: Point, words: str, *, size: float = 12, colour: str = INK, anchor: str = "start", bold: bool = False
+        self, at: Point, words: str, *, size: float = 12, color: str = INK, anchor: str = "start", bold: bool = False
     ) -> None:
         """Write a line of text; `at` is its baseline's start, middle or end, as the anchor says."""
         weight = {"font_weight": "bold"} if bold else {}
-        self.add("text", escape(words), x=at[0], y=at[1], font_size=size, fill=colour, text_anchor=anchor, **weight)
+        self.add("text", escape(words), x=at[0], y=at[1], font_size=size, fill=color, text_anchor=anchor, **weight)
 
     def panel(self, number: int, title: str, caption: Iterable[str]) -> Box:
         """Draw one of the three panels; returns the room for what it shows."""
@@ -71,37 +71,37 @@ class Drawing:
         self.add("rect", x=left, y=10, width=width, height=HEIGHT - 20, rx=6, fill=GROUND, stroke=RULE)
         self.text((left + 10, 31), title, size=14, bold=True)
         for row, words in enumerate(caption):
-            self.text((left + 10, 263 + 16 * row), words, colour=QUIET)
+            self.text((left + 10, 263 + 16 * row), words, color=QUIET)
         return Box(left + 10, TOP, width - 20, BOTTOM - TOP)
 
-    def line(self, start: Point, end: Point, colour: str = INK, *, width: float = 1.5, dashed: bool = False) -> None:
+    def line(self, start: Point, end: Point, color: str = INK, *, width: float = 1.5, dashed: bool = False) -> None:
         """Draw a straight line."""
         dash = {"stroke_dasharray": "4 3"} if dashed else {}
-        self.add("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], stroke=colour, stroke_width=width, **dash)
+        self.add("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], stroke=color, stroke_width=width, **dash)
 
-    def arrow(self, start: Point, end: Point, colour: str = INK, *, width: float = 1.5, head: float = 6) -> None:
+    def arrow(self, start: Point, end: Point, color: str = INK, *, width: float = 1.5, head: float = 6) -> None:
         """Draw a line with a head at its end."""
         there, here = np.array(end, dtype=float), np.array(start, dtype=float)
         along = (there - here) / max(float(np.hypot(*(there - here))), 1e-9)
         across = np.array([-along[1], along[0]])
         base = there - head * along
-        self.line(start, _pair(base), colour, width=width)
-        self.polygon([end, _pair(base + head / 2 * across), _pair(base - head / 2 * across)], colour)
+        self.line(start, _pair(base), color, width=width)
+        self.polygon([end, _pair(base + head / 2 * across), _pair(base - head / 2 * across)], color)
 
     def polygon(self, corners: Sequence[Point], fill: str, *, stroke: str = "none", opacity: float = 1) -> None:
         """Draw a filled outline."""
         points = " ".join(f"{_number(x)},{_number(y)}" for x, y in corners)
         self.add("polygon", points=points, fill=fill, stroke=stroke, **_opacity(opacity))
 
-    def curve(self, points: Sequence[Point], colour: str, *, width: float = 1.2, opacity: float = 1) -> None:
+    def curve(self, points: Sequence[Point], color: str, *, width: float = 1.2, opacity: float = 1) -> None:
         """Draw a line through points."""
         written = " ".join(f"{_number(x)},{_number(y)}" for x, y in points)
-        self.add("polyline", points=written, fill="none", stroke=colour, stroke_width=width, **_opacity(opacity))
+        self.add("polyline", points=written, fill="none", stroke=color, stroke_width=width, **_opacity(opacity))
 
-    def dots(self, points: Iterable[Point], *, colour: str = GOOD, radius: float = 2.0, opacity: float = 0.75) -> None:
+    def dots(self, points: Iterable[Point], *, color: str = GOOD, radius: float = 2.0, opacity: float = 0.75) -> None:
         """Draw small discs."""
         for x, y in points:
-            self.add("circle", cx=x, cy=y, r=radius, fill=colour, **_opacity(opacity))
+            self.add("circle", cx=x, cy=y, r=radius, fill=color, **_opacity(opacity))
 
     def diamonds(self, points: Iterable[Point], size: float = 5.5) -> None:
         """Draw what is remembered."""
@@ -116,7 +116,7 @@ class Drawing:
         self.polygon(corners, NEW, stroke=PAPER)
 
     def ring(
-        self, at: Point, radius: float, colour: str = KEPT, *, fill: float = 0.1, width: float = 1, dashed: bool = False
+        self, at: Point, radius: float, color: str = KEPT, *, fill: float = 0.1, width: float = 1, dashed: bool = False
     ) -> None:
         """Draw a circle, filled thinly."""
         dash = {"stroke_dasharray": "4 3"} if dashed else {}
@@ -125,14 +125,14 @@ class Drawing:
             cx=at[0],
             cy=at[1],
             r=radius,
-            fill=colour,
+            fill=color,
             fill_opacity=f"{fill:g}",
-            stroke=colour,
+            stroke=color,
             stroke_width=width,
             **dash,
         )
 
-    def square(self, box: Box, colour: str, *, width: float = 2, fill: str = "none") -> None:
+    def square(self, box: Box, color: str, *, width: float = 2, fill: str = "none") -> None:
         """Draw the outline of a rectangle."""
         self.add(
             "rect",
@@ -141,16 +141,16 @@ class Drawing:
             width=box.width,
             height=box.height,
             fill=fill,
-            stroke=colour,
+            stroke=color,
             stroke_width=width,
         )
 
-    def grid(self, box: Box, cells: int, colour: str = PAPER) -> None:
+    def grid(self, box: Box, cells: int, color: str = PAPER) -> None:
         """Draw a grid over a photo."""
         for cell in range(1, cells):
             share = cell / cells
-            self.line(box.at((share, 0)), box.at((share, 1)), colour, width=0.7)
-            self.line(box.at((0, share)), box.at((1, share)), colour, width=0.7)
+            self.line(box.at((share, 0)), box.at((share, 1)), color, width=0.7)
+            self.line(box.at((0, share)), box.at((1, share)), color, width=0.7)
 
     def photo(self, pixels: np.ndarray, box: Box) -> None:
         """Draw a photo (h w 3, 8 bit); one that is drawn several times is kept once."""

@@ -36,7 +36,8 @@ from hyperspot.benchmark.selection import (
     published_cell,
 )
 from hyperspot.benchmark.table import Cell, Column, Given, Spread, Table
-from hyperspot.methods import METHODS, padim, patch_svdd, scratch, vae
+from hyperspot.methods import METHODS, padim, patch_svdd, vae
+from hyperspot.methods import training as scratch
 from tools.rewriting import rewrite
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,7 +152,7 @@ def names(
         **{f"c{level}": count for level, count in enumerate(channels, 2)},
         "P": dict(enumerate(grids, 2)),
         "c": dict(enumerate(channels, 2)),
-        "usual": padim.CHANNELS.get(backbone, padim.CHANNELS_ELSE),
+        "score_stats": padim.CHANNELS.get(backbone, padim.CHANNELS_ELSE),
         **{one.__name__: one for one in (min, max, sum, int, math.ceil)},
         **NETWORKS,
     }
@@ -265,7 +266,7 @@ def ours_table(name: str, lines: Sequence[records.Line]) -> str:
         if line["recipe"] in recipes_of(name)
         and line.get("measure", "accuracy") == "accuracy"
         and line.get("version") is None
-        and line.get("train_photos") is None
+        and line.get("train_images") is None
         # What other settings give is for the ablations in RESULTS.md.
         and not line["changes"]
         # Untrained weights measure nothing but code.

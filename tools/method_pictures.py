@@ -3,8 +3,8 @@
     python -m tools.method_pictures            # draw
     python -m tools.method_pictures --check    # exit code 1 where a picture would change
 
-Photos are those of `hyperspot demo`; points are made up, and what is shown of them (coresets, centres, Gaussians,
-neighbours, scores) is computed by the methods' own functions.
+Photos are those of `hyperspot demo`; points are made up, and what is shown of them (coresets, centers, Gaussians,
+neighbors, scores) is computed by the methods' own functions.
 """
 
 import argparse

@@ -27,9 +27,9 @@ import numpy as np
 import torch
 
 from hyperspot import Detector
+from hyperspot.export.exporting import export
 from hyperspot.runtime import open_engine
 from hyperspot.runtime.engines import TorchEngine
-from hyperspot.runtime.export import export
 
 HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "anomalib-requirements.txt"
@@ -89,23 +89,21 @@ def ours(backbone: str) -> dict[str, Turn]:
     turns: dict[str, Turn] = {}
     for recipe, changes in RECIPES.items():
         detector = Detector.fit(
-            photos, backbone=backbone, weights="random:0", views="crop", calibration="none", method_settings=changes
+            photos, backbone=backbone, weights="random:0", crops="center", calibration="none", method_settings=changes
         )
-        native = detector.scorer.number_format
+        native = detector.anomaly_model.precision
         with tempfile.TemporaryDirectory() as folder:
             written = export(detector, Path(folder) / "part.xml")
-            compiled = {one: open_engine(written, number_format=one) for one in dict.fromkeys((native, "f32"))}
-        for number_format, engine in compiled.items():
-            turns[f"hyperspot {recipe}, openvino {number_format}"] = _turn(partial(engine.run, frames))
-            turns[f"hyperspot {recipe}, torch {number_format}"] = _turn(
-                partial(_in_torch, detector, number_format, frames)
-            )
+            compiled = {one: open_engine(written, precision=one) for one in dict.fromkeys((native, "f32"))}
+        for precision, engine in compiled.items():
+            turns[f"hyperspot {recipe}, openvino {precision}"] = _turn(partial(engine.run, frames))
+            turns[f"hyperspot {recipe}, torch {precision}"] = _turn(partial(_in_torch, detector, precision, frames))
     return turns
 
 
-def _in_torch(detector: Detector, number_format: Any, frames: np.ndarray) -> Any:
-    detector.scorer.number_format = number_format
-    return TorchEngine(detector.scorer).run(frames)
+def _in_torch(detector: Detector, precision: Any, frames: np.ndarray) -> Any:
+    detector.anomaly_model.precision = precision
+    return TorchEngine(detector.anomaly_model).run(frames)
 
 
 def _turn(call: Callable[[], Any]) -> Turn:

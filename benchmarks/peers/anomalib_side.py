@@ -51,7 +51,7 @@ class Peer:
         model.model.initialize_centroid(batches)
         model.eval()
         image = torch.rand(1, 3, SIDE, SIDE)
-        # Its network alone, without resizing and normalising before it and thresholds after it: in its favour.
+        # Its network alone, without resizing and normalizing before it and thresholds after it: in its favor.
         self.runs = {"torch": functools.partial(self._forward, model.model, image)}
         problem = self._add_openvino(model, image)
         versions = {name: importlib.metadata.version(name) for name in PACKAGES}

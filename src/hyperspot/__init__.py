@@ -6,27 +6,27 @@ The public names are loaded when first asked for, so that importing hyperspot co
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hyperspot.detector import Detector
+    from hyperspot.data import Dataset, open_dataset
+    from hyperspot.detector.detector import Detector
+    from hyperspot.detector.settings import Settings
     from hyperspot.errors import HyperspotError
     from hyperspot.evaluation import Evaluation
-    from hyperspot.images import Dataset, open_dataset
     from hyperspot.report import write_report
+    from hyperspot.results.verdict import Region, Verdict
     from hyperspot.runtime import ExportedDetector
-    from hyperspot.settings import Settings
-    from hyperspot.verdict import Region, Verdict
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Dataset": "images",
-    "Detector": "detector",
+    "Dataset": "data",
+    "Detector": "detector.detector",
     "Evaluation": "evaluation",
     "ExportedDetector": "runtime",
     "HyperspotError": "errors",
-    "Region": "verdict",
-    "Settings": "settings",
-    "Verdict": "verdict",
-    "open_dataset": "images",
+    "Region": "results.verdict",
+    "Settings": "detector.settings",
+    "Verdict": "results.verdict",
+    "open_dataset": "data",
     "write_report": "report",
 }
 
@@ -53,7 +53,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"hyperspot.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        from hyperspot.extras import explain
+        from hyperspot.utils.optional_packages import explain
 
         raise explain(error, f"hyperspot.{name}") from None
 

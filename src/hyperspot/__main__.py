@@ -1,5 +1,5 @@
 """`python -m hyperspot` is the command line."""
 
-from hyperspot.cli import main
+from hyperspot.cli.app import main
 
 main()

@@ -1,4 +1,4 @@
-"""Every metric of a detector on a labelled data set, each photo judged once and then forgotten.
+"""Every metric of a detector on a labeled data set, each photo judged once and then forgotten.
 
 Nothing is chosen on the test photos: the thresholds come from good parts alone. The figures whose definition
 needs the best threshold of the test set carry `max` in their names.
@@ -15,15 +15,16 @@ import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from hyperspot.data import Dataset, Sample, load_mask
 from hyperspot.errors import DataError
-from hyperspot.images import Dataset, Photo, View, load_mask
+from hyperspot.images import Crop
 from hyperspot.metrics import PixelStatistics, auroc, average_precision, f1_max, roc_curve
-from hyperspot.progress import Progress
-from hyperspot.verdict import Verdict, colour, outline
+from hyperspot.results.verdict import Verdict, color, outline
+from hyperspot.utils.progress import Progress
 
 PICTURE_SIDE = 256
 """Longest side in pixels of the small pictures kept for the report."""
-TRUTH_COLOUR = (60, 220, 90)
+TRUTH_COLOR = (60, 220, 90)
 
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -89,7 +90,7 @@ class Evaluation:
     seg_f1: float | None
     promised_false_alarm_rate: float | None
     observed_false_alarm_rate: float | None
-    found_rate: float | None
+    detection_rate: float | None
     threshold: float | None
     calibration_scores: tuple[float, ...]
     judged: tuple[Judged, ...] = field(repr=False)
@@ -112,7 +113,7 @@ class Evaluation:
             "seg_f1": self.seg_f1,
             "promised_false_alarm_rate": self.promised_false_alarm_rate,
             "observed_false_alarm_rate": self.observed_false_alarm_rate,
-            "found_rate": self.found_rate,
+            "detection_rate": self.detection_rate,
             "threshold": self.threshold,
             "images": len(self.judged),
             "seconds": round(self.seconds, 3),
@@ -125,7 +126,7 @@ def evaluate(
     predict_many: Callable[[Iterable[Path]], Iterator[Verdict]],
     dataset: Dataset,
     *,
-    views: Sequence[View],
+    crops: Sequence[Crop],
     promised_rate: float | None,
     threshold: float | None,
     calibration_scores: tuple[float, ...],
@@ -153,9 +154,9 @@ def evaluate(
     photos = dataset.test
     if not photos:
         raise DataError(
-            f"{dataset.root} has no labelled test photo; put some into test/good and test/<name of the defect>"
+            f"{dataset.root} has no labeled test photo; put some into test/good and test/<name of the defect>"
         )
-    tally = _Tally(views)
+    tally = _Tally(crops)
     judged = []
     problems = list(dataset.problems)
     verdicts = predict_many(photo.path for photo in photos)
@@ -189,7 +190,7 @@ def evaluate(
         seg_f1=tally.seg_f1 if threshold is not None else None,
         promised_false_alarm_rate=promised_rate,
         observed_false_alarm_rate=_share_called(judged, 0),
-        found_rate=_share_called(judged, 1),
+        detection_rate=_share_called(judged, 1),
         threshold=threshold,
         calibration_scores=calibration_scores,
         judged=tuple(judged),
@@ -205,12 +206,12 @@ def evaluate(
 class _Tally:
     """Pixels counted so far, at both resolutions."""
 
-    def __init__(self, views: Sequence[View]) -> None:
+    def __init__(self, crops: Sequence[Crop]) -> None:
         self.original = PixelStatistics()
         self.at_input = PixelStatistics()
-        top, left = min(view.top for view in views), min(view.left for view in views)
-        bottom = max(view.top + view.height for view in views)
-        right = max(view.left + view.width for view in views)
+        top, left = min(crop.top for crop in crops), min(crop.left for crop in crops)
+        bottom = max(crop.top + crop.height for crop in crops)
+        right = max(crop.left + crop.width for crop in crops)
         self.seen = (slice(top, bottom), slice(left, right))
         self.hits = self.misses = self.false = 0
 
@@ -220,8 +221,8 @@ class _Tally:
             return
         self.original.add(verdict.heatmap, truth)
         seen = self.seen
-        in_frame = verdict.placement.mask_to_frame(truth)
-        self.at_input.add(verdict.input_map[seen], in_frame[seen])
+        uncrop = verdict.letterbox.apply_to_mask(truth)
+        self.at_input.add(verdict.input_map[seen], uncrop[seen])
         self.hits += int((verdict.mask & truth).sum())
         self.false += int((verdict.mask & ~truth).sum())
         self.misses += int((~verdict.mask & truth).sum())
@@ -256,7 +257,7 @@ def _curve(points: tuple[Float[np.ndarray, "_p"], ...] | None) -> Curve | None:
     return tuple(map(float, x)), tuple(map(float, y))
 
 
-def _judged(photo: Photo, verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> Judged:
+def _judged(photo: Sample, verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> Judged:
     return Judged(
         path=photo.path,
         defect=photo.defect,
@@ -277,8 +278,8 @@ def _pictures(verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> tuple[
     heatmap = np.asarray(Image.fromarray(verdict.heatmap).resize(size, Image.Resampling.BILINEAR))
     marked = outline(small, _small_mask(verdict.mask, size))
     if truth is not None:
-        marked = outline(marked, _small_mask(truth, size), TRUTH_COLOUR)
-    return tuple(_jpeg(picture) for picture in (small, colour(small, heatmap, verdict.heat_range), marked))
+        marked = outline(marked, _small_mask(truth, size), TRUTH_COLOR)
+    return tuple(_jpeg(picture) for picture in (small, color(small, heatmap, verdict.heat_range), marked))
 
 
 def _small_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "_H _W"]:

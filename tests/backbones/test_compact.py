@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 import hyperspot.backbones as backbones
 from hyperspot.backbones import DEFAULT, create
 from hyperspot.backbones.compact import SHIPPED
+from hyperspot.detector.settings import Settings
 from hyperspot.errors import WeightsError
-from hyperspot.settings import Settings
 
 LARGEST = 12_000_000
 
@@ -75,18 +75,19 @@ def test_weights_that_are_named_are_taken_instead(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_its_levels_are_close_to_those_of_resnet18(real_weights: Path, real_data: Path) -> None:
-    from tools.distill.cache import normalised
+    from tools.distill.crops import central
+
+    from tools.distill.cache import normalized
     from tools.distill.photos import list_photos, read
-    from tools.distill.views import central
 
     if not (real_data / "natural").is_dir():
         pytest.skip("the real data have no natural photos")
     found = list_photos(real_data / "natural")
     with safe_open(SHIPPED.path, framework="pt") as opened:
         assert opened.metadata()["photos_sha256"] == found.sha256
-    views = torch.stack([torch.from_numpy(central(read(found.root / path), 224)) for path in found.held_out[:16]])
+    crops = torch.stack([torch.from_numpy(central(read(found.root / path), 224)) for path in found.held_out[:16]])
     student, teacher = create("compact"), create("resnet18", real_weights)
-    images = normalised(views.permute(0, 3, 1, 2), student)
+    images = normalized(crops.permute(0, 3, 1, 2), student)
     for level, wanted in zip(student(images), teacher(images), strict=True):
         error = (level - wanted).square().mean((0, 2, 3)).sum()
         assert error < 0.5 * wanted.var((0, 2, 3)).sum()

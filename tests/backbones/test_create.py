@@ -71,14 +71,14 @@ def test_no_backbone_has_no_weights_and_leaves_pixels_alone() -> None:
 
 @pytest.mark.parametrize("slope", [-0.1, 1.0, float("nan")])
 def test_a_slope_outside_its_range_is_refused(slope: float) -> None:
-    with pytest.raises(SettingsError, match="tap_slope"):
-        create("resnet18", "random:0", tap_slope=slope)
+    with pytest.raises(SettingsError, match="output_negative_slope"):
+        create("resnet18", "random:0", output_negative_slope=slope)
 
 
 def test_a_slope_shows_below_zero_and_leaves_the_next_stage_alone() -> None:
     image = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     plain = create("resnet18", "random:0")(image)
-    sloped = create("resnet18", "random:0", tap_slope=0.01)(image)
+    sloped = create("resnet18", "random:0", output_negative_slope=0.01)(image)
     for rectified, leaky in zip(plain, sloped, strict=True):
         assert float(leaky.min()) < 0 <= float(rectified.min())
         assert torch.equal(leaky.clamp(min=0), rectified)

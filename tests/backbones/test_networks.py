@@ -172,7 +172,7 @@ def test_each_layer_and_each_level_is_that_of_the_reference(name: str, slope: fl
     net.state["classifier.0.weight"] = torch.zeros(1, 1)
     save_file(net.state, tmp_path / "w.safetensors")
 
-    backbone = create(name, tmp_path / "w.safetensors", tap_slope=slope)
+    backbone = create(name, tmp_path / "w.safetensors", output_negative_slope=slope)
     found: dict[str, Tensor] = {}
     for at, module in backbone.named_modules():
         if isinstance(module, torch.nn.Conv2d):

@@ -29,7 +29,7 @@ def _line(recipe, category, seed, image, pixel=0.9, pro=0.8, *, backbone="resnet
         "category": category,
         "seed": seed,
         "version": None,
-        "train_photos": None,
+        "train_images": None,
         "budget": "full",
         "reduced": [],
         "measure": "accuracy",

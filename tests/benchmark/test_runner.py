@@ -156,7 +156,7 @@ def test_memory_and_cores_are_shared_out(monkeypatch):
 def test_what_earlier_runs_took_is_expected_of_later_ones(make, tmp_path):
     make([task()])
     (line,), _ = records.read([tmp_path / "runs.jsonl"])
-    kind = ("patchcore", "resnet18", "crop")
+    kind = ("patchcore", "resnet18", "center")
     assert runner._expectations([line | {"peak_memory_mb": 800}, line | {"peak_memory_mb": 400}]) == {kind: 1000}
 
 
@@ -201,7 +201,7 @@ def test_lines_that_cannot_be_read_are_a_mistake(tmp_path):
 
 
 def test_a_run_survives_its_message():
-    run = task(version=3, train_photos=7, oracle=True, budget="quick", reduced=(("steps", 10, 1),)).run
+    run = task(version=3, train_images=7, oracle=True, budget="quick", reduced=(("steps", 10, 1),)).run
     wanted = Task(run, Path(), "bottle", None)
     assert run_of(json.loads(json.dumps(wanted.message(2)))) == run
 

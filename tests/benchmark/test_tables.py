@@ -201,9 +201,9 @@ def test_table_8_shows_accuracy_and_time(line):
 
 def test_table_8_takes_times_from_runs_made_for_them(line):
     cost = line(
-        "padim", "wood", 0, None, measure="cost", budget="quick", train_photos=200, latency_ms=7.0, number_format="bf16"
+        "padim", "wood", 0, None, measure="cost", budget="quick", train_images=200, latency_ms=7.0, precision="bf16"
     )
-    fewer = {**cost, "train_photos": 25, "latency_ms": 1.0}
+    fewer = {**cost, "train_images": 25, "latency_ms": 1.0}
     lines = [
         fewer,
         cost,
@@ -239,7 +239,7 @@ def test_table_9_subtracts_within_the_same_run(line):
 
 
 def test_table_10_shows_what_was_promised(line, figures):
-    told = {"promised_false_alarm_rate": 0.01, "found_rate": 0.8, "seg_f1": 0.5}
+    told = {"promised_false_alarm_rate": 0.01, "detection_rate": 0.8, "seg_f1": 0.5}
     lines = [
         line("cfa default, calibrated", "bottle", seed, 1.0, last=figures(1.0, observed_false_alarm_rate=rate, **told))
         for seed, rate in ((0, 0.0), (1, 0.05))
@@ -261,7 +261,7 @@ def test_table_1_fits_the_growth_and_evaluates_the_formulas(line):
     cost = {"measure": "cost", "pyramid": [[64, 56, 56], [128, 28, 28], [256, 14, 14]]}
     lines = []
     for count in PHOTO_COUNTS:
-        more = {**cost, "train_photos": count, "training_seconds": 0.2 * count}
+        more = {**cost, "train_images": count, "training_seconds": 0.2 * count}
         lines.append(line("cfa released", "bottle", 0, 1.0, kept={}, **more))
         lines.append(line("patchcore", "bottle", 0, 1.0, kept={}, **more | {"training_seconds": 0.01 * count**2}))
         lines.append(line("padim", "bottle", 0, 1.0, kept={"mean": [3136, 100]}, **more))
@@ -279,7 +279,7 @@ def test_table_1_fits_the_growth_and_evaluates_the_formulas(line):
         assert row["formula_mb"] == pytest.approx(megabytes)
     assert rows_of(table, what="cfa released", photos=200)[0]["growth"] == pytest.approx(1)
     assert rows_of(table, what="patchcore", photos=200)[0]["growth"] == pytest.approx(2)
-    assert rows_of(table, what="patchcore", photos=100)[0]["modelling"] == Given("O(|X| H W D′)")
+    assert rows_of(table, what="patchcore", photos=100)[0]["modeling"] == Given("O(|X| H W D′)")
     assert rows_of(table, what="vae", photos=100)[0]["formula_mb"] is None
     assert plot(table).count("<polyline") == 5
 

@@ -174,11 +174,11 @@ def _registered() -> torch.library.Library:
 def card(_registered: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """Return the device; it can be had by its name, and judges by records, while the test runs."""
     device = torch.device(NAME, 0)
-    from hyperspot import devices
+    from hyperspot.hardware import devices
 
     usual = devices.resolve
-    monkeypatch.setattr("hyperspot.detector.resolve", lambda named: device if named == NAME else usual(named))
-    monkeypatch.setattr("hyperspot.scorer.GraphRecorder", CardRecorder)
+    monkeypatch.setattr("hyperspot.detector.detector.resolve", lambda named: device if named == NAME else usual(named))
+    monkeypatch.setattr("hyperspot.detector.anomaly_model.GraphRecorder", CardRecorder)
     # A parameter that is moved is a new one: to change what it holds would leave its `raw` behind.
     overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)

@@ -9,10 +9,10 @@ import torch
 from hyperspot import Detector
 from hyperspot.benchmark import measuring
 from hyperspot.benchmark.protocol import Run
+from hyperspot.detector.settings import make_settings
+from hyperspot.export.exporting import _on_the_cpu
 from hyperspot.methods import METHODS
-from hyperspot.progress import SILENT
-from hyperspot.runtime.export import _on_the_cpu
-from hyperspot.settings import make_settings
+from hyperspot.utils.progress import SILENT
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in METHODS},
@@ -20,7 +20,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cfa paper": ("cfa", {"variant": "paper", "gamma_c": 4, "gamma_d": 8, "steps": 2}),
     "cfa of many steps": ("cfa", {"gamma_c": 2, "patches_per_step": 0, "images_per_step": 1}),
     "patchcore, reweighted": ("patchcore", {"image_score": "reweighted", "neighbors": 3}),
-    "cutpaste, gradient": ("cutpaste", {"localisation": "gradient", "shrink": 1}),
+    "cutpaste, gradient": ("cutpaste", {"localization": "gradient", "shrink": 1}),
     "cutpaste, by place": ("cutpaste", {"density": "place"}),
     "spade, few": ("spade", {"images": 2, "neighbors": 3}),
 }
@@ -44,8 +44,8 @@ def fitted(quick, pictures, variant, device, **changes):
 def test_learning_and_judging_there_is_as_on_the_cpu(card, quick, pictures, variant, tmp_path):
     there, here = (fitted(quick, pictures, variant, device) for device in ("card", "cpu"))
     assert there.device == card
-    learned = there.scorer.methods[0].learned()
-    assert {str(tensor.device) for tensor in learned.values()} == {"card:0"}
+    fitted_state = there.anomaly_model.methods[0].fitted_state()
+    assert {str(tensor.device) for tensor in fitted_state.values()} == {"card:0"}
     # Three times one photo: as it is, recorded and replayed, replayed.
     for picture in (*pictures[-3:], pictures[0]):
         expected, found = here.predict(picture), there.predict(picture)
@@ -53,7 +53,7 @@ def test_learning_and_judging_there_is_as_on_the_cpu(card, quick, pictures, vari
         np.testing.assert_allclose(found.heatmap, expected.heatmap, rtol=0, atol=2e-3 * largest)
         assert found.score == pytest.approx(expected.score, rel=2e-3)
     # One shape was recorded, and no rule of recording was broken on the way: that would have been warned of.
-    assert len(there.scorer._replayed._records) == 1
+    assert len(there.anomaly_model._replayed._records) == 1
     carried = Detector.load(there.save(tmp_path / "part.safetensors"), device="cpu")
     assert carried.device.type == "cpu"
     assert carried.predict(pictures[-1]).score == pytest.approx(there.predict(pictures[-1]).score, rel=1e-4)
@@ -63,9 +63,9 @@ def test_learning_and_judging_there_is_as_on_the_cpu(card, quick, pictures, vari
 
 
 def test_several_views_are_weighed_there_and_a_detector_goes_to_and_fro(card, quick, pictures):
-    there = fitted(quick, pictures, "cfa", "card", views="fused")
-    here = fitted(quick, pictures, "cfa", "cpu", views="fused")
-    for found, expected in zip(there.scorer.usual, here.scorer.usual, strict=True):
+    there = fitted(quick, pictures, "cfa", "card", crops="fused")
+    here = fitted(quick, pictures, "cfa", "cpu", crops="fused")
+    for found, expected in zip(there.anomaly_model.score_stats, here.anomaly_model.score_stats, strict=True):
         assert vars(found) == pytest.approx(vars(expected), rel=1e-3)
     score = there.predict(pictures[-1]).score
     assert score == pytest.approx(here.predict(pictures[-1]).score, rel=2e-3)
@@ -78,12 +78,12 @@ def test_several_views_are_weighed_there_and_a_detector_goes_to_and_fro(card, qu
     assert there.to("card").predict(pictures[-1]).score == score
 
 
-@pytest.mark.parametrize("number_format", ["bf16", "f16"])
-def test_half_precision_there_is_near(card, quick, pictures, number_format, tmp_path):
+@pytest.mark.parametrize("precision", ["bf16", "f16"])
+def test_half_precision_there_is_near(card, quick, pictures, precision, tmp_path):
     here = fitted(quick, pictures, "padim", "cpu")
     path = here.save(tmp_path / "part.safetensors")
-    there = Detector.load(path, device="card", number_format=number_format)
-    assert there.scorer.number_format == number_format
+    there = Detector.load(path, device="card", precision=precision)
+    assert there.anomaly_model.precision == precision
     expected = here.predict(pictures[-1]).heatmap
     for _ in range(3):
         found = there.predict(pictures[-1]).heatmap
@@ -93,7 +93,7 @@ def test_half_precision_there_is_near(card, quick, pictures, number_format, tmp_
 
 def test_features_that_go_to_a_file_come_back_to_the_card(card, quick, pictures, monkeypatch):
     here = fitted(quick, pictures, "cfa default", "cpu")
-    monkeypatch.setattr("hyperspot.patches.CACHE_BUDGET_BYTES", 1000)
+    monkeypatch.setattr("hyperspot.features.patches.CACHE_BUDGET_BYTES", 1000)
     there = fitted(quick, pictures, "cfa default", "card")
     for name in ("cflow", "spade"):
         assert fitted(quick, pictures, name, "card", calibration="none").device == card
@@ -107,7 +107,7 @@ def test_a_benchmark_there_is_watched_as_on_the_cpu_and_tells_no_times(card, pro
     settings = make_settings(
         {
             "short_side": 64,
-            "views": "crop",
+            "crops": "center",
             "calibration": "none",
             "method_settings": {"variant": "released", "steps": 10, "gamma_d": 8},
         }

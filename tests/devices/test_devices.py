@@ -6,9 +6,11 @@ import warnings
 import pytest
 import torch
 
-from hyperspot import Detector, console, devices
-from hyperspot.devices import choose_format, computing_on, describe, resolve
+from hyperspot import Detector
+from hyperspot.cli import console
 from hyperspot.errors import DeviceError, DeviceWarning, HyperspotError
+from hyperspot.hardware import devices
+from hyperspot.hardware.devices import choose_precision, computing_on, describe, resolve
 
 GPU = torch.device("cuda", 0)
 
@@ -19,7 +21,7 @@ def gpus(monkeypatch):
 
     def there(count: int = 2, capability: tuple[int, int] = (8, 6)) -> None:
         monkeypatch.delenv("HYPERSPOT_DEVICE", raising=False)
-        monkeypatch.delenv("HYPERSPOT_NUMBER_FORMAT", raising=False)
+        monkeypatch.delenv("HYPERSPOT_PRECISION", raising=False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -67,28 +69,28 @@ def test_a_device_that_is_not_there_is_told_in_one_sentence(gpus, named, count, 
 )
 def test_the_format_suits_the_gpu_unless_a_person_says_otherwise(gpus, monkeypatch, capability, suits):
     gpus(1, capability)
-    assert choose_format(GPU) == suits
-    assert choose_format(GPU, "f32") == "f32"
+    assert choose_precision(GPU) == suits
+    assert choose_precision(GPU, "f32") == "f32"
     for wished in ("f32", "bf16", "f16"):
-        monkeypatch.setenv("HYPERSPOT_NUMBER_FORMAT", wished)
-        assert choose_format(GPU) == wished
-        assert choose_format(GPU, "f32") == "f32"
-    monkeypatch.setenv("HYPERSPOT_NUMBER_FORMAT", "f64")
-    assert choose_format(GPU) == suits
+        monkeypatch.setenv("HYPERSPOT_PRECISION", wished)
+        assert choose_precision(GPU) == wished
+        assert choose_precision(GPU, "f32") == "f32"
+    monkeypatch.setenv("HYPERSPOT_PRECISION", "f64")
+    assert choose_precision(GPU) == suits
 
 
 def test_the_cpu_is_not_asked_for_f16(model_file):
     with pytest.raises(DeviceError, match="f16 is for GPUs"):
-        choose_format(torch.device("cpu"), "f16")
+        choose_precision(torch.device("cpu"), "f16")
     with pytest.raises(DeviceError, match="f16 is for GPUs"):
-        Detector.load(model_file, device="cpu", number_format="f16")
-    assert choose_format(torch.device("cpu"), "bf16") == "bf16"
+        Detector.load(model_file, device="cpu", precision="f16")
+    assert choose_precision(torch.device("cpu"), "bf16") == "bf16"
 
 
 def test_info_tells_of_the_device(gpus):
     gpus(1, (8, 6))
     assert describe() == {
-        "chosen": "cuda:0", "name": "Some GPU", "compute_capability": "8.6", "number_format": "bf16"
+        "chosen": "cuda:0", "name": "Some GPU", "compute_capability": "8.6", "precision": "bf16"
     }  # fmt: skip
     gpus(0)
     assert describe()["chosen"] == "cpu"
@@ -146,7 +148,7 @@ def test_times_of_a_gpu_enter_no_table(run, gpus, product):
 
 def test_an_exported_file_runs_on_the_cpu(run, detector, product, tmp_path):
     pytest.importorskip("onnxscript", reason="needs hyperspot[export]")
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     written = export(detector, tmp_path / "part.onnx")
     photo = next(product.glob("test/*/*.png"))
@@ -161,7 +163,7 @@ def test_an_exported_file_runs_on_the_cpu(run, detector, product, tmp_path):
 def test_the_machine_and_the_model_file_tell_their_device(run, model_file):
     code, out, _ = run("info", "--engines", "--json")
     assert code == 0
-    assert json.loads(out)["device"] == {"chosen": "cpu", "number_format": "f32"}
+    assert json.loads(out)["device"] == {"chosen": "cpu", "precision": "f32"}
     code, out, _ = run("info", model_file, "--json")
     assert json.loads(out)["record"]["device"] == "cpu"
 

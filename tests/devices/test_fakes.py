@@ -31,7 +31,7 @@ def device(_registered):
     return torch.device("card", NUMBER)
 
 
-def faked(module, mode, device, number_format):
+def faked(module, mode, device, precision):
     """Return a copy of a module with fake tensors on the device in the place of its own, in a number format."""
     for owner in module.modules():
         if getattr(owner, "_memory", None) is not None:
@@ -40,7 +40,7 @@ def faked(module, mode, device, number_format):
     module = copy.deepcopy(module)
     parts = [module]
     for backbone in (part for part in module.modules() if isinstance(part, Backbone) and any(part.channels)):
-        backbone.number_format = number_format
+        backbone.precision = precision
         # A fake cannot be copied within its mode, so the copy in half precision is made of what is real.
         backbone(torch.zeros(1, 3, 32, 32))
         parts += backbone._halved.values()
@@ -54,23 +54,23 @@ def faked(module, mode, device, number_format):
     return module
 
 
-@pytest.mark.parametrize("number_format", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_judges_on_its_device_without_waiting_for_it(mode, device, quick, pictures, name, number_format):
+def test_every_method_judges_on_its_device_without_waiting_for_it(mode, device, quick, pictures, name, precision):
     detector = fitted(name, quick, pictures)
-    frame = detector.scorer.frame
-    scorer = faked(detector.scorer, mode, device, number_format)
+    frame = detector.anomaly_model.input_size
+    anomaly_model = faked(detector.anomaly_model, mode, device, precision)
     with mode, torch.inference_mode():
         frames = torch.empty(2, frame.height, frame.width, 3, dtype=torch.uint8, device=device)
-        maps, own = scorer(frames)
+        maps, own = anomaly_model(frames)
     assert (maps.device, maps.shape, maps.dtype) == (device, (2, frame.height, frame.width), torch.float32)
     assert own is None or (own.device, own.shape, own.dtype) == (device, (2,), torch.float32)
 
 
-@pytest.mark.parametrize("number_format", ["f32", "bf16", "f16"])
+@pytest.mark.parametrize("precision", ["f32", "bf16", "f16"])
 @pytest.mark.parametrize("name", names())
-def test_every_backbone_gives_32_bit_floats(mode, device, name, number_format):
-    backbone = faked(create(name, "random:0"), mode, device, number_format)
+def test_every_backbone_gives_32_bit_floats(mode, device, name, precision):
+    backbone = faked(create(name, "random:0"), mode, device, precision)
     with mode, torch.inference_mode():
         images = torch.empty(2, 3, 64, 96, device=device, memory_format=torch.channels_last)
         levels = backbone(images)
@@ -79,12 +79,12 @@ def test_every_backbone_gives_32_bit_floats(mode, device, name, number_format):
         (2, channels, 64 // stride, 96 // stride)
         for channels, stride in zip(backbone.channels, backbone.strides, strict=True)
     ]
-    if number_format != "f32":
+    if precision != "f32":
         (halved,) = backbone._halved.values()
         weights = [weight for weight in halved.parameters() if weight.ndim == 4 and min(weight.shape[1:]) > 1]
         assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
         assert {weight.dtype for weight in halved.parameters()} == {
-            {"bf16": torch.bfloat16, "f16": torch.float16}[number_format]
+            {"bf16": torch.bfloat16, "f16": torch.float16}[precision]
         }
 
 

@@ -8,8 +8,8 @@ import torch
 
 from hyperspot import Detector
 from hyperspot.backbones import create, names
-from hyperspot.cuda import GraphRecorder, Replayed
-from hyperspot.devices import computing_on, resolve
+from hyperspot.hardware.cuda_graphs import GraphedCallable, GraphRecorder
+from hyperspot.hardware.devices import computing_on, resolve
 from hyperspot.methods import METHODS
 
 pytestmark = [
@@ -41,17 +41,19 @@ def detector(request, quick, pictures):
 
 
 def frames_of(detector, pictures, count):
-    return np.stack([detector.scorer.frame.place(*one.shape[:2]).to_frame(one) for one in pictures[-count:]])
+    return np.stack(
+        [detector.anomaly_model.input_size.letterbox(*one.shape[:2]).apply(one) for one in pictures[-count:]]
+    )
 
 
 def test_a_model_file_gives_the_maps_of_the_cpu(detector, pictures, tmp_path):
     path = detector.save(tmp_path / "part.safetensors")
-    there = Detector.load(path, device="cuda", number_format="f32")
+    there = Detector.load(path, device="cuda", precision="f32")
     assert there.device.type == "cuda"
     for frames in (frames_of(detector, pictures, 1), frames_of(detector, pictures, 3)):
-        expected, scores = detector.scorer.run(frames)
+        expected, scores = detector.anomaly_model.run(frames)
         for _ in range(3):
-            found, own = there.scorer.run(frames)
+            found, own = there.anomaly_model.run(frames)
             np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
             assert (own is None) == (scores is None)
             if own is not None:
@@ -61,34 +63,34 @@ def test_a_model_file_gives_the_maps_of_the_cpu(detector, pictures, tmp_path):
 def test_half_precision_is_near(detector, pictures, tmp_path):
     path = detector.save(tmp_path / "part.safetensors")
     frames = frames_of(detector, pictures, 2)
-    expected, _ = detector.scorer.run(frames)
-    for number_format in {"f16", "bf16"} if torch.cuda.is_bf16_supported() else {"f16"}:
-        there = Detector.load(path, device="cuda", number_format=number_format)
-        found, _ = there.scorer.run(frames)
+    expected, _ = detector.anomaly_model.run(frames)
+    for precision in {"f16", "bf16"} if torch.cuda.is_bf16_supported() else {"f16"}:
+        there = Detector.load(path, device="cuda", precision=precision)
+        found, _ = there.anomaly_model.run(frames)
         np.testing.assert_allclose(found, expected, rtol=0, atol=HALF_TOLERANCE * np.abs(expected).max())
 
 
 def test_every_method_can_be_recorded_and_a_replay_is_what_is_computed(detector, pictures, tmp_path):
     there = Detector.load(detector.save(tmp_path / "part.safetensors"), device="cuda")
-    scorer = there.scorer
+    anomaly_model = there.anomaly_model
     # Shapes change from call to call: each is met, recorded and replayed while the others are.
     for count in (1, 3, 2) * 3:
         frames = frames_of(detector, pictures, count)
-        with torch.inference_mode(), computing_on(scorer.device):
-            maps, own = scorer(torch.from_numpy(frames).to(scorer.device))
+        with torch.inference_mode(), computing_on(anomaly_model.device):
+            maps, own = anomaly_model(torch.from_numpy(frames).to(anomaly_model.device))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            found, score = scorer.run(frames)
+            found, score = anomaly_model.run(frames)
         np.testing.assert_allclose(found, maps.cpu().numpy(), rtol=1e-5, atol=1e-6)
         if own is not None:
             np.testing.assert_allclose(score, own.cpu().numpy(), rtol=1e-5)
-    assert len(scorer._replayed._records) == 3
+    assert len(anomaly_model._replayed._records) == 3
 
 
 def test_another_photo_of_the_same_shape_gets_its_own_map(detector, pictures, tmp_path):
     there = Detector.load(detector.save(tmp_path / "part.safetensors"), device="cuda")
     first, second = (frames_of(detector, pictures[: 1 + which], 1) for which in range(2))
-    maps = [there.scorer.run(frames)[0].copy() for frames in (first, first, second, first)]
+    maps = [there.anomaly_model.run(frames)[0].copy() for frames in (first, first, second, first)]
     assert np.array_equal(maps[1], maps[3])
     assert not np.array_equal(maps[1], maps[2])
 
@@ -96,8 +98,8 @@ def test_another_photo_of_the_same_shape_gets_its_own_map(detector, pictures, tm
 @pytest.mark.parametrize("name", METHODS)
 def test_what_is_learned_on_a_gpu_judges_on_the_cpu(quick, pictures, name, tmp_path):
     here, there = fitted(quick, pictures, name), fitted(quick, pictures, name, "cuda")
-    assert {tensor.device.type for tensor in there.scorer.state_dict().values()} == {"cuda"}
-    carried = Detector.load(there.save(tmp_path / "part.safetensors"), device="cpu", number_format="f32")
+    assert {tensor.device.type for tensor in there.anomaly_model.state_dict().values()} == {"cuda"}
+    carried = Detector.load(there.save(tmp_path / "part.safetensors"), device="cpu", precision="f32")
     for picture in pictures[-2:]:
         expected = here.predict(picture)
         largest = np.abs(expected.heatmap).max()
@@ -117,17 +119,17 @@ def test_every_backbone_gives_the_features_of_the_cpu(name):
     with computing_on(device):
         backbone.to(device)
         placed = images.to(device).contiguous(memory_format=torch.channels_last)
-        for number_format, tolerance in (("f32", 1e-4), ("f16", 2e-2), ("bf16", 1e-1)):
-            backbone.number_format = number_format
+        for precision, tolerance in (("f32", 1e-4), ("f16", 2e-2), ("bf16", 1e-1)):
+            backbone.precision = precision
             for found, wanted in zip(backbone(placed), expected, strict=True):
                 assert found.dtype == torch.float32
                 error = (found.cpu() - wanted).abs().max() / wanted.abs().max()
-                assert error < tolerance, (number_format, float(error))
+                assert error < tolerance, (precision, float(error))
 
 
 def test_a_detector_goes_to_and_fro_and_is_exported_from_a_gpu(quick, pictures, tmp_path):
     pytest.importorskip("onnxscript", reason="needs hyperspot[export]")
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     detector = fitted(quick, pictures, "cfa", "cuda")
     expected = detector.predict(pictures[-1]).score
@@ -145,7 +147,7 @@ def test_what_waits_for_the_gpu_is_computed_and_warned_of():
         maps = frames[..., 0].float()
         return maps * float(maps.sum()), None
 
-    judge = Replayed(waits, GraphRecorder(device))
+    judge = GraphedCallable(waits, GraphRecorder(device))
     frames = torch.ones(1, 4, 4, 3, dtype=torch.uint8)
     with torch.inference_mode(), computing_on(device):
         assert float(judge(frames)[0][0, 0, 0]) == 16.0

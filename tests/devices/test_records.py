@@ -8,14 +8,14 @@ import warnings
 import pytest
 import torch
 
-from hyperspot.constants import constant, used
-from hyperspot.cuda import PATIENCE, WARM_UPS, GraphRecorder, Replayed
 from hyperspot.errors import DeviceWarning
+from hyperspot.hardware.cached_tensors import cached_tensor, used
+from hyperspot.hardware.cuda_graphs import PATIENCE, WARM_UPS, GraphedCallable, GraphRecorder
 
 CPU = torch.device("cpu")
 
 
-@constant
+@cached_tensor
 def ones(count: int, device: torch.device) -> torch.Tensor:
     return torch.ones(count, device=device)
 
@@ -69,7 +69,7 @@ def photos(batch: int, value: int, side: int = 4) -> torch.Tensor:
 
 def test_the_first_call_of_a_shape_is_computed_and_the_next_are_replayed():
     tape, work = Tape(), Work()
-    judge = Replayed(work, tape)
+    judge = GraphedCallable(work, tape)
     for number, value in enumerate((1, 2, 3)):
         maps, scores = judge(photos(2, value))
         assert torch.equal(maps, torch.full((2, 4, 4), 2.0 * value))
@@ -79,7 +79,7 @@ def test_the_first_call_of_a_shape_is_computed_and_the_next_are_replayed():
 
 
 def test_results_are_copies_that_no_later_photo_changes():
-    judge = Replayed(Work(), Tape())
+    judge = GraphedCallable(Work(), Tape())
     results = [judge(photos(1, value)) for value in range(4)]
     for value, (maps, scores) in enumerate(results):
         assert float(maps[0, 0, 0]) == 2.0 * value
@@ -87,13 +87,13 @@ def test_results_are_copies_that_no_later_photo_changes():
 
 
 def test_a_method_without_a_score_of_its_own_has_none_when_replayed():
-    judge = Replayed(Work(scored=False), Tape())
+    judge = GraphedCallable(Work(scored=False), Tape())
     assert [judge(photos(1, 5))[1] for _ in range(3)] == [None] * 3
 
 
 def test_each_shape_and_each_variant_has_a_record_of_its_own():
     tape = Tape()
-    judge = Replayed(Work(), tape)
+    judge = GraphedCallable(Work(), tape)
     for _ in range(2):
         for batch in (1, 2):
             for variant in ("f32", "bf16"):
@@ -106,7 +106,7 @@ def test_each_shape_and_each_variant_has_a_record_of_its_own():
 
 def test_shapes_beyond_the_limit_are_computed_while_all_records_are_in_use():
     tape, work = Tape(), Work()
-    judge = Replayed(work, tape, most=2)
+    judge = GraphedCallable(work, tape, most=2)
     for _ in range(5):
         for batch in (1, 2, 3):
             assert len(judge(photos(batch, 1))[0]) == batch
@@ -116,7 +116,7 @@ def test_shapes_beyond_the_limit_are_computed_while_all_records_are_in_use():
 
 def test_the_record_that_was_not_used_for_longest_makes_room():
     tape = Tape()
-    judge = Replayed(Work(), tape, most=2)
+    judge = GraphedCallable(Work(), tape, most=2)
     for batch in (1, 1, 2, 2, 1):
         judge(photos(batch, 1))
     for _ in range(PATIENCE + 1):
@@ -133,7 +133,7 @@ def test_the_record_that_was_not_used_for_longest_makes_room():
 
 def test_what_cannot_be_recorded_is_computed_and_warned_of_once():
     tape, work = Tape(RuntimeError("operation not permitted when stream is capturing\nand more")), Work()
-    judge = Replayed(work, tape)
+    judge = GraphedCallable(work, tape)
     judge(photos(1, 1))
     with pytest.warns(DeviceWarning, match=r"recorded \(operation not permitted when stream is capturing\); it is"):
         maps, _ = judge(photos(1, 2))
@@ -146,14 +146,14 @@ def test_what_cannot_be_recorded_is_computed_and_warned_of_once():
 
 
 def test_a_fault_of_ours_is_not_taken_for_one_of_recording():
-    judge = Replayed(Work(), Tape(TypeError("a fault")))
+    judge = GraphedCallable(Work(), Tape(TypeError("a fault")))
     judge(photos(1, 1))
     with pytest.raises(TypeError, match="a fault"):
         judge(photos(1, 1))
 
 
 def test_a_record_keeps_the_constants_that_it_reads():
-    judge = Replayed(Work(), Tape())
+    judge = GraphedCallable(Work(), Tape())
     for _ in range(2):
         judge(photos(1, 1, side=6))
     (record,) = judge._records.values()
@@ -176,7 +176,7 @@ def test_constants_are_told_to_whoever_asks_and_can_be_trained_with():
 
 
 def test_threads_take_turns():
-    judge = Replayed(Work(), Tape())
+    judge = GraphedCallable(Work(), Tape())
     wrong: list[int] = []
 
     def ask(value: int) -> None:

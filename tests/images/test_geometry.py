@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hyperspot.errors import DataError, ImageError
-from hyperspot.images import Frame, Placement, View
+from hyperspot.images import Crop, InputSize, Letterbox
 
 sides = st.integers(8, 160)
 
@@ -22,34 +22,34 @@ sides = st.integers(8, 160)
     ],
 )
 def test_the_frame_has_the_median_shape_of_the_photos(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
-    frame = Frame.for_sizes(sizes)
+    frame = InputSize.for_sizes(sizes)
     assert (frame.height, frame.width) == expected
-    assert Frame.for_sizes(sizes, aspect="square") == Frame(256, 256, "stretch")
-    assert Frame.from_dict(frame.to_dict()) == frame
+    assert InputSize.for_sizes(sizes, aspect="square") == InputSize(256, 256, "stretch")
+    assert InputSize.from_dict(frame.to_dict()) == frame
 
 
 def test_a_frame_needs_photos_and_sense() -> None:
     with pytest.raises(DataError, match="at least one"):
-        Frame.for_sizes([])
+        InputSize.for_sizes([])
     with pytest.raises(ValueError, match="no frame"):
-        Frame.from_dict({"height": 0, "width": 3, "fit": "stretch"})
+        InputSize.from_dict({"height": 0, "width": 3, "fit": "stretch"})
 
 
 @given(st.integers(64, 4000), st.integers(64, 4000))
 def test_photos_of_one_shape_never_get_a_border(height: int, width: int) -> None:
     assume(max(height, width) <= 31 * min(height, width))
-    frame = Frame.for_sizes([(height, width)] * 2)
-    placement = frame.place(height, width)
-    assert (placement.content_height, placement.content_width) == (frame.height, frame.width)
+    frame = InputSize.for_sizes([(height, width)] * 2)
+    letterbox = frame.letterbox(height, width)
+    assert (letterbox.content_height, letterbox.content_width) == (frame.height, frame.width)
     assert min(frame.height, frame.width) == 256
 
 
 @given(sides, sides, sides, sides)
 def test_a_contained_photo_keeps_its_shape_in_the_middle(height: int, width: int, H: int, W: int) -> None:
-    placement = Frame(H, W, "contain").place(height, width)
-    content_height, content_width = placement.content_height, placement.content_width
+    letterbox = InputSize(H, W, "contain").letterbox(height, width)
+    content_height, content_width = letterbox.content_height, letterbox.content_width
     assert (content_height == H) or (content_width == W)
-    rows, columns = placement.content
+    rows, columns = letterbox.content
     assert abs(rows.start - (H - rows.stop)) <= 1
     assert abs(columns.start - (W - columns.stop)) <= 1
     if (content_height, content_width) != (H, W):
@@ -61,14 +61,14 @@ def test_a_contained_photo_keeps_its_shape_in_the_middle(height: int, width: int
 def test_the_border_repeats_the_edge() -> None:
     image = np.zeros((40, 20, 3), np.uint8)
     image[:, 0], image[:, -1] = 50, 200
-    framed = Frame(40, 60, "contain").place(40, 20).to_frame(image)
+    framed = InputSize(40, 60, "contain").letterbox(40, 20).apply(image)
     assert (framed[:, :21] == 50).all()
     assert (framed[:, 39:] == 200).all()
     assert np.array_equal(framed[:, 20:40], image)
 
 
 def bilinear_slowly(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Interpolate pixel by pixel: the centre of pixel i lies at i + 1/2, outside the edge goes on."""
+    """Interpolate pixel by pixel: the center of pixel i lies at i + 1/2, outside the edge goes on."""
     result = np.zeros((height, width))
     for row in range(height):
         for column in range(width):
@@ -84,67 +84,67 @@ def bilinear_slowly(values: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(31, 40), (9, 11), (12, 16), (50, 8), (7, 30)])
 @pytest.mark.parametrize("fit", ["stretch", "contain"])
-def test_the_way_back_is_bilinear_between_centres(size: tuple[int, int], fit: str) -> None:
-    placement = Frame.from_dict({"height": 12, "width": 16, "fit": fit}).place(*size)
+def test_the_way_back_is_bilinear_between_centers(size: tuple[int, int], fit: str) -> None:
+    letterbox = InputSize.from_dict({"height": 12, "width": 16, "fit": fit}).letterbox(*size)
     heatmap = np.random.default_rng(0).random((12, 16), dtype=np.float32)
-    back = placement.to_original(heatmap)
+    back = letterbox.invert(heatmap)
     assert back.dtype == np.float32
-    assert np.abs(back - bilinear_slowly(heatmap[placement.content], *size)).max() < 1e-6
+    assert np.abs(back - bilinear_slowly(heatmap[letterbox.content], *size)).max() < 1e-6
 
 
 @settings(max_examples=40)
 @given(sides, sides, st.sampled_from(["stretch", "contain"]), st.data())
 def test_a_spot_comes_back_to_where_it_was(height: int, width: int, fit: str, data: st.DataObject) -> None:
-    placement = Frame.from_dict({"height": 64, "width": 96, "fit": fit}).place(height, width)
-    assert isinstance(placement, Placement)
+    letterbox = InputSize.from_dict({"height": 64, "width": 96, "fit": fit}).letterbox(height, width)
+    assert isinstance(letterbox, Letterbox)
     y, x = data.draw(st.integers(2, height - 3)), data.draw(st.integers(2, width - 3))
     image = np.zeros((height, width, 3), np.uint8)
     image[y - 2 : y + 3, x - 2 : x + 3] = 255
-    heat = placement.to_original(placement.to_frame(image)[..., 0].astype(np.float32))
+    heat = letterbox.invert(letterbox.apply(image)[..., 0].astype(np.float32))
     rows, columns = np.indices(heat.shape)
     # Where the spot touches the border its light is cut off on one side, so the middle moves a little.
-    slack = 0.5 * max(1, height / placement.content_height, width / placement.content_width)
+    slack = 0.5 * max(1, height / letterbox.content_height, width / letterbox.content_width)
     assert abs((rows * heat).sum() / heat.sum() - y) <= slack
     assert abs((columns * heat).sum() / heat.sum() - x) <= slack
 
 
 @pytest.mark.parametrize(("size", "fit"), [((23, 31), "stretch"), ((9, 40), "contain"), ((5, 6), "stretch")])
 def test_a_mask_is_true_where_half_of_the_area_is_covered(size: tuple[int, int], fit: str) -> None:
-    placement = Frame.from_dict({"height": 8, "width": 12, "fit": fit}).place(*size)
+    letterbox = InputSize.from_dict({"height": 8, "width": 12, "fit": fit}).letterbox(*size)
     mask = np.random.default_rng(3).random(size) < 0.5
     # Every pixel split so finely that the borders of the frame's pixels fall on borders of the parts.
-    fine = np.repeat(np.repeat(mask, placement.content_height, axis=0), placement.content_width, axis=1)
-    blocks = fine.reshape(placement.content_height, size[0], placement.content_width, size[1])
+    fine = np.repeat(np.repeat(mask, letterbox.content_height, axis=0), letterbox.content_width, axis=1)
+    blocks = fine.reshape(letterbox.content_height, size[0], letterbox.content_width, size[1])
     expected = np.zeros((8, 12), dtype=bool)
-    expected[placement.content] = blocks.mean(axis=(1, 3)) >= 0.5
-    assert np.array_equal(placement.mask_to_frame(mask), expected)
+    expected[letterbox.content] = blocks.mean(axis=(1, 3)) >= 0.5
+    assert np.array_equal(letterbox.apply_to_mask(mask), expected)
 
 
 def test_what_has_another_size_is_refused() -> None:
-    placement = Frame(32, 32, "stretch").place(40, 50)
+    letterbox = InputSize(32, 32, "stretch").letterbox(40, 50)
     with pytest.raises(ImageError, match="50 x 40"):
-        placement.to_frame(np.zeros((50, 40, 3), np.uint8))
+        letterbox.apply(np.zeros((50, 40, 3), np.uint8))
     with pytest.raises(ImageError, match="40 x 50"):
-        placement.mask_to_frame(np.zeros((32, 32), bool))
+        letterbox.apply_to_mask(np.zeros((32, 32), bool))
     with pytest.raises(ImageError, match="32 x 32"):
-        placement.to_original(np.zeros((40, 50), np.float32))
+        letterbox.invert(np.zeros((40, 50), np.float32))
 
 
 @pytest.mark.parametrize(
-    ("frame", "view"),
+    ("frame", "crop"),
     [
-        (Frame(256, 256, "stretch"), View(16, 16, 224, 224)),
-        (Frame(640, 256, "contain"), View(40, 16, 560, 224)),
+        (InputSize(256, 256, "stretch"), Crop(16, 16, 224, 224)),
+        (InputSize(640, 256, "contain"), Crop(40, 16, 560, 224)),
     ],
 )
-def test_the_central_view_is_the_papers_crop(frame: Frame, view: View) -> None:
-    assert View.central(frame) == view
-    assert View.full(frame) == View(0, 0, frame.height, frame.width)
+def test_the_central_view_is_the_papers_crop(frame: InputSize, crop: Crop) -> None:
+    assert Crop.central(frame) == crop
+    assert Crop.full(frame) == Crop(0, 0, frame.height, frame.width)
 
 
 def test_a_frame_too_long_for_the_memory_is_refused() -> None:
-    assert Frame.for_sizes([(32, 1024)], 256).width == 8192
+    assert InputSize.for_sizes([(32, 1024)], 256).width == 8192
     with pytest.raises(DataError, match="33 times as long"):
-        Frame.for_sizes([(1, 33)], 256)
+        InputSize.for_sizes([(1, 33)], 256)
     with pytest.raises(ValueError, match="is no frame"):
-        Frame.from_dict({"height": 9000, "width": 64, "fit": "contain"})
+        InputSize.from_dict({"height": 9000, "width": 64, "fit": "contain"})

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from hyperspot.methods.cfa import CFA, CFASettings
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 
 
 def fitted(backbone, images, **settings):
@@ -21,7 +21,7 @@ def pooled(level: np.ndarray) -> np.ndarray:
 
 
 def upsampled(level: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear with half-pixel centres, one output pixel at a time."""
+    """Bilinear with half-pixel centers, one output pixel at a time."""
     result = np.zeros((*level.shape[:2], height, width))
     for row, column in itertools.product(range(height), range(width)):
         y = max((row + 0.5) * level.shape[2] / height - 0.5, 0)
@@ -59,17 +59,17 @@ def described(method, features: np.ndarray) -> np.ndarray:
 
 
 def memory(method) -> np.ndarray:
-    return (method.bank + method.centre).double().numpy()
+    return (method.bank + method.center).double().numpy()
 
 
 def algorithm_1_of_the_paper(images, start: np.ndarray, beta: float) -> np.ndarray:
-    """The loop of Algorithm 1 from given centres: greedy one-to-one matches and the moving average of each image."""
+    """The loop of Algorithm 1 from given centers: greedy one-to-one matches and the moving average of each image."""
     bank = start.astype(np.float64)
     for patches in images:
         free = list(range(len(patches)))
         matched = []
-        for centre in bank:
-            nearest = min(free, key=lambda patch: ((patches[patch] - centre) ** 2).sum())
+        for center in bank:
+            nearest = min(free, key=lambda patch: ((patches[patch] - center) ** 2).sum())
             free.remove(nearest)
             matched.append(patches[nearest])
         bank = (1 - beta) * bank + beta * np.stack(matched)

@@ -8,12 +8,12 @@ import torch
 from sklearn.cluster import KMeans
 
 from hyperspot.backbones import create
+from hyperspot.detector.settings import make_settings
 from hyperspot.errors import SettingsError
+from hyperspot.features.patches import PatchCache, coordinates
 from hyperspot.methods import cfa
 from hyperspot.methods.cfa import CFA, CFASettings, algorithm_1, certainty_score
-from hyperspot.patches import PatchCache, coordinates
-from hyperspot.progress import SILENT, Silent
-from hyperspot.settings import make_settings
+from hyperspot.utils.progress import SILENT, Silent
 from tests.methods.cfa_reference import (
     algorithm_1_of_the_paper,
     described,
@@ -84,10 +84,10 @@ def test_compressed_bank_is_k_means_of_the_mean_bank(backbone, images):
     assert len(few.bank) == len(full.bank) // 4
     # Each is turned to the axes of its own bank; both began with the same descriptor.
     turned = few.weight.double().numpy() @ np.linalg.pinv(full.weight.double().numpy())
-    centres = memory(few) @ turned
-    owners = distances(memory(full), centres).argmin(1)
+    centers = memory(few) @ turned
+    owners = distances(memory(full), centers).argmin(1)
     for number in np.unique(owners):
-        np.testing.assert_allclose(centres[number], memory(full)[owners == number].mean(0), rtol=1e-5, atol=1e-3)
+        np.testing.assert_allclose(centers[number], memory(full)[owners == number].mean(0), rtol=1e-5, atol=1e-3)
 
 
 def test_a_coreset_is_of_patches_that_cover_the_others(backbone, images):
@@ -131,7 +131,7 @@ def test_cluster_bank_stands_for_all_patches(backbone, images):
     method = fitted(backbone, images, variant="default", steps=0, bank_ratio=2)
     patches = described(method, patch_features(backbone, images, (3, 4))).reshape(-1, method.bank.shape[1])
     positions = patches.shape[0] // len(images)
-    assert len(method.bank) == positions  # few photos: no more centres than the positions of one
+    assert len(method.bank) == positions  # few photos: no more centers than the positions of one
     to_bank = distances(patches, memory(method)).min(1).mean()
     to_mean = ((patches - patches.mean(0)) ** 2).sum(1).mean()
     assert to_bank < 0.5 * to_mean
@@ -150,7 +150,7 @@ def test_losses_are_the_definition(backbone, images, losses, radius):
     [(2, 4, 0.1, 1000.0, 5.0), (5, 1, 0.1, 1000.0, 6.0), (3, 3, 0.3, 1000.0, 5.0), (2, 4, 0.3, 7.0, 5.0)],
 )
 def test_each_number_of_the_losses_counts(backbone, images, K, J, alpha, scale, radius):
-    """The radius lies between the distances of the neighbours, so that both losses act."""
+    """The radius lies between the distances of the neighbors, so that both losses act."""
     numbers = {"neighbors": K, "hard_negatives": J, "alpha": alpha, "loss_scale": scale, "radius": radius}
     method = fitted(backbone, images, variant="released", steps=0, **numbers)
     loss, attraction, repulsion = both_losses(method, images, K=K, J=J, radius=radius, alpha=alpha)
@@ -195,7 +195,7 @@ def test_gradients_are_finite_differences(backbone, images):
 
 
 def nearest_root(method, values) -> torch.Tensor:
-    """A radius between the neighbours' distances, so that both losses have active and idle patches."""
+    """A radius between the neighbors' distances, so that both losses have active and idle patches."""
     ranked = np.sort(distances(described(method, values.numpy()), memory(method)), axis=1)
     return torch.tensor(np.sqrt(np.quantile(ranked[:, 3:6], 0.5123) + 0.1))
 
@@ -231,7 +231,7 @@ def test_no_losses_leaves_the_descriptor_untrained(backbone, images):
     assert torch.equal(untrained.weight, start.weight)
 
 
-def test_one_photo_and_a_bank_smaller_than_the_neighbours(backbone, images):
+def test_one_photo_and_a_bank_smaller_than_the_neighbors(backbone, images):
     method = CFA(backbone, CFASettings(variant="released", gamma_c=10_000, steps=2))
     method.fit([images[:1]], seed=0, progress=SILENT)
     assert len(method.bank) == 1
@@ -250,7 +250,7 @@ def test_numbers_beyond_what_there_is_count_as_all_there_is(backbone, images):
     assert method.settings.levels == (3, 4)
 
 
-def test_score_of_identical_neighbours_is_a_third():
+def test_score_of_identical_neighbors_is_a_third():
     assert certainty_score(torch.full((1, 3), 4.0)).item() == pytest.approx(2 / 3)
 
 
@@ -268,7 +268,7 @@ def test_score_of_identical_neighbours_is_a_third():
         ({"bank_ratio": 10**6}, "bank_ratio"),
         ({"gamma_d": 10**9}, "gamma_d"),
         ({"images_per_step": 10**9}, "images_per_step"),
-        ({"tap_slope": 1}, "tap_slope"),
+        ({"output_negative_slope": 1}, "output_negative_slope"),
     ],
 )
 def test_wrong_settings_are_named(given, named):

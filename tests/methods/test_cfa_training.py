@@ -1,4 +1,4 @@
-"""What CFA begins with and how it is fitted, against NumPy, SciPy, scikit-learn and torch's own optimiser."""
+"""What CFA begins with and how it is fitted, against NumPy, SciPy, scikit-learn and torch's own optimizer."""
 
 import numpy as np
 import pytest
@@ -8,24 +8,24 @@ from sklearn.cluster import KMeans
 from torch.nn import functional
 
 from hyperspot.backbones import create
+from hyperspot.features.patches import PatchCache
 from hyperspot.methods.cfa import CFA, CFASettings
-from hyperspot.patches import PatchCache
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 from tests.methods.cfa_reference import algorithm_1_of_the_paper, described, fitted, memory, patch_features
 
 
-@pytest.mark.parametrize("initialisation", ["torch", "he"])
-def test_the_descriptor_begins_as_its_source_says(backbone, images, initialisation):
+@pytest.mark.parametrize("initialization", ["torch", "he"])
+def test_the_descriptor_begins_as_its_source_says(backbone, images, initialization):
     """PyTorch's convolution draws weight and bias from U(±1/√fan_in), He et al. (2015) weights from N(0, 2/fan_in)."""
-    method = CFA(backbone, CFASettings(variant="released", initialisation=initialisation))
+    method = CFA(backbone, CFASettings(variant="released", initialization=initialization))
     cache = PatchCache.collect([method.pooled_levels(images)])
-    method._initialise(cache, torch.Generator().manual_seed(0))
+    method._initialize(cache, torch.Generator().manual_seed(0))
     weight, bias = method.weight.double().numpy(), method.bias.double().numpy()
     fan_in = 64 + 128 + 256 + 2
     assert weight.shape == (448, fan_in)
     bound = 1 / np.sqrt(fan_in)
     uniform = stats.uniform(-bound, 2 * bound)
-    expected = uniform if initialisation == "torch" else stats.norm(0, np.sqrt(2 / fan_in))
+    expected = uniform if initialization == "torch" else stats.norm(0, np.sqrt(2 / fan_in))
     # The largest gap between what was drawn and what it was drawn from: 1.95/√n is exceeded once in a thousand draws.
     assert stats.kstest(weight.ravel(), expected.cdf).statistic < 1.95 / np.sqrt(weight.size)
     assert stats.kstest(bias, uniform.cdf).statistic < 1.95 / np.sqrt(bias.size)
@@ -34,7 +34,7 @@ def test_the_descriptor_begins_as_its_source_says(backbone, images, initialisati
 
 def test_the_taps_of_each_variant(backbone, images):
     options = {name: CFA.backbone_options(CFASettings(variant=name)) for name in ("released", "paper", "default")}
-    steep = create("resnet18", weights="random:0", tap_slope=0.5)(images)
+    steep = create("resnet18", weights="random:0", output_negative_slope=0.5)(images)
     for name, slope in {"released": 0.01, "paper": 0.0, "default": 0.0}.items():
         for seen, level in zip(create("resnet18", weights="random:0", **options[name])(images), steep, strict=True):
             expected = np.where(level > 0, level, level / 0.5 * slope)
@@ -79,7 +79,7 @@ def test_training_takes_the_steps_of_adamw(backbone, images, changes):
     names = ["weight", "bias", "radius"]
     weight, bias, radius = (getattr(start, name).detach().double().clone() for name in names)
     radius.requires_grad_(changes.get("learn_radius", True))
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [weight.requires_grad_(), bias.requires_grad_(), *([radius] if radius.requires_grad else [])],
         lr=changes.get("learning_rate", 0.001),
         weight_decay=changes.get("weight_decay", 0.0005),
@@ -90,9 +90,9 @@ def test_training_takes_the_steps_of_adamw(backbone, images, changes):
         attraction = (ranked[:, :3] - radius**2).clamp(min=0).mean()
         repulsion = (radius**2 - ranked[:, 3:6] - 0.1).clamp(min=0).mean()
         assert step > 0 or min(attraction.item(), repulsion.item()) > 0.1
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (1000 * (attraction + repulsion)).backward()
-        optimiser.step()
+        optimizer.step()
     for name, expected in zip(names, (weight, bias, radius), strict=True):
         found = getattr(trained, name).double().numpy()
         np.testing.assert_allclose(found, expected.detach().numpy(), rtol=5e-7, atol=5e-7, err_msg=name)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.methods.cflow import CFlow, CFlowSettings, Coupling, Flow, _initialise, place_codes
-from hyperspot.progress import SILENT
+from hyperspot.methods.cflow import CFlow, CFlowSettings, Coupling, Flow, _initialize, place_codes
+from hyperspot.utils.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def drawn_block(channels: int, condition: int, seed: int = 0) -> Coupling:
     """A block in double precision that is far from the identity."""
     generator = torch.Generator().manual_seed(seed)
     block = Coupling(channels, condition)
-    _initialise(block, generator)
+    _initialize(block, generator)
     block.double()
     with torch.no_grad():
         block.narrow.weight.copy_(torch.randn(block.narrow.weight.shape, generator=generator) * 3)
@@ -91,7 +91,7 @@ def test_determinant_is_that_of_the_numeric_jacobian():
 
 def test_a_new_block_only_rotates_where_its_network_says_nothing():
     block = Coupling(8, 4)
-    _initialise(block, torch.Generator().manual_seed(0))
+    _initialize(block, torch.Generator().manual_seed(0))
     with torch.no_grad():
         block.narrow.weight.zero_()
         block.narrow.bias.zero_()
@@ -108,7 +108,7 @@ def test_likelihood_is_the_change_of_variables():
         block.load_state_dict(drawn_block(6, 4, number).state_dict())
     flow.double()
     generator = np.random.default_rng(3)
-    flow.centre, flow.deviation = (
+    flow.center, flow.deviation = (
         torch.from_numpy(generator.normal(size=6)),
         torch.from_numpy(generator.random(6) + 0.5),
     )
@@ -116,7 +116,7 @@ def test_likelihood_is_the_change_of_variables():
     with torch.no_grad():
         found = flow(torch.from_numpy(values), torch.from_numpy(condition)).numpy()
     for number in range(4):
-        vector, total = (values[number] - flow.centre.numpy()) / flow.deviation.numpy(), 0.0
+        vector, total = (values[number] - flow.center.numpy()) / flow.deviation.numpy(), 0.0
         for block in flow.blocks:
             vector, added = by_hand(block.double(), vector, condition[number])
             total += added

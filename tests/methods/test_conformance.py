@@ -8,12 +8,12 @@ import torch
 
 from hyperspot import Detector
 from hyperspot.backbones import DEFAULT, NONE, create
+from hyperspot.detector.heatmaps import smooth
 from hyperspot.errors import SettingsError
-from hyperspot.heatmaps import smooth
 from hyperspot.methods import METHODS
-from hyperspot.progress import SILENT
 from hyperspot.runtime import ExportedDetector, available
 from hyperspot.runtime.engines import TorchEngine
+from hyperspot.utils.progress import SILENT
 
 QUICK = {
     "cfa": {"steps": 5},
@@ -21,7 +21,7 @@ QUICK = {
     "cutpaste": {
         "steps": 3,
         "images_per_step": 2,
-        "localisation": "patches",
+        "localization": "patches",
         "patch_steps": 3,
         "patches_per_step": 2,
     },
@@ -108,9 +108,9 @@ def test_forward_changes_no_state(method, photos):
 def test_same_seed_gives_the_same_result_and_fit_starts_over(name, method, photos):
     again = fit(name, photos)
     again.fit([photos[:5], photos[5:]], seed=0, progress=SILENT)
-    assert again.learned().keys() == method.learned().keys()
-    for key, value in method.learned().items():
-        assert torch.equal(again.learned()[key], value), key
+    assert again.fitted_state().keys() == method.fitted_state().keys()
+    for key, value in method.fitted_state().items():
+        assert torch.equal(again.fitted_state()[key], value), key
 
 
 class Checkpoints:
@@ -124,9 +124,9 @@ class Checkpoints:
 
     def note(self, **values):
         if "step" in values:
-            if self.method.take_stock is not None:
+            if self.method.finalize_for_inference is not None:
                 with torch.no_grad():
-                    self.method.take_stock()
+                    self.method.finalize_for_inference()
             self.found.append(judge(self.method, self.images))
 
 
@@ -134,9 +134,9 @@ def test_judging_at_checkpoints_changes_nothing_and_the_last_one_is_the_result(n
     watched = make(name)
     checkpoints = Checkpoints(watched, photos[:2].flip(3))
     watched.fit([photos[:5], photos[5:]], seed=0, progress=checkpoints)
-    assert watched.take_stock is None
-    for key, value in method.learned().items():
-        assert torch.equal(watched.learned()[key], value), key
+    assert watched.finalize_for_inference is None
+    for key, value in method.fitted_state().items():
+        assert torch.equal(watched.fitted_state()[key], value), key
     if name not in TRAINED:
         assert not checkpoints.found
         return
@@ -150,16 +150,16 @@ def test_fit_leaves_global_random_state_alone_and_fills_every_tensor(name, photo
     method = fit(name, photos[:2])
     assert torch.equal(torch.get_rng_state(), before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
-    assert all(value.numel() and not value.is_meta for value in method.learned().values())
-    assert not any(value.requires_grad for value in method.learned().values())
+    assert all(value.numel() and not value.is_meta for value in method.fitted_state().values())
+    assert not any(value.requires_grad for value in method.fitted_state().values())
 
 
 def test_what_was_learned_can_be_restored_bit_by_bit(name, method, photos):
     other = make(name)
-    other.restore(method.learned())
+    other.load_fitted_state(method.fitted_state())
     assert torch.equal(judge(other.eval(), photos[:2])[0], judge(method, photos[:2])[0])
     with pytest.raises(KeyError):
-        other.restore({"no_such_tensor": torch.zeros(1)})
+        other.load_fitted_state({"no_such_tensor": torch.zeros(1)})
 
 
 def test_score_rises_where_a_defect_is_pasted_in(method, photos):
@@ -211,7 +211,7 @@ def detector(name, pictures):
         short_side=HEIGHT,
         false_alarm_rate=0.5,
     )
-    assert (fitted.scorer.frame.height, fitted.scorer.frame.width) == (HEIGHT, WIDTH)
+    assert (fitted.anomaly_model.input_size.height, fitted.anomaly_model.input_size.width) == (HEIGHT, WIDTH)
     return fitted
 
 
@@ -235,7 +235,7 @@ def test_what_is_exported_gives_the_numbers_of_torch_or_says_that_it_cannot_be(n
     """Engines, formats, whole verdicts and damage are tested once for all methods, in `tests/runtime`."""
     if importlib.util.find_spec("onnxscript") is None:
         pytest.skip("needs hyperspot[export]: onnx and onnxscript")
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     path = tmp_path / "part.onnx"
     if name in NOT_EXPORTED:
@@ -250,7 +250,7 @@ def test_what_is_exported_gives_the_numbers_of_torch_or_says_that_it_cannot_be(n
     engine = ExportedDetector.load(path, engine="onnxruntime").engine
     # None is a training photo: a distance of zero is nothing but the rounding of the engine.
     for frames in (np.stack(pictures[-1:]), np.stack(pictures[-3:])):
-        maps, scores = TorchEngine(detector.scorer).run(frames)
+        maps, scores = TorchEngine(detector.anomaly_model).run(frames)
         found_maps, found_scores = engine.run(frames)
         np.testing.assert_allclose(found_maps, maps, rtol=0, atol=1e-4 * np.abs(maps).max())
         np.testing.assert_allclose(found_scores, scores, rtol=1e-4)

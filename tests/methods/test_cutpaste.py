@@ -10,7 +10,7 @@ from sklearn.covariance import ledoit_wolf
 from hyperspot.backbones import NONE, create
 from hyperspot.errors import SettingsError
 from hyperspot.methods.cutpaste import CutPaste, CutPasteSettings, Gaussian, cut_paste, gradient_map, scar
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def images():
 
 
 def fitted(images, **values):
-    quick = {"steps": 2, "images_per_step": 2, "patch_steps": 2, "patches_per_step": 2, "localisation": "patches"}
+    quick = {"steps": 2, "images_per_step": 2, "patch_steps": 2, "patches_per_step": 2, "localization": "patches"}
     method = CutPaste(create(NONE), CutPasteSettings(**{**quick, **values}))
     method.fit([images[:2], images[2:]], seed=0, progress=SILENT)
     return method
@@ -61,7 +61,7 @@ def test_cut_paste_takes_its_pixels_from_the_image():
         pasted = cut_paste(image, (0.05, 0.1), (0.5, 2.0), torch.Generator().manual_seed(seed))
         different = (pasted != image).any(0)
         values = pasted[:, different]
-        # Colours move by a tenth in brightness, contrast and saturation at most.
+        # Colors move by a tenth in brightness, contrast and saturation at most.
         assert values.min() > 0.1
         assert values.max() < 1.0
         reds = pasted[0][different].reshape(-1, int(different.any(0).sum()))
@@ -77,9 +77,9 @@ def test_scar_is_a_turned_strip_of_the_papers_sizes():
         if top == 0 or left == 0 or top + height == 120 or left + width == 140:
             continue
         rows, columns = (part.double().numpy() for part in torch.where(different))
-        centred = np.stack([rows - rows.mean(), columns - columns.mean()])
+        centered = np.stack([rows - rows.mean(), columns - columns.mean()])
         assert 0.8 * 2 * 10 <= len(rows) <= 1.1 * 16 * 25
-        values, vectors = np.linalg.eigh(centred @ centred.T / len(rows))
+        values, vectors = np.linalg.eigh(centered @ centered.T / len(rows))
         # A strip of length l has the variance l² / 12 along it; the grid of pixels blurs that a little.
         longest, shortest = np.sqrt(12 * values[1] + 1), np.sqrt(12 * max(values[0], 0) + 1)
         assert 9 < longest < 27
@@ -158,8 +158,8 @@ def test_map_is_the_weighted_mean_of_the_windows_about_a_pixel(images, density):
 
 
 def test_gradient_needs_no_second_network(images):
-    method = fitted(images, localisation="gradient")
-    assert not any(name.startswith("patch_") for name in method.learned())
+    method = fitted(images, localization="gradient")
+    assert not any(name.startswith("patch_") for name in method.fitted_state())
     with torch.inference_mode():
         raw, own = method(images)
     assert raw.shape == (4, 1, 2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hyperspot.methods.padim import PaDiM, PaDiMSettings
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_batches_change_nothing_and_far_means_cost_no_digits(backbone, images):
     torch.testing.assert_close(whole.whitening, single.whitening, rtol=1e-2, atol=1e-3)
 
 
-def test_one_photo_gives_the_regularised_euclidean_distance(backbone, images):
-    method = fitted(backbone, [images[:1]], regularisation=0.04)
+def test_one_photo_gives_the_regularized_euclidean_distance(backbone, images):
+    method = fitted(backbone, [images[:1]], regularization=0.04)
     both = replicated(backbone, images[:2], method.channels.numpy())
     expected = np.linalg.norm(both[:, 1] - both[:, 0], axis=1) / 0.2
     with torch.inference_mode():

@@ -12,10 +12,10 @@ from hyperspot.methods.patch_svdd import (
     PatchSVDDSettings,
     directed_places,
     near_pairs,
-    recoloured,
+    recolored,
     svdd_loss,
 )
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def method(images):
 
 
 def numbered(count: int, height: int, width: int) -> torch.Tensor:
-    """Photos whose colours tell row, column and number, so that a patch tells where it was cut."""
+    """Photos whose colors tell row, column and number, so that a patch tells where it was cut."""
     rows = torch.arange(height).float()[:, None].expand(-1, width)
     columns = torch.arange(width).float().expand(height, -1)
     return torch.stack([torch.stack([rows, columns, torch.full_like(rows, number)]) for number in range(count)])
@@ -138,9 +138,9 @@ def test_near_pairs_lie_within_a_32nd(side):
     assert len(first[:, 0, 0, 0].unique()) > 5
 
 
-def test_recolouring_shifts_each_crop_by_itself_and_adds_noise():
+def test_recoloring_shifts_each_crop_by_itself_and_adds_noise():
     crops = torch.rand(200, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    added = recoloured(crops, torch.Generator().manual_seed(1)) - crops
+    added = recolored(crops, torch.Generator().manual_seed(1)) - crops
     shift = added.mean((2, 3))
     assert float(shift.std()) == pytest.approx(0.02, rel=0.15)
     assert float((added - shift[:, :, None, None]).std()) == pytest.approx(0.02, rel=0.02)
@@ -170,7 +170,7 @@ def test_directions_are_learned():
         def note(self, **values):
             told.append(values["direction"])
 
-    # Colours rise downwards and to the right, so a patch tells its place and two their direction.
+    # Colors rise downward and to the right, so a patch tells its place and two their direction.
     photos = numbered(1, 96, 96) / 96
     method = PatchSVDD(create(NONE), PatchSVDDSettings(steps=40, crops_per_step=2))
     method.fit([torch.cat([photos, photos, 0 * photos])], seed=1, progress=Listener())

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from hyperspot import coresets
-from hyperspot.coresets import k_centres
+from hyperspot.features import coresets
+from hyperspot.features.coresets import k_centers
 from hyperspot.methods import patchcore
 from hyperspot.methods.patchcore import PatchCore, PatchCoreSettings
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def adaptive_mean(rows: np.ndarray, bins: int) -> np.ndarray:
 
 
 def embedded(backbone, images, dimensions: int) -> np.ndarray:
-    """Released order: unfold, upsample the neighbourhoods, pool each level, join, pool again; image x place x d."""
+    """Released order: unfold, upsample the neighborhoods, pool each level, join, pool again; image x place x d."""
     joined = []
     _, *used = (level.double().numpy() for level in backbone(images))
     height, width = used[0].shape[2:]
@@ -66,7 +66,7 @@ def squared(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def memory(method) -> np.ndarray:
-    return (method.bank + method.centre).double().numpy()
+    return (method.bank + method.center).double().numpy()
 
 
 def greedy(points: np.ndarray, starts: list[int], count: int) -> list[int]:
@@ -94,15 +94,15 @@ def test_coreset_is_the_choice_one_pass_at_a_time(seed, count, candidates):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coresets, "CANDIDATES", candidates)
         patch.setattr(coresets, "CHUNK_ELEMENTS", 100)
-        found = list(k_centres(torch.from_numpy(points), count, torch.Generator().manual_seed(seed)))
+        found = list(k_centers(torch.from_numpy(points), count, torch.Generator().manual_seed(seed)))
     assert found == greedy(points, starts, count)
 
 
 def test_twins_are_chosen_once_and_too_many_are_refused():
     points = torch.ones(20, 4)
-    assert sorted(k_centres(points, 20, torch.Generator().manual_seed(0))) == list(range(20))
+    assert sorted(k_centers(points, 20, torch.Generator().manual_seed(0))) == list(range(20))
     with pytest.raises(ValueError, match="21 of 20"):
-        list(k_centres(points, 21, torch.Generator()))
+        list(k_centers(points, 21, torch.Generator()))
 
 
 def test_bank_is_the_coreset_of_the_projection(backbone, images):

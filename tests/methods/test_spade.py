@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.heatmaps import bilinear_matrix
+from hyperspot.detector.heatmaps import bilinear_matrix
 from hyperspot.methods.spade import SPADE, SPADESettings
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 
 from hyperspot.backbones import NONE, create
 from hyperspot.methods.vae import VAE, VAESettings, kl_divergence
-from hyperspot.progress import SILENT
+from hyperspot.utils.progress import SILENT
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_kl_is_that_of_gaussians_integrated_numerically():
     assert float(found) == pytest.approx(total / 2, rel=1e-5)
 
 
-def test_map_is_the_squared_error_summed_over_colours(images):
+def test_map_is_the_squared_error_summed_over_colors(images):
     method = fitted(images)
     with torch.inference_mode():
         raw, own = method(images[:2])

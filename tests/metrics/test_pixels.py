@@ -18,8 +18,8 @@ from hyperspot.metrics import (
     pro_curve,
     ranking,
     seg_f1,
-    spill,
 )
+from hyperspot.utils import out_of_core as spill
 
 Case = tuple[list[np.ndarray], list[np.ndarray]]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hyperspot import Detector, cli
+from hyperspot import Detector
+from hyperspot.cli import app as cli
 from hyperspot.errors import ModelFileError, SettingsError
 from hyperspot.images import read_image
 from hyperspot.methods import method_class
@@ -47,7 +48,7 @@ def needs(*engines: str) -> None:
 
 def frames_of(detector: Detector, photos: list[Path]) -> np.ndarray:
     images = [read_image(photo) for photo in photos]
-    return np.stack([detector.scorer.frame.place(*image.shape[:2]).to_frame(image) for image in images])
+    return np.stack([detector.anomaly_model.input_size.letterbox(*image.shape[:2]).apply(image) for image in images])
 
 
 def assert_alike(found: np.ndarray, expected: np.ndarray, tolerance: float = MAP_TOLERANCE) -> None:
@@ -64,7 +65,7 @@ def photos(product: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def exported(detector: Detector, model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Return the detector's exported files by their format: one written by the library, one by the command line."""
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     folder = tmp_path_factory.mktemp("exported")
     files = {"onnx": export(detector, folder / "part.onnx")}
@@ -83,12 +84,12 @@ def exported(detector: Detector, model_file: Path, tmp_path_factory: pytest.Temp
 def oblong(product: Path) -> Detector:
     """Return a detector whose frame is not square and whose heatmap is fused from two views."""
     strips = [read_image(photo)[:96] for photo in sorted(product.glob("train/good/*.png"))[:8]]
-    return Detector.fit(strips, weights="random:1", short_side=64, views="fused", calibration="none")
+    return Detector.fit(strips, weights="random:1", short_side=64, crops="fused", calibration="none")
 
 
 @pytest.fixture(scope="module")
 def oblong_file(oblong: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     return export(oblong, tmp_path_factory.mktemp("oblong") / "oblong.onnx")
 
@@ -103,7 +104,7 @@ def test_a_process_without_torch_gives_the_same_numbers(detector, exported, phot
         check=True,
     )
     for name, frames in batches.items():
-        maps, scores = TorchEngine(detector.scorer).run(frames)
+        maps, scores = TorchEngine(detector.anomaly_model).run(frames)
         with np.load(tmp_path / f"{name}.npz") as found:
             assert_alike(found["maps"], maps)
             assert_alike(found["scores"], scores, SCORE_TOLERANCE)
@@ -112,11 +113,11 @@ def test_a_process_without_torch_gives_the_same_numbers(detector, exported, phot
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_a_frame_that_is_not_square_and_fused_views(oblong, oblong_file, photos, engine):
     needs(engine)
-    assert oblong.scorer.frame.height != oblong.scorer.frame.width
+    assert oblong.anomaly_model.input_size.height != oblong.anomaly_model.input_size.width
     opened = open_engine(oblong_file, engine)
     for chosen in (photos[:1], photos[-3:]):
         frames = frames_of(oblong, chosen)
-        maps, scores = TorchEngine(oblong.scorer).run(frames)
+        maps, scores = TorchEngine(oblong.anomaly_model).run(frames)
         found_maps, found_scores = opened.run(frames)
         assert_alike(found_maps, maps)
         assert_alike(found_scores, scores, SCORE_TOLERANCE)
@@ -157,11 +158,11 @@ def test_the_file_tells_what_it_is_and_nothing_of_the_machine(detector, exported
 def test_bf16_is_for_the_backbone_alone(detector, exported, photos):
     needs("openvino")
     frames = frames_of(detector, photos[:2])
-    expected, _ = TorchEngine(detector.scorer).run(frames)
+    expected, _ = TorchEngine(detector.anomaly_model).run(frames)
     for path in exported.values():
-        opened = open_engine(path, "openvino", number_format="bf16")
+        opened = open_engine(path, "openvino", precision="bf16")
         maps, scores = opened.run(frames)
-        assert opened.number_format == "bf16"
+        assert opened.precision == "bf16"
         assert np.abs(maps - expected).max() <= 0.04 * expected.max()
         # The tail is in 32 bits: the score is a value of the heatmap, with no rounding in between.
         np.testing.assert_array_equal(scores, maps.max((1, 2)))
@@ -207,10 +208,10 @@ OTHERS: dict[str, tuple[str, dict[str, object]]] = {
     "patchcore": ("patchcore", {}),
     "padim": ("padim", {}),
     "cflow": ("cflow", {"steps": 20, "places_per_step": 64}),
-    "cutpaste by gradient": ("cutpaste", {"steps": 2, "images_per_step": 2, "localisation": "gradient"}),
+    "cutpaste by gradient": ("cutpaste", {"steps": 2, "images_per_step": 2, "localization": "gradient"}),
     "cutpaste by patches": (
         "cutpaste",
-        {"steps": 2, "images_per_step": 2, "localisation": "patches", "patch_steps": 2, "patches_per_step": 2},
+        {"steps": 2, "images_per_step": 2, "localization": "patches", "patch_steps": 2, "patches_per_step": 2},
     ),
     "patch_svdd": ("patch_svdd", {"steps": 2, "crops_per_step": 1}),
     "vae": ("vae", {"steps": 2, "images_per_step": 2}),
@@ -219,7 +220,7 @@ OTHERS: dict[str, tuple[str, dict[str, object]]] = {
 
 @pytest.mark.parametrize("case", list(OTHERS))
 def test_other_methods_are_exported_too(product, tmp_path, monkeypatch, photos, case):
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     method, changes = OTHERS[case]
     sources = sorted(product.glob("train/good/*.png"))[:8]
@@ -230,8 +231,8 @@ def test_other_methods_are_exported_too(product, tmp_path, monkeypatch, photos, 
     written = export(fitted, tmp_path / "part.onnx")
     if not weights and "openvino" in available():
         # Where there is no backbone there is nothing to run in bf16, whatever the CPU is quick at.
-        monkeypatch.setattr("hyperspot.runtime.engines.native_format", lambda: "bf16")
-        assert ExportedDetector.load(written, engine="openvino").engine.number_format == "f32"
+        monkeypatch.setattr("hyperspot.runtime.engines.native_precision", lambda: "bf16")
+        assert ExportedDetector.load(written, engine="openvino").engine.precision == "f32"
     for engine in (None,) if weights else ("onnxruntime", "openvino"):
         if engine:
             needs(engine)
@@ -243,7 +244,7 @@ def test_other_methods_are_exported_too(product, tmp_path, monkeypatch, photos, 
 
 
 def test_what_cannot_be_exported_is_said(detector, product, tmp_path):
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     with pytest.raises(SettingsError, match=r"part\.pt tells no format"):
         export(detector, tmp_path / "part.pt")

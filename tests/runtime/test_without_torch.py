@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperspot import extras, native
 from hyperspot.errors import HyperspotError, MissingPackageError
+from hyperspot.hardware import native
 from hyperspot.images import read_image
 from hyperspot.runtime import available
+from hyperspot.utils import optional_packages as extras
 
 FROM_TYPER = {"pydantic"}
 """Wanted for training, but always there."""
@@ -51,7 +52,7 @@ def hyperspot(*arguments: object) -> str:
 def exported(detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("onnxscript") is None:
         pytest.skip("needs hyperspot[export]: onnx and onnxscript")
-    from hyperspot.runtime.export import export
+    from hyperspot.export.exporting import export
 
     return export(detector, tmp_path_factory.mktemp("exported") / "part.onnx")
 

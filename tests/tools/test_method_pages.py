@@ -7,12 +7,12 @@ import statistics
 import pytest
 import torch
 
-from hyperspot import native
 from hyperspot.backbones import NONE, create
 from hyperspot.benchmark import records
+from hyperspot.detector.settings import parse_assignments
+from hyperspot.hardware import native
 from hyperspot.methods import METHODS, cfa
-from hyperspot.progress import SILENT
-from hyperspot.settings import parse_assignments
+from hyperspot.utils.progress import SILENT
 from tools import method_pages
 
 HEADINGS = ["When to use it", "Settings", "Memory and time", "Figures", "Where code departs from the paper"]
@@ -117,7 +117,7 @@ def test_formulas_give_the_bytes_and_the_multiplications_of_a_fitted_model(page,
         channels=method.backbone.channels if method.uses_backbone else (),
     )
     memory, time = method_pages.evaluated(page, known)
-    assert memory == sum(tensor.nbytes for tensor in method.learned().values())
+    assert memory == sum(tensor.nbytes for tensor in method.fitted_state().values())
 
     # The compiled search is not seen by the counter, and leaves out what it can.
     monkeypatch.setattr(native, "level", lambda: 0)
@@ -153,7 +153,7 @@ def test_our_figures_are_the_means_of_the_lines():
 
 def test_lines_that_measure_no_accuracy_are_not_ours(lines):
     real = [line for line in lines if line["recipe"] == "cfa default"]
-    for other in ({"weights": "random:0"}, {"measure": "cost"}, {"version": 1}, {"train_photos": 25}, {"error": "x"}):
+    for other in ({"weights": "random:0"}, {"measure": "cost"}, {"version": 1}, {"train_images": 25}, {"error": "x"}):
         made_up = [{**line, **other} for line in real]
         assert method_pages.NOT_MEASURED in method_pages.ours_table("cfa", made_up)
     assert method_pages.NOT_MEASURED in method_pages.ours_table("cfa", [])

@@ -18,7 +18,7 @@ import torch
 from hyperspot.backbones import Backbone, create
 from tools.distill import cache as _cache
 from tools.distill import checking, latency, shipping, statistics, training
-from tools.distill.photos import Photos, list_photos
+from tools.distill.photos import ImageLoader, list_photos
 from tools.distill.students import STUDENTS
 
 VIEWS = {"training": 10, "held_out": 3}
@@ -78,7 +78,7 @@ def main() -> None:
     learn(given, found, wanted, given.run or wanted.student, given.start)
 
 
-def learn(given: argparse.Namespace, found: Photos, recipe: training.Recipe, run: str, start: Path | None) -> None:
+def learn(given: argparse.Namespace, found: ImageLoader, recipe: training.Recipe, run: str, start: Path | None) -> None:
     """Build the caches where they are not there yet, and train."""
     device = torch.device(given.device)
     started = time.monotonic()
@@ -119,7 +119,7 @@ def learn(given: argparse.Namespace, found: Photos, recipe: training.Recipe, run
 
 def taught_by(path: Path) -> Backbone:
     """Return the teacher with leaky levels, from which those before and after the activation follow."""
-    return create("resnet18", path, tap_slope=_cache.SLOPE)
+    return create("resnet18", path, output_negative_slope=_cache.SLOPE)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hyperspot.backbones import Backbone
-from hyperspot.files import replacing
+from hyperspot.utils.atomic_files import replacing
 from tools.distill import photos as _photos
 from tools.distill.views import augmented
 
@@ -31,7 +31,7 @@ class Plan:
     """What decides the contents of a cache.
 
     Attributes:
-        photos_sha256: See `Photos`.
+        photos_sha256: See `ImageLoader`.
         teacher_sha256: SHA-256 of the file of the teacher's weights.
         part: `training` or `held_out`.
         photos: How many photos there are.
@@ -98,7 +98,7 @@ class _Rows:
 def build(
     folder: Path,
     plan: Plan,
-    found: _photos.Photos,
+    found: _photos.ImageLoader,
     teacher: Backbone,
     *,
     device: torch.device,
@@ -151,12 +151,12 @@ def teach(teacher: Backbone, views: np.ndarray, device: torch.device, at_once: i
     with torch.inference_mode():
         for start in range(0, len(views), at_once):
             pixels = torch.from_numpy(views[start : start + at_once]).to(device).permute(0, 3, 1, 2)
-            levels = teacher.pyramid(normalised(pixels, teacher).bfloat16())
+            levels = teacher.pyramid(normalized(pixels, teacher).bfloat16())
             parts.append([level.half().permute(0, 2, 3, 1).cpu().numpy() for level in levels])
     return [np.concatenate(level) for level in zip(*parts, strict=True)]
 
 
-def normalised(pixels: Tensor, backbone: Backbone) -> Tensor:
+def normalized(pixels: Tensor, backbone: Backbone) -> Tensor:
     """Return bytes as the backbone wants them, 32-bit floats."""
     mean = torch.tensor(backbone.mean, device=pixels.device)[:, None, None]
     std = torch.tensor(backbone.std, device=pixels.device)[:, None, None]
@@ -166,7 +166,7 @@ def normalised(pixels: Tensor, backbone: Backbone) -> Tensor:
 def _views_of(path: Path, photo: int, plan: Plan) -> np.ndarray:
     pixels = _photos.read(path)
     held_out = int(plan.part == "held_out")
-    generators = [np.random.default_rng([plan.seed, held_out, photo, view]) for view in range(plan.views)]
+    generators = [np.random.default_rng([plan.seed, held_out, photo, crop]) for crop in range(plan.views)]
     return np.stack([augmented(pixels, plan.size, generator) for generator in generators])
 
 

@@ -1,4 +1,4 @@
-"""Does a student see defects as its teacher does? Held-out textures with made defects, and nearest neighbours.
+"""Does a student see defects as its teacher does? Held-out textures with made defects, and nearest neighbors.
 
 From each texture photo that was never trained on, patches of one half are the bank, and the other half, with a
 part of another photo or a scratch put in, is judged by the distance to the nearest of them. No industrial photo is
@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from hyperspot.backbones import Backbone, create
+from hyperspot.features.patches import align, pool
 from hyperspot.metrics import auroc
-from hyperspot.patches import align, pool
 from tools.distill import photos as _photos
-from tools.distill.cache import normalised
+from tools.distill.cache import normalized
 from tools.distill.shipping import student_of
 
 FOLDERS = ("dtd", "texture")
@@ -25,7 +25,7 @@ FOLDERS = ("dtd", "texture")
 SIDE, DEFECTS = 256, 4
 
 
-def main(found: _photos.Photos, teacher: Path, runs: list[Path]) -> None:
+def main(found: _photos.ImageLoader, teacher: Path, runs: list[Path]) -> None:
     """Print the mean area under the pixel ROC of the teacher and of each run's student, per choice of levels."""
     networks = {"resnet18": create("resnet18", teacher)} | {run.name: student_of(run) for run in runs}
     textures = [path for path in found.held_out if path.startswith(FOLDERS)]
@@ -37,7 +37,7 @@ def main(found: _photos.Photos, teacher: Path, runs: list[Path]) -> None:
         print(f"| {name} | {fine:.4f} | {coarse:.4f} |", flush=True)
 
 
-def judged(network: Backbone, found: _photos.Photos, textures: list[str]) -> list[tuple[float, float]]:
+def judged(network: Backbone, found: _photos.ImageLoader, textures: list[str]) -> list[tuple[float, float]]:
     """Return for each texture the area under the pixel ROC with all levels, and with the upper two."""
     areas = []
     for place, path in enumerate(textures):
@@ -46,8 +46,8 @@ def judged(network: Backbone, found: _photos.Photos, textures: list[str]) -> lis
         bank, rest = np.split(_square(_photos.read(found.root / path)), 2, axis=1)
         spoilt, masks = zip(*(_spoilt(rest, other, generator) for _ in range(DEFECTS)), strict=True)
         with torch.inference_mode():
-            clean = network(_normalised(np.stack([bank, bank[:, ::-1]]), network))
-            tested = network(_normalised(np.stack(spoilt), network))
+            clean = network(_normalized(np.stack([bank, bank[:, ::-1]]), network))
+            tested = network(_normalized(np.stack(spoilt), network))
         areas.append((_area(clean, tested, np.stack(masks)), _area(clean[1:], tested[1:], np.stack(masks))))
     return areas
 
@@ -92,5 +92,5 @@ def _spoilt(half: np.ndarray, other: np.ndarray, generator: np.random.Generator)
     return np.rint(mixed).astype(np.uint8), marked
 
 
-def _normalised(views: np.ndarray, network: Backbone) -> Tensor:
-    return normalised(torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2), network)
+def _normalized(views: np.ndarray, network: Backbone) -> Tensor:
+    return normalized(torch.from_numpy(np.ascontiguousarray(views)).permute(0, 3, 1, 2), network)

@@ -12,20 +12,21 @@ from torch import Tensor, nn
 
 from hyperspot import Detector
 from hyperspot.backbones import Backbone, create
-from hyperspot.backbones.weights import randomise
-from hyperspot.cpu import NumberFormat
-from hyperspot.images import open_dataset, read_image
+from hyperspot.backbones.weights import randomize
+from hyperspot.data import open_dataset
+from hyperspot.hardware.cpu import Precision
+from hyperspot.images import read_image
 from tools.distill.students import STUDENTS, plain
 
 TURNS, WARM_UP = 60, 5
-CROPPED = {"aspect": "square", "views": "crop"}
+CROPPED = {"aspect": "square", "crops": "center"}
 DETECTORS: dict[str, dict[str, Any]] = {
     "cfa default": {},
     "cfa released": {**CROPPED, "method_settings": {"variant": "released", "steps": 1}},
     "patchcore": {**CROPPED, "method": "patchcore"},
 }
 """What is timed from a decoded photo to its verdict; how long it was trained does not change the time."""
-FORMATS: tuple[NumberFormat, ...] = ("f32", "bf16")
+FORMATS: tuple[Precision, ...] = ("f32", "bf16")
 PHOTOS = 100
 
 
@@ -45,7 +46,7 @@ def main(teacher: Path, size: int) -> None:
     """Print a table of milliseconds, and of their ratios to the teacher's in the same turn."""
     torch.set_num_threads(1)
     networks = {"resnet18": create("resnet18", teacher)}
-    networks |= {name: randomise(plain(name), "random:0") for name in STUDENTS}
+    networks |= {name: randomize(plain(name), "random:0") for name in STUDENTS}
     images = torch.randn(1, 3, size, size)
     engines = {"torch f32": _torch, "openvino f32": _openvino("f32"), "openvino bf16": _openvino("bf16")}
     print("| network | multiplications, M | " + " | ".join(f"{name}, ms (ratio)" for name in engines) + " |")
@@ -74,10 +75,10 @@ def detectors(teacher: Path, product: Path) -> None:
                 )
                 for name, weights in backbones.items()
             }
-            for number_format in FORMATS:
-                loaded = {name: Detector.load(path, number_format=number_format) for name, path in files.items()}
+            for precision in FORMATS:
+                loaded = {name: Detector.load(path, precision=precision) for name, path in files.items()}
                 cells = compared({name: lambda one=one: one.predict(photo) for name, one in loaded.items()})  # type: ignore[misc]
-                print(f"| {recipe} | {number_format} | " + " | ".join(cells.values()) + " |", flush=True)
+                print(f"| {recipe} | {precision} | " + " | ".join(cells.values()) + " |", flush=True)
 
 
 def compared(runs: Mapping[str, Callable[[], object]]) -> dict[str, str]:

@@ -41,8 +41,8 @@ class Muon(torch.optim.Optimizer):
                     state["momentum"] = torch.zeros_like(parameter)
                 running = state["momentum"]
                 running.mul_(group["momentum"]).add_(parameter.grad)
-                ahead = parameter.grad.add(running, alpha=group["momentum"]).flatten(1)
-                update = orthogonal(ahead) * (0.2 * max(ahead.shape) ** 0.5)
+                prefetch_map = parameter.grad.add(running, alpha=group["momentum"]).flatten(1)
+                update = orthogonal(prefetch_map) * (0.2 * max(prefetch_map.shape) ** 0.5)
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.sub_(update.view(parameter.shape), alpha=group["lr"])
 

@@ -14,7 +14,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 @dataclass(frozen=True)
-class Photos:
+class ImageLoader:
     """The photos below a folder.
 
     Attributes:
@@ -31,7 +31,7 @@ class Photos:
     sha256: str
 
 
-def list_photos(root: Path) -> Photos:
+def list_photos(root: Path) -> ImageLoader:
     """Return the photos below a folder; raises ValueError where either part would be empty."""
     paths = sorted(
         path.relative_to(root).as_posix()
@@ -46,11 +46,11 @@ def list_photos(root: Path) -> Photos:
     training = tuple(path for path in paths if not _is_held_out(path))
     if not (training and held_out):
         raise ValueError(f"{root} holds {len(paths)} photos, too few to learn from some and validate on others")
-    return Photos(root, training, held_out, whole.hexdigest())
+    return ImageLoader(root, training, held_out, whole.hexdigest())
 
 
 def read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the pixels of a photo, grey ones as three equal colours."""
+    """Return the pixels of a photo, gray ones as three equal colors."""
     with Image.open(path) as opened:
         return np.asarray(opened.convert("RGB"))
 

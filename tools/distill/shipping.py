@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hyperspot.backbones import Backbone
-from hyperspot.files import replacing
+from hyperspot.utils.atomic_files import replacing
 from tools.distill.students import folded, plain
 from tools.distill.training import CURVE, STATE, Recipe
 
@@ -18,7 +18,7 @@ RECIPE = Recipe("residual", steps=16000, decay=5000, optimizer="muon", rate=4e-3
 TARGET = Path(__file__).parents[2] / "src" / "hyperspot" / "backbones" / "compact.safetensors"
 
 
-LICENCE = (
+LICENSE = (
     "Apache-2.0, as hyperspot; learned from the outputs of torchvision's ResNet-18 (BSD-3-Clause, trained on ImageNet) "
     "on photos whose own terms are told in docs/backbones/compact.md"
 )
@@ -46,7 +46,7 @@ def ship(run: Path, target: Path = TARGET) -> str:
         "photos_sha256": views["photos_sha256"],
         "teacher_sha256": views["teacher_sha256"],
         "validation": (run / CURVE).read_text(encoding="utf-8").splitlines()[-1],
-        "licence": LICENCE,
+        "license": LICENSE,
     }
     with replacing(target) as partial:
         save_file(state, partial, record)

@@ -52,7 +52,7 @@ STUDENTS: dict[str, Callable[[], Compact]] = {
 
 
 class Normed(nn.Conv2d):
-    """A convolution without bias, and what normalises its result."""
+    """A convolution without bias, and what normalizes its result."""
 
     def __init__(self, like: nn.Conv2d, norm: nn.Module) -> None:
         super().__init__(
@@ -67,7 +67,7 @@ class Normed(nn.Conv2d):
         self.norm = norm
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the normalised result."""
+        """Return the normalized result."""
         normed: Tensor = self.norm(super().forward(features))
         return normed
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hyperspot.backbones.compact import Compact
-from hyperspot.files import replacing
-from tools.distill.cache import SLOPE, Cache, Plan, normalised
+from hyperspot.utils.atomic_files import replacing
+from tools.distill.cache import SLOPE, Cache, Plan, normalized
 from tools.distill.orthogonal import Muon
 from tools.distill.statistics import Statistics
 from tools.distill.students import learner
@@ -119,7 +119,7 @@ def train(
     for rows, views, levels in _batches(recipe, training, step, end):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = recipe.rate_at(step)
-        pixels = normalised(views.to(device), network)
+        pixels = normalized(views.to(device), network)
         with torch.autocast(device.type, torch.bfloat16):
             sums = network.sums(pixels)
         loss = loss_of(sums, [level.to(device) for level in levels])
@@ -183,7 +183,7 @@ def validate(network: Compact, held_out: Cache, device: torch.device) -> dict[st
     with torch.no_grad():
         for rows in held_out.chunks(64):
             with torch.autocast(device.type, torch.bfloat16):
-                found = network.sums(normalised(held_out.views(rows).to(device), network))
+                found = network.sums(normalized(held_out.views(rows).to(device), network))
             for place, (level, target) in enumerate(zip(found, held_out.levels(rows), strict=True)):
                 wanted = functional.relu(target.to(device).float())
                 error = (functional.relu(level) - wanted).square()

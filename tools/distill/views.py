@@ -1,4 +1,4 @@
-"""Augmented square views of a photo: scale, shape, colour, blur, noise and pasted parts.
+"""Augmented square views of a photo: scale, shape, color, blur, noise and pasted parts.
 
 The teacher sees what the student sees, so an augmentation need not keep what the photo shows; it has only to
 look like something a camera could deliver, or like a defect in it.
@@ -12,21 +12,21 @@ from PIL import Image, ImageFilter
 
 SMALLEST = 0.25
 """Side of the smallest crop, in short sides of the photo."""
-GREY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def augmented(
     photo: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "size size 3"]:
     """Return a random view of a photo; the same generator state gives the same view."""
-    view = _crop(photo, size, generator)
+    crop = _crop(photo, size, generator)
     if generator.random() < 0.3:
-        view = view.filter(ImageFilter.GaussianBlur(generator.uniform(0.3, 2.0)))
-    pixels = _turned(np.asarray(view, dtype=np.float32) / 255, generator)
+        crop = crop.filter(ImageFilter.GaussianBlur(generator.uniform(0.3, 2.0)))
+    pixels = _turned(np.asarray(crop, dtype=np.float32) / 255, generator)
     if generator.random() < 0.25:
         pixels = _pasted(pixels, generator)
     if generator.random() < 0.8:
-        pixels = _recoloured(pixels, generator)
+        pixels = _recolored(pixels, generator)
     if generator.random() < 0.2:
         pixels = pixels + generator.standard_normal(pixels.shape, dtype=np.float32) * generator.uniform(0.0, 0.05)
     rounded: np.ndarray = np.rint(pixels.clip(0, 1) * 255).astype(np.uint8)
@@ -79,14 +79,14 @@ def _pasted(pixels: Float32[np.ndarray, "s s 3"], generator: np.random.Generator
     return pixels
 
 
-def _recoloured(pixels: Float32[np.ndarray, "s s 3"], generator: np.random.Generator) -> Float32[np.ndarray, "s s 3"]:
-    grey = (pixels @ GREY)[..., None]
+def _recolored(pixels: Float32[np.ndarray, "s s 3"], generator: np.random.Generator) -> Float32[np.ndarray, "s s 3"]:
+    gray = (pixels @ GRAY)[..., None]
     saturation = 0.0 if generator.random() < 0.3 else generator.uniform(0.4, 1.5)
-    pixels = grey + np.float32(saturation) * (pixels - grey)
+    pixels = gray + np.float32(saturation) * (pixels - gray)
     gains = np.exp(generator.uniform(-0.1, 0.1, 3)) * math.exp(generator.uniform(-0.4, 0.3))
     pixels = pixels * gains.astype(np.float32)
-    centre = pixels.mean()
-    pixels = centre + np.float32(math.exp(generator.uniform(-0.7, 0.4))) * (pixels - centre)
+    center = pixels.mean()
+    pixels = center + np.float32(math.exp(generator.uniform(-0.7, 0.4))) * (pixels - center)
     if generator.random() < 0.3:
         pixels = pixels.clip(0, 1) ** np.float32(math.exp(generator.uniform(-0.5, 0.5)))
     return pixels

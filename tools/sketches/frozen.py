@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from hyperspot.clusters import k_means
-from hyperspot.coresets import k_centres
-from hyperspot.images.synthetic import render
+from hyperspot.data.demo_product.product_set import render
+from hyperspot.features.clustering import k_means
+from hyperspot.features.coresets import k_centers
+from hyperspot.features.neighbors import nearest
 from hyperspot.methods.cfa import certainty_score
-from hyperspot.neighbors import nearest
 from tools.drawing import INK, KEPT, NEW, PAPER, RULE, Box, Drawing
 from tools.sketches.shared import (
     RENDERED,
@@ -35,38 +35,38 @@ def cfa(drawing: Drawing) -> None:
         (0.78, 0.43, 0.06, 0.05, 2.4, 70),
         (0.72, 0.13, 0.05, 0.04, 0.1, 60),
     )
-    centres = k_means(floats(made), 6, generator=torch.Generator().manual_seed(1)).double().numpy()
+    centers = k_means(floats(made), 6, generator=torch.Generator().manual_seed(1)).double().numpy()
     room = drawing.panel(
         1,
         "Few memory vectors, spheres around them",
         ("released, paper: trained to pull a patch into", "its spheres and push it out of the next ones"),
     )
     field, radius = plot(room), 0.085
-    for centre in centres:
-        drawing.ring(field.at(centre), radius * field.width)
+    for center in centers:
+        drawing.ring(field.at(center), radius * field.width)
     drawing.dots([field.at(point) for point in made])
-    squared, found = nearest(floats(made), floats(centres), 1)
+    squared, found = nearest(floats(made), floats(centers), 1)
     outside = np.flatnonzero(squared[:, 0].sqrt().numpy() > radius * 1.15)
     for number in outside:
-        start, goal = made[number], centres[int(found[number, 0])]
+        start, goal = made[number], centers[int(found[number, 0])]
         edge = goal + (start - goal) * radius / np.hypot(*(start - goal))
         drawing.arrow(field.at(start), field.at(edge), INK, width=1.3, head=5)
-    drawing.diamonds([field.at(centre) for centre in centres])
+    drawing.diamonds([field.at(center) for center in centers])
     legend(drawing, room, ("good", "described patch"), ("kept", "memory vector"))
 
     room = drawing.panel(2, "A new patch", ("score = distance to the nearest", "x how certain it is (softmin)"))
     field, new = plot(room, lift=22), np.array([0.38, 0.56])
-    distances = nearest(floats(new[None] * 10), floats(centres * 10), 3)
+    distances = nearest(floats(new[None] * 10), floats(centers * 10), 3)
     drawing.dots([field.at(point) for point in made], opacity=0.3)
     for rank, column in enumerate(distances[1][0].tolist()):
-        drawing.line(field.at(new), field.at(centres[column]), NEW, width=2 if rank == 0 else 1.2, dashed=rank > 0)
-    drawing.diamonds([field.at(centre) for centre in centres])
+        drawing.line(field.at(new), field.at(centers[column]), NEW, width=2 if rank == 0 else 1.2, dashed=rank > 0)
+    drawing.diamonds([field.at(center) for center in centers])
     drawing.star(field.at(new))
     for rank, column in enumerate(distances[1][0].tolist()):
-        middle = field.at(0.45 * new + 0.55 * centres[column])
+        middle = field.at(0.45 * new + 0.55 * centers[column])
         label(drawing, middle, f"{distances[0][0, rank].sqrt():.1f}", anchor="middle")
     score = float(certainty_score(distances[0])[0])
-    label(drawing, (field.left + 4, field.top + field.height + 10), f"score {score:.2f}", colour=NEW)
+    label(drawing, (field.left + 4, field.top + field.height + 10), f"score {score:.2f}", color=NEW)
     legend(drawing, room, ("new", "new patch and its distances"))
 
 
@@ -78,7 +78,7 @@ def patchcore(drawing: Drawing) -> None:
         5, (0.22, 0.36, 0.06, 0.035, 0.9, 110), (0.53, 0.17, 0.08, 0.035, 2.9, 110), (0.8, 0.4, 0.05, 0.05, 0, 90)
     )
     count = 20
-    chosen = list(k_centres(floats(made), count, torch.Generator().manual_seed(0)))
+    chosen = list(k_centers(floats(made), count, torch.Generator().manual_seed(0)))
     kept = made[chosen]
     squared, _ = nearest(floats(made), floats(kept), 1)
     reach = float(squared.max().sqrt())
@@ -105,7 +105,7 @@ def patchcore(drawing: Drawing) -> None:
     drawing.diamonds([field.at(point) for point in kept])
     drawing.star(field.at(new))
     written = f"score {float(squared[0, 0]) ** 0.5:.2f}² = {float(squared[0, 0]):.3f}"
-    label(drawing, (field.left + 4, field.top + field.height + 10), written, colour=NEW)
+    label(drawing, (field.left + 4, field.top + field.height + 10), written, color=NEW)
     legend(drawing, room, ("new", "new patch"))
 
 
@@ -140,7 +140,7 @@ def padim(drawing: Drawing) -> None:
     for letter, _, _, cluster in PLACES:
         field = Box(room.left + cluster * (width + 8), room.top + 20, width, room.height - 46)
         drawing.square(field, RULE, width=1, fill=PAPER)
-        drawing.text((field.centre[0], field.top - 6), f"place {letter}", anchor="middle", bold=True)
+        drawing.text((field.center[0], field.top - 6), f"place {letter}", anchor="middle", bold=True)
         draw_gaussian(drawing, field, clouds[cluster])
     legend(drawing, room, ("good", "good photos"), ("line", "Gaussian, 1 to 3 deviations"))
 
@@ -149,11 +149,11 @@ def padim(drawing: Drawing) -> None:
     for letter, _, _, cluster in PLACES[:2]:
         field = Box(room.left + cluster * (width + 8), room.top + 20, width, room.height - 46)
         drawing.square(field, RULE, width=1, fill=PAPER)
-        drawing.text((field.centre[0], field.top - 6), f"at place {letter}", anchor="middle", bold=True)
+        drawing.text((field.center[0], field.top - 6), f"at place {letter}", anchor="middle", bold=True)
         white = draw_gaussian(drawing, field, clouds[cluster], pale=True)
         drawing.star(field.at(new))
         score = float(np.linalg.norm(white @ (new - clouds[cluster].mean(0))))
-        label(drawing, (field.centre[0], field.top + field.height - 8), f"{score:.1f}", colour=NEW, anchor="middle")
+        label(drawing, (field.center[0], field.top + field.height - 8), f"{score:.1f}", color=NEW, anchor="middle")
     legend(drawing, room, ("new", "new feature and its score"))
 
 
@@ -201,9 +201,9 @@ def spade(drawing: Drawing) -> None:
 
 def _pooled(pixels: np.ndarray) -> tuple[float, float]:
     """Return two features of a whole photo: its brightness, and how much brighter its upper left is."""
-    grey = pixels.mean(2, dtype=np.float64) / 255
-    half = len(grey) // 2
-    return float(grey.mean()), float(grey[:half, :half].mean() - grey[half:, half:].mean())
+    gray = pixels.mean(2, dtype=np.float64) / 255
+    half = len(gray) // 2
+    return float(gray.mean()), float(gray[:half, :half].mean() - gray[half:, half:].mean())
 
 
 def cflow(drawing: Drawing) -> None:
@@ -220,13 +220,13 @@ def cflow(drawing: Drawing) -> None:
     )
     width = (room.width - 52) / 2
     bent, even = (Box(room.left + side * (width + 52), room.top + 20, width, room.height - 46) for side in (0, 1))
-    drawing.text((bent.centre[0], bent.top - 6), "features", anchor="middle", bold=True)
-    drawing.text((even.centre[0], even.top - 6), "after the flow", anchor="middle", bold=True)
+    drawing.text((bent.center[0], bent.top - 6), "features", anchor="middle", bold=True)
+    drawing.text((even.center[0], even.top - 6), "after the flow", anchor="middle", bold=True)
     for field, made in ((bent, _bend(latent)), (even, _placed(latent))):
         drawing.square(field, RULE, width=1, fill=PAPER)
         _contours(drawing, field, bent is field)
         drawing.dots([field.at(one) for one in made])
-    middle = bent.centre[1]
+    middle = bent.center[1]
     drawing.arrow((bent.left + width + 6, middle), (even.left - 6, middle), width=3, head=11)
     drawing.text((bent.left + width + 26, middle - 10), "flow", anchor="middle", bold=True)
     legend(drawing, room, ("good", "good features"), ("line", "equal likelihood"))
@@ -239,7 +239,7 @@ def cflow(drawing: Drawing) -> None:
     ):
         field = Box(room.left + side * (width + 8), room.top + 20, width, room.height - 46)
         drawing.square(field, RULE, width=1, fill=PAPER)
-        drawing.text((field.centre[0], field.top - 6), title, anchor="middle", bold=True)
+        drawing.text((field.center[0], field.top - 6), title, anchor="middle", bold=True)
         _contours(drawing, field, side == 0)
         drawing.dots([field.at(one) for one in made], opacity=0.3)
         drawing.star(field.at(star[0]))
@@ -248,7 +248,7 @@ def cflow(drawing: Drawing) -> None:
         drawing,
         (field.left + field.width - 8, field.top + field.height - 8),
         f"{away:.1f} from 0",
-        colour=NEW,
+        color=NEW,
         anchor="end",
     )
     legend(drawing, room, ("new", "new feature"))

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from hyperspot.images.product import Scene, paint
-from hyperspot.images.synthetic import render
+from hyperspot.data.demo_product.product_set import render
+from hyperspot.data.demo_product.rendering import Scene, paint
+from hyperspot.features.neighbors import nearest
 from hyperspot.methods.augmentation import move
 from hyperspot.methods.cutpaste import CutPasteSettings, cut_paste, scar
-from hyperspot.neighbors import nearest
 from tools.drawing import GOOD, KEPT, NEW, PAPER, QUIET, RULE, Box, Drawing
 from tools.sketches.shared import RENDERED, STAINED, draw_gaussian, floats, label, legend, photo, plot, points, small
 
@@ -32,8 +32,8 @@ def cutpaste(drawing: Drawing) -> None:
         pixels = np.floor(shown.permute(1, 2, 0).double().numpy() * 255 + 0.5).astype(np.uint8)
         drawing.photo(small(pixels), front)
         drawing.square(front, GOOD if row == 0 else KEPT, width=1.5)
-        drawing.text((front.left + 72, front.centre[1] + 4), words, bold=True)
-        drawing.arrow((left.left + 138, front.centre[1]), (left.left + 172, front.centre[1]), QUIET)
+        drawing.text((front.left + 72, front.center[1] + 4), words, bold=True)
+        drawing.arrow((left.left + 138, front.center[1]), (left.left + 172, front.center[1]), QUIET)
     room = drawing.panel(
         1,
         "A network tells the three apart",
@@ -47,7 +47,7 @@ def cutpaste(drawing: Drawing) -> None:
     ]
     drawing.polygon(trunk, PAPER, stroke=QUIET)
     drawing.text((room.left + 40, room.top + 92), "ResNet-18", anchor="middle", bold=True)
-    drawing.text((room.left + 40, room.top + 108), "from scratch", anchor="middle", size=11, colour=QUIET)
+    drawing.text((room.left + 40, room.top + 108), "from scratch", anchor="middle", size=11, color=QUIET)
     field = Box(room.left + 104, room.top + 4, room.width - 106, room.height - 30)
     drawing.arrow((room.left + 80, room.top + 95), (field.left - 2, room.top + 95), QUIET)
     made = points(31, (0.34, 0.36, 0.11, 0.06, 0.7, 90))
@@ -56,8 +56,8 @@ def cutpaste(drawing: Drawing) -> None:
     for x, y in (field.at(one) for one in others):
         drawing.add("rect", x=x - 2, y=y - 2, width=4, height=4, fill=QUIET, opacity="0.6")
     draw_gaussian(drawing, field, made)
-    label(drawing, field.at((0.76, 0.86)), "rectangle", colour=QUIET, anchor="middle")
-    label(drawing, field.at((0.87, 0.24)), "strip", colour=QUIET, anchor="middle")
+    label(drawing, field.at((0.76, 0.86)), "rectangle", color=QUIET, anchor="middle")
+    label(drawing, field.at((0.87, 0.24)), "strip", color=QUIET, anchor="middle")
     legend(drawing, room, ("good", "good photo"), ("line", "Gaussian, 1 to 3 deviations"))
 
     room = drawing.panel(2, "A new photo", ("score = Mahalanobis form; map: the", "same for windows, or GradCAM"))
@@ -67,14 +67,14 @@ def cutpaste(drawing: Drawing) -> None:
     height = front.top + front.height * rows.mean() / RENDERED - 11
     for step in range(6):
         drawing.square(Box(front.left + 5 + 11 * step, height, 22, 22), NEW, width=1.2)
-    drawing.text((front.centre[0], front.top + 106), "windows", anchor="middle", colour=QUIET)
+    drawing.text((front.center[0], front.top + 106), "windows", anchor="middle", color=QUIET)
     field = Box(room.left + 98, room.top + 4, room.width - 98, room.height - 30)
     drawing.square(field, RULE, width=1, fill=PAPER)
     white, new = draw_gaussian(drawing, field, made, pale=True), np.array([0.72, 0.8])
     drawing.line(field.at(new), field.at(made.mean(0)), NEW, width=1.5, dashed=True)
     drawing.star(field.at(new))
     form = float(np.sum((white @ (new - made.mean(0))) ** 2) / 2)
-    label(drawing, field.at((0.5, 0.04)), f"score {form:.0f}", colour=NEW, anchor="middle")
+    label(drawing, field.at((0.5, 0.04)), f"score {form:.0f}", color=NEW, anchor="middle")
     legend(drawing, room, ("new", "new photo or window"))
 
 
@@ -86,11 +86,11 @@ def patch_svdd(drawing: Drawing) -> None:
     side = 40.0
     first, near, other = ((0.34, 0.68), (0.39, 0.64), (0.70, 0.34))
     places = [front.at(one) for one in (first, near, other)]
-    for (x, y), colour, words in zip(places, (GOOD, GOOD, KEPT), ("p", "p′", "q"), strict=True):
-        drawing.square(Box(x - side / 2, y - side / 2, side, side), colour, width=2.5)
+    for (x, y), color, words in zip(places, (GOOD, GOOD, KEPT), ("p", "p′", "q"), strict=True):
+        drawing.square(Box(x - side / 2, y - side / 2, side, side), color, width=2.5)
         shift, drop = {"p": (-18, -18), "p′": (-18, 18), "q": (18, 18)}[words]
         drawing.add("rect", x=x + shift - 8, y=y + drop - 9, width=16, height=17, rx=3, fill=PAPER)
-        drawing.text((x + shift, y + drop + 4), words, anchor="middle", bold=True, colour=colour)
+        drawing.text((x + shift, y + drop + 4), words, anchor="middle", bold=True, color=color)
     drawing.arrow(places[0], places[2], KEPT, width=2.5, head=9)
 
     room = drawing.panel(
@@ -106,7 +106,7 @@ def patch_svdd(drawing: Drawing) -> None:
     ]
     drawing.polygon(trunk, PAPER, stroke=QUIET)
     drawing.text((room.left + 36, room.top + 90), "encoder", anchor="middle", bold=True)
-    drawing.text((room.left + 36, room.top + 106), "64, 32 px", anchor="middle", size=11, colour=QUIET)
+    drawing.text((room.left + 36, room.top + 106), "64, 32 px", anchor="middle", size=11, color=QUIET)
     frame = Box(room.left + 96, room.top + 4, room.width - 98, room.height - 30)
     drawing.arrow((room.left + 72, room.top + 92), (frame.left - 2, room.top + 92), QUIET)
     drawing.square(frame, RULE, width=1, fill=PAPER)
@@ -123,7 +123,7 @@ def patch_svdd(drawing: Drawing) -> None:
         drawing.line(field.at(made[number]), field.at(made[int(found[number, 1])]), GOOD, width=1.2)
     drawing.dots([field.at(one) for one in made], radius=2.5)
     drawing.arrow(field.at((0.3, 0.58)), field.at((0.72, 0.25)), KEPT, width=2, head=8)
-    label(drawing, field.at((0.5, 0.4)), "which of 8?", colour=KEPT, anchor="middle")
+    label(drawing, field.at((0.5, 0.4)), "which of 8?", color=KEPT, anchor="middle")
     legend(drawing, room, ("good", "codes of good patches, remembered"))
 
     room = drawing.panel(2, "A new patch", ("score = distance to the nearest code;", "map of 64 px x map of 32 px"))
@@ -134,7 +134,7 @@ def patch_svdd(drawing: Drawing) -> None:
     drawing.line(field.at(new), field.at(goal), NEW, width=2)
     drawing.star(field.at(new))
     written = f"score {float(squared[0, 0]) ** 0.5:.2f}"
-    label(drawing, (field.left + 4, field.top + field.height + 10), written, colour=NEW)
+    label(drawing, (field.left + 4, field.top + field.height + 10), written, color=NEW)
     legend(drawing, room, ("new", "new patch"))
 
 
@@ -175,9 +175,9 @@ def vae(drawing: Drawing) -> None:
         stroke=QUIET,
     )
     drawing.text((room.left + 48, middle), "encoder", anchor="middle", bold=True)
-    drawing.text((room.left + 48, middle + 16), "ResNet-18", anchor="middle", size=11, colour=QUIET)
+    drawing.text((room.left + 48, middle + 16), "ResNet-18", anchor="middle", size=11, color=QUIET)
     drawing.text((room.left + 246, middle), "decoder", anchor="middle", bold=True)
-    drawing.text((room.left + 246, middle + 16), "5 doublings", anchor="middle", size=11, colour=QUIET)
+    drawing.text((room.left + 246, middle + 16), "5 doublings", anchor="middle", size=11, color=QUIET)
     random = np.random.default_rng(51)
     for row in range(8):
         for column in range(8):
@@ -197,6 +197,6 @@ def vae(drawing: Drawing) -> None:
     shown = (("new", new, (0, 0)), ("drawn", drawn, (1, 0)), ("difference", heat, (0.5, 1)))
     for words, pixels, (across, down) in shown:
         front = Box(room.left + 12 + across * (size + 2), room.top + 14 + down * 100, 84, 84)
-        drawing.text((front.centre[0], front.top - 3), words, anchor="middle", colour=QUIET)
+        drawing.text((front.center[0], front.top - 3), words, anchor="middle", color=QUIET)
         drawing.photo(small(np.floor(pixels + 0.5).astype(np.uint8)), front)
         drawing.square(front, RULE, width=1)

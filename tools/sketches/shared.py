@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from hyperspot.images.synthetic import render
+from hyperspot.data.demo_product.product_set import render
 from hyperspot.methods.padim import whitening
 from tools.drawing import INK, KEPT, PAPER, QUIET, RULE, Box, Drawing, Point, ellipse
 
@@ -27,7 +27,7 @@ def small(pixels: np.ndarray) -> np.ndarray:
 
 
 def points(seed: int, *clusters: tuple[float, float, float, float, float, int]) -> np.ndarray:
-    """Return made-up features in 0..1: for each cluster centre (2), deviations along two axes, turn and number."""
+    """Return made-up features in 0..1: for each cluster center (2), deviations along two axes, turn and number."""
     random = np.random.default_rng(seed)
     made = []
     for x, y, long, short, turn, count in clusters:
@@ -66,7 +66,7 @@ def legend(drawing: Drawing, room: Box, *entries: tuple[str, str]) -> None:
             drawing.diamonds([(x + 4, y - 4)], 5)
         else:
             drawing.star((x + 4, y - 4), 6)
-        drawing.text((x + 13, y), words, size=12, colour=QUIET)
+        drawing.text((x + 13, y), words, size=12, color=QUIET)
         x += 26 + 6.4 * len(words)
 
 
@@ -79,12 +79,12 @@ def plot(room: Box, *, lift: float = 0) -> Box:
     return Box(room.left, low - room.width, room.width, room.width)
 
 
-def label(drawing: Drawing, at: Point, words: str, *, colour: str = INK, anchor: str = "start") -> None:
+def label(drawing: Drawing, at: Point, words: str, *, color: str = INK, anchor: str = "start") -> None:
     """Write on top of a scatter, with a pale ground so that it can be read."""
     width = 6.4 * len(words) + 6
     left = at[0] - {"start": 3.0, "middle": width / 2, "end": width - 3}[anchor]
     drawing.add("rect", x=left, y=at[1] - 12, width=width, height=16, rx=3, fill=PAPER, opacity="0.85")
-    drawing.text(at, words, colour=colour, anchor=anchor, bold=True)
+    drawing.text(at, words, color=color, anchor=anchor, bold=True)
 
 
 def gaussian(made: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

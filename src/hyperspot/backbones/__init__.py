@@ -41,7 +41,7 @@ def names() -> tuple[str, ...]:
     return tuple(name for name in _BUILDERS if name != NONE)
 
 
-def create(name: str, weights: Path | str | None = None, *, tap_slope: float = 0.0) -> Backbone:
+def create(name: str, weights: Path | str | None = None, *, output_negative_slope: float = 0.0) -> Backbone:
     """Return a frozen backbone with its weights.
 
     Args:
@@ -56,13 +56,13 @@ def create(name: str, weights: Path | str | None = None, *, tap_slope: float = 0
         WeightsError: Where weights are missing, unsafe, damaged or another network's, or given where none are used.
 
     """
-    backbone = _build(name, tap_slope)
+    backbone = _build(name, output_negative_slope)
     if name == NONE:
         if weights is not None:
             raise WeightsError(f"weights were given ({weights}) where no backbone is used; leave them out")
         return backbone.fill({}, NONE, None)
     if isinstance(weights, str) and weights.startswith(_weights.RANDOM):
-        return _weights.randomise(backbone, weights)
+        return _weights.randomize(backbone, weights)
     if name == DEFAULT and (weights is None or not _weights.holds(name, Path(weights))):
         return _weights.load(backbone, SHIPPED.path, sha256=SHIPPED.sha256)
     path = _weights.find(name, weights)
@@ -75,7 +75,7 @@ def restore(
     name: str,
     state: Mapping[str, Tensor],
     *,
-    tap_slope: float = 0.0,
+    output_negative_slope: float = 0.0,
     weights_source: str,
     weights_sha256: str | None,
 ) -> Backbone:
@@ -93,12 +93,12 @@ def restore(
         WeightsError: Where a tensor is missing, foreign, of the wrong shape or kind, or not finite.
 
     """
-    return _build(name, tap_slope).fill(state, weights_source, weights_sha256)
+    return _build(name, output_negative_slope).fill(state, weights_source, weights_sha256)
 
 
-def _build(name: str, tap_slope: float) -> Backbone:
+def _build(name: str, output_negative_slope: float) -> Backbone:
     if name not in _BUILDERS:
         raise SettingsError(f'there is no backbone "{name}"; choose one of {", ".join(names())}')
     # Without storage: the weights that are put in bring their own.
     with torch.device("meta"):
-        return _BUILDERS[name](tap_slope=tap_slope)
+        return _BUILDERS[name](output_negative_slope=output_negative_slope)

@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperspot.cpu import NumberFormat
 from hyperspot.errors import SettingsError, WeightsError
+from hyperspot.hardware.cpu import Precision
 
-HALVES: dict[NumberFormat, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16}
+HALVES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16}
 
 
 class Backbone(nn.Module, ABC):
-    """A frozen feature extractor: RGB images, normalised, to the levels C2, C3 and C4.
+    """A frozen feature extractor: RGB images, normalized, to the levels C2, C3 and C4.
 
     It is always in evaluation mode, whatever `train` is told, and none of its tensors asks for a gradient.
     Parameters bear torchvision's names; each batch norm is folded into the convolution before it, which
@@ -27,8 +27,8 @@ class Backbone(nn.Module, ABC):
         name: The name it was asked for by, for example "resnet18".
         channels: Channels of C2, C3 and C4.
         strides: Pixels of the image per place of C2, C3 and C4.
-        mean: What to subtract from pixels in 0..1, per colour.
-        std: What to divide by then, per colour.
+        mean: What to subtract from pixels in 0..1, per color.
+        std: What to divide by then, per color.
         tap_slope: Slope below zero of the activation of what is returned. 0 returns the ReLU outputs;
             the released CFA has 0.01 (Lee et al., 2022, code). What feeds the next stage is not affected.
         weights_source: Where the weights came from: a file name, a hub address or "random:SEED".
@@ -43,17 +43,19 @@ class Backbone(nn.Module, ABC):
     strides: ClassVar[tuple[int, int, int]] = (4, 8, 16)
     norm_epsilon: ClassVar[float] = 1e-5
 
-    def __init__(self, name: str, channels: tuple[int, int, int], *, tap_slope: float = 0.0) -> None:
+    def __init__(self, name: str, channels: tuple[int, int, int], *, output_negative_slope: float = 0.0) -> None:
         super().__init__()
-        if not 0.0 <= tap_slope < 1.0:
-            raise SettingsError(f"tap_slope is {tap_slope}; choose a number from 0 (plain ReLU) to below 1")
+        if not 0.0 <= output_negative_slope < 1.0:
+            raise SettingsError(
+                f"output_negative_slope is {output_negative_slope}; choose a number from 0 (plain ReLU) to below 1"
+            )
         self.name = name
         self.channels = channels
-        self.tap_slope = tap_slope
+        self.output_negative_slope = output_negative_slope
         self.weights_source = ""
         self.weights_sha256: str | None = None
-        self.number_format: NumberFormat = "f32"
-        self._halved: dict[NumberFormat, Backbone] = {}
+        self.precision: Precision = "f32"
+        self._halved: dict[Precision, Backbone] = {}
 
     @abstractmethod
     def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
@@ -61,20 +63,20 @@ class Backbone(nn.Module, ABC):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return the pyramid as 32-bit floats, whatever it is computed in."""
-        if self.number_format == "f32" or torch.compiler.is_exporting():
+        if self.precision == "f32" or torch.compiler.is_exporting():
             return self.pyramid(images)
-        dtype = HALVES[self.number_format]
-        if self.number_format not in self._halved:
+        dtype = HALVES[self.precision]
+        if self.precision not in self._halved:
             # In a dictionary, so that it is no part of the module and of its state.
-            self._halved[self.number_format] = copy.deepcopy(self).to(dtype)
-        return [level.float() for level in self._halved[self.number_format].pyramid(images.to(dtype))]
+            self._halved[self.precision] = copy.deepcopy(self).to(dtype)
+        return [level.float() for level in self._halved[self.precision].pyramid(images.to(dtype))]
 
     @abstractmethod
     def norms(self) -> dict[str, str]:
         """Return by the name of a convolution the name of the batch norm that torchvision has after it."""
 
     @abstractmethod
-    def summands(self) -> dict[str, int]:
+    def residual_branches(self) -> dict[str, int]:
         """Return the convolutions that are added to others, and what to divide their random variance by."""
 
     def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002
@@ -89,9 +91,9 @@ class Backbone(nn.Module, ABC):
 
     def tap(self, summed: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return what the outside sees of a stage that ended, before its activation, in `summed`."""
-        if self.tap_slope == 0.0:
+        if self.output_negative_slope == 0.0:
             return functional.relu(summed)
-        return functional.leaky_relu(summed, self.tap_slope)
+        return functional.leaky_relu(summed, self.output_negative_slope)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every tensor by its name."""

@@ -52,9 +52,9 @@ class Compact(Backbone):
         depths: tuple[int, int, int] = (1, 1, 1),
         *,
         block: Callable[[int], nn.Module] = Residual,
-        tap_slope: float = 0.0,
+        output_negative_slope: float = 0.0,
     ) -> None:
-        super().__init__(name, self.levels, tap_slope=tap_slope)
+        super().__init__(name, self.levels, output_negative_slope=output_negative_slope)
         self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
         entering = stem
         for number, (width, depth, channels) in enumerate(zip(widths, depths, self.levels, strict=True), start=1):
@@ -81,7 +81,7 @@ class Compact(Backbone):
         """Return `stem.norm` for `stem` and so on, as they are called in training."""
         return {name: f"{name}.norm" for name, module in self.named_modules() if isinstance(module, nn.Conv2d)}
 
-    def summands(self) -> dict[str, int]:
+    def residual_branches(self) -> dict[str, int]:
         """Return the last convolution of each block, with the depth of its stage."""
         depths = {number: len(list(self.get_submodule(f"stage{number}").children())) for number in (1, 2, 3)}
         return {f"stage{number}.{place}.conv2": depth for number, depth in depths.items() for place in range(depth)}

@@ -80,7 +80,7 @@ class EfficientNet(Backbone):
     """Stem and stages 1 to 5 of EfficientNet-B5; each level joins the outputs of several blocks of its scale.
 
     Convolutions are padded evenly, as in torchvision (TensorFlow, and with it released CFA, pads more at the end).
-    The blocks end without an activation, so `tap_slope` changes nothing.
+    The blocks end without an activation, so `output_negative_slope` changes nothing.
 
     Args:
         name: What it is called.
@@ -90,9 +90,9 @@ class EfficientNet(Backbone):
 
     norm_epsilon: ClassVar[float] = 1e-3
 
-    def __init__(self, name: str, *, tap_slope: float = 0.0) -> None:
+    def __init__(self, name: str, *, output_negative_slope: float = 0.0) -> None:
         fine, middle, coarse = (stage.tapped * stage.leaving for stage in _STAGES if stage.tapped)
-        super().__init__(name, (fine, middle, coarse), tap_slope=tap_slope)
+        super().__init__(name, (fine, middle, coarse), output_negative_slope=output_negative_slope)
         self.features = nn.Sequential(_convolution(3, _STEM, 3, stride=2))
         entering = _STEM
         for stage in _STAGES:
@@ -125,7 +125,7 @@ class EfficientNet(Backbone):
             if isinstance(module, nn.Conv2d) and name.endswith(".0")
         }
 
-    def summands(self) -> dict[str, int]:
+    def residual_branches(self) -> dict[str, int]:
         """Return the projection of each block that has a shortcut, with the depth of its stage."""
         ends = {}
         for number, stage in enumerate(_STAGES, start=1):

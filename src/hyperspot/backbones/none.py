@@ -9,13 +9,13 @@ from hyperspot.backbones.base import Backbone
 
 
 class NoBackbone(Backbone):
-    """No network and no weights; pixels are left in 0..1, as nothing was trained on a normalisation."""
+    """No network and no weights; pixels are left in 0..1, as nothing was trained on a normalization."""
 
     mean: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
     std: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
 
-    def __init__(self, name: str, *, tap_slope: float = 0.0) -> None:
-        super().__init__(name, (0, 0, 0), tap_slope=tap_slope)
+    def __init__(self, name: str, *, output_negative_slope: float = 0.0) -> None:
+        super().__init__(name, (0, 0, 0), output_negative_slope=output_negative_slope)
 
     def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:  # noqa: ARG002
         """Raise RuntimeError: a method that asks for features has to say that it uses a backbone."""
@@ -25,6 +25,6 @@ class NoBackbone(Backbone):
         """Return nothing: there is no convolution."""
         return {}
 
-    def summands(self) -> dict[str, int]:
+    def residual_branches(self) -> dict[str, int]:
         """Return nothing: nothing is added up."""
         return {}

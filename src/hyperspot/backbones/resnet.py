@@ -57,10 +57,10 @@ class ResNet(Backbone):
     """
 
     def __init__(
-        self, name: str, depths: tuple[int, int, int], expansion: int, width: int, *, tap_slope: float = 0.0
+        self, name: str, depths: tuple[int, int, int], expansion: int, width: int, *, output_negative_slope: float = 0.0
     ) -> None:
         channels = (64 * expansion, 128 * expansion, 256 * expansion)
-        super().__init__(name, channels, tap_slope=tap_slope)
+        super().__init__(name, channels, output_negative_slope=output_negative_slope)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
         entering = 64
         for number, (depth, leaving) in enumerate(zip(depths, channels, strict=True), start=1):
@@ -83,14 +83,14 @@ class ResNet(Backbone):
             for block in stage:  # type: ignore[union-attr]
                 summed = block(features)
                 features = functional.relu(summed)
-            levels.append(features if self.tap_slope == 0.0 else self.tap(summed))
+            levels.append(features if self.output_negative_slope == 0.0 else self.tap(summed))
         return levels
 
     def norms(self) -> dict[str, str]:
         """Return `bn1` for `conv1` and so on, and `downsample.1` for `downsample.0`."""
         return {name: _norm(name) for name, module in self.named_modules() if isinstance(module, nn.Conv2d)}
 
-    def summands(self) -> dict[str, int]:
+    def residual_branches(self) -> dict[str, int]:
         """Return the last convolution of each block, with the depth of its stage, and the shortcuts.
 
         No activation takes half of what a shortcut lets through: it needs half of He's variance.

@@ -19,8 +19,8 @@ class VGG(Backbone):
 
     """
 
-    def __init__(self, name: str, *, tap_slope: float = 0.0) -> None:
-        super().__init__(name, (256, 512, 512), tap_slope=tap_slope)
+    def __init__(self, name: str, *, output_negative_slope: float = 0.0) -> None:
+        super().__init__(name, (256, 512, 512), output_negative_slope=output_negative_slope)
         # torchvision counts convolutions, norms, activations and poolings in one row; the gaps are those.
         self.features = nn.ModuleDict()
         self._rows: list[list[str]] = []
@@ -45,13 +45,13 @@ class VGG(Backbone):
                 summed = self.features[number](features)
                 features = functional.relu(summed)
             if place >= 2:
-                levels.append(features if self.tap_slope == 0.0 else self.tap(summed))
+                levels.append(features if self.output_negative_slope == 0.0 else self.tap(summed))
         return levels
 
     def norms(self) -> dict[str, str]:
         """Return `features.1` for `features.0` and so on."""
         return {f"features.{number}": f"features.{int(number) + 1}" for number in self.features}
 
-    def summands(self) -> dict[str, int]:
+    def residual_branches(self) -> dict[str, int]:
         """Return nothing: nothing is added up."""
         return {}

@@ -93,10 +93,10 @@ def load(backbone: Backbone, path: Path, *, sha256: str | None = None) -> Backbo
     return backbone
 
 
-def randomise(backbone: Backbone, weights: str) -> Backbone:
-    """Fill a backbone with He-initialised weights (He et al., 2015), the same on every machine.
+def randomize(backbone: Backbone, weights: str) -> Backbone:
+    """Fill a backbone with He-initialized weights (He et al., 2015), the same on every machine.
 
-    What is added up (see `Backbone.summands`) has less variance, so that features grow little from block to block
+    What is added up (see `Backbone.residual_branches`) has less variance, so that features grow little from block to block
     although there are no batch norms.
 
     Args:
@@ -112,7 +112,7 @@ def randomise(backbone: Backbone, weights: str) -> Backbone:
         raise WeightsError(f'weights "{weights}" have no seed; write a whole number, for example "random:0"')
     # NumPy keeps its streams the same across versions and processors; torch promises neither.
     generator = np.random.default_rng(int(seed))
-    ends = backbone.summands()
+    ends = backbone.residual_branches()
     state: dict[str, Tensor] = {}
     for name, shape in backbone.shapes().items():
         if name.endswith(".bias"):

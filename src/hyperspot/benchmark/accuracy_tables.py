@@ -75,7 +75,7 @@ def by_group(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
     return columns, rows, found
 
 
-def randomised(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
+def randomized(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
     """Table 3: mean and deviation over the frozen versions."""
     columns = (
         *WHAT,
@@ -281,7 +281,7 @@ def promises(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noqa: 
     kept = {
         "promised": "promised_false_alarm_rate",
         "observed": "observed_false_alarm_rate",
-        "found": "found_rate",
+        "found": "detection_rate",
         "seg_f1": "seg_f1",
     }
     found = groups(lines, recipes_for(10, METHODS))
@@ -314,8 +314,8 @@ def fusion(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noqa: AR
     for group in found:
         for category in group.categories:
             for part, title, known in (
-                ("crop", "crop alone", "cfa"),
-                ("whole", "resize alone", "cfa_resize"),
+                ("center", "crop alone", "cfa"),
+                ("full", "resize alone", "cfa_resize"),
                 ("last", "fused", "cfa++"),
             ):
                 entry = published().by_category(known)
@@ -327,7 +327,7 @@ def fusion(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:  # noqa: AR
                 for metric in METRICS:
                     cells[metric] = Spread.of(group.by_seed(category, metric, part=part).values(), 100.0)
                 seeds = str(len(group.by_seed(category, IMAGE, part=part)))
-                rows.append(_named(group, category=plain_name(category), view=title, seeds=seeds, **cells))
+                rows.append(_named(group, category=plain_name(category), crop=title, seeds=seeds, **cells))
     return columns, rows, found
 
 
@@ -338,7 +338,7 @@ def mean_over(group: Group, categories: Sequence[str], metric: str, *, photo: bo
 
 
 def by_version(group: Group, category: str, metric: str) -> dict[int, float]:
-    """Return, for each randomised version, the mean of a metric over seeds."""
+    """Return, for each randomized version, the mean of a metric over seeds."""
     gathered: dict[int, dict[int, float]] = {}
     for seed in {int(line["seed"]) for line in group.of(category)}:
         own = Group(

@@ -7,10 +7,10 @@ from types import TracebackType
 from rich.live import Live
 from rich.table import Table as Drawn
 
-from hyperspot import console
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.records import Line
 from hyperspot.benchmark.selection import METRICS, value
+from hyperspot.cli import console
 
 KEPT = 8
 """Ended runs that stay in view."""
@@ -126,7 +126,7 @@ def told(line: Line) -> str:
         if figure is not None:
             parts.append(f"{title} {100 * figure:.2f}")
     if not parts:
-        parts.append(f"modelling {line['training_seconds']} s, memory {line['bank_mb']} MB")
+        parts.append(f"modeling {line['training_seconds']} s, memory {line['bank_mb']} MB")
     return ", ".join(parts)
 
 

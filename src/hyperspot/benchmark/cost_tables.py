@@ -33,9 +33,9 @@ def complexity(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
         Column("what", "method"),
         Column("backbone", "backbone"),
         Column("photos", "photos"),
-        Column("seconds", "modelling, s", 1),
+        Column("seconds", "modeling, s", 1),
         Column("growth", "grows as |X|^"),
-        Column("modelling", "CFA paper"),
+        Column("modeling", "CFA paper"),
         Column("bank_mb", "memory kept, MB"),
         Column("formula_mb", "by the formula, MB"),
         Column("bank", "formula"),
@@ -55,7 +55,7 @@ def complexity(lines: Sequence[Line], absent: Sequence[Absent]) -> Body:
                     photos=count,
                     seconds=Spread.of(line["training_seconds"] for line in alone(own)),
                     growth=growth(group) if last else None,
-                    modelling=Given(paper.modelling) if paper and paper.modelling else None,
+                    modeling=Given(paper.modeling) if paper and paper.modeling else None,
                     bank_mb=Spread.of(line["bank_mb"] for line in own),
                     formula_mb=formula_mb(own[-1]),
                     bank=Given(paper.bank) if paper and paper.bank else None,
@@ -161,14 +161,14 @@ def _timed_like(group: Group, lines: Sequence[Line]) -> list[Line]:
     ]
     most: dict[str, int] = {}
     for line in costs:
-        most[line["category"]] = max(most.get(line["category"], 0), line["train_photos"])
-    return [line for line in costs if line["train_photos"] == most[line["category"]]]
+        most[line["category"]] = max(most.get(line["category"], 0), line["train_images"])
+    return [line for line in costs if line["train_images"] == most[line["category"]]]
 
 
 def timing_notes(found: Sequence[Group]) -> tuple[str, ...]:
     """Return what has to be said of the times in some rows."""
     timed = [line for group in found for line in group.lines if "latency_ms" in line]
-    formats = in_order(line.get("number_format", "f32") for line in timed)
+    formats = in_order(line.get("precision", "f32") for line in timed)
     notes = [
         f"Times are of the torch engine, backbone in {' or '.join(formats)}, on the machine of the run; latency is the "
         "median for one photo."
@@ -195,16 +195,16 @@ def throughput(group: Group, categories: Sequence[str]) -> Spread | None:
 
 def photo_counts(group: Group) -> list[int]:
     """Return the numbers of training photos that a row was measured at, ascending."""
-    return sorted({line["train_photos"] for line in group.lines})
+    return sorted({line["train_images"] for line in group.lines})
 
 
 def at_count(group: Group, count: int) -> list[Line]:
     """Return the lines of a row at one number of training photos."""
-    return [line for line in group.lines if line["train_photos"] == count]
+    return [line for line in group.lines if line["train_images"] == count]
 
 
 def growth(group: Group) -> float | None:
-    """Return the exponent of a power law through the modelling times, by least squares of the logarithms.
+    """Return the exponent of a power law through the modeling times, by least squares of the logarithms.
 
     None where fewer than two numbers of photos were measured.
     """
@@ -230,7 +230,7 @@ def formula_mb(line: Line) -> float | None:
     levels = [pyramid[level - 2] for level in inner.get("levels", (2, 3, 4))]
     positions = max(height * width for _, height, width in levels)
     channels = sum(level[0] for level in levels)
-    photos = line["train_photos"]
+    photos = line["train_images"]
     if line["method"] == "spade":
         floats = photos * positions * channels
     elif line["method"] == "padim":

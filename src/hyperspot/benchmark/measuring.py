@@ -20,19 +20,20 @@ from hyperspot import Detector
 from hyperspot.backbones import NONE, create
 from hyperspot.benchmark.oracle import Oracle
 from hyperspot.benchmark.protocol import Run
-from hyperspot.benchmark.randomised import randomised
-from hyperspot.calibration import Calibration
-from hyperspot.cpu import native_format
-from hyperspot.devices import resolve
+from hyperspot.benchmark.rd_copies import randomized
+from hyperspot.data import Dataset, open_dataset
+from hyperspot.decision.calibration import Calibration
+from hyperspot.detector.anomaly_model import AnomalyModel
+from hyperspot.detector.fitting import Fitted, fit_model
+from hyperspot.detector.loading import ImageLoader
 from hyperspot.errors import DataError
-from hyperspot.fitting import Fitted, fit_scorer
-from hyperspot.images import Dataset, Frame, open_dataset, read_image, read_size
-from hyperspot.intake import Photos
+from hyperspot.hardware.cpu import native_precision
+from hyperspot.hardware.devices import resolve
+from hyperspot.images import InputSize, read_image, read_size
 from hyperspot.methods import method_class
-from hyperspot.progress import Progress
-from hyperspot.scorer import Scorer
+from hyperspot.utils.progress import Progress
 
-TIMED_PHOTOS = 8
+TIMED_IMAGES = 8
 """Photos that latency is measured over, and the batch of the throughput."""
 TIMED_SECONDS = 3.0
 """For how long a time is measured, after two calls to warm up; at least three calls count."""
@@ -56,8 +57,8 @@ def measure(
 
     """
     whole = open_dataset(data, category=chosen)
-    dataset = _fewer(whole, run.train_photos)
-    with randomised(dataset, run.version) as given:
+    dataset = _fewer(whole, run.train_images)
+    with randomized(dataset, run.version) as given:
         started = time.perf_counter()
         detector, watched = _fit(run, given, weights, progress, device)
         seconds = time.perf_counter() - started
@@ -81,7 +82,7 @@ def circumstances(device: str) -> dict[str, Any]:
         "versions": {"hyperspot": hyperspot.__version__, "python": platform.python_version(), **packages},
         "processor": f"{platform.machine()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
-        "number_format": native_format(),
+        "precision": native_precision(),
         "device": device,
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
     }
@@ -105,14 +106,14 @@ def _fit(
         made = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=progress)
         return made, {"watched": False}
     sizes = [read_size(photo.path) for photo in dataset.train]
-    frame = Frame.for_sizes(sizes, settings.short_side, settings.aspect)
+    frame = InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
     options = method_class(settings.method).backbone_options(settings.method_settings)
     backbone = create(settings.backbone, weights=weights, **options)
-    photos = Photos([photo.path for photo in dataset.train], frame)
+    photos = ImageLoader([photo.path for photo in dataset.train], frame)
     chosen = resolve(device)
     listener = Oracle(progress, dataset, frame, settings.sigma, chosen)
-    scorer = fit_scorer(photos, range(len(photos)), backbone, settings, listener, chosen, watch=listener.watch)
-    fitted = Fitted(scorer, Calibration.from_scores("none", 0.01, []), None, (0.0, 1.0))
+    anomaly_model = fit_model(photos, range(len(photos)), backbone, settings, listener, chosen, watch=listener.watch)
+    fitted = Fitted(anomaly_model, Calibration.from_scores("none", 0.01, []), None, (0.0, 1.0))
     watched: dict[str, Any] = {"watched": True, "checkpoints": len(listener.history)}
     if listener.history:
         watched |= {"oracle": listener.best(), "history": listener.history}
@@ -121,15 +122,15 @@ def _fit(
 
 def _size(detector: Detector) -> dict[str, Any]:
     """Return what the methods keep, and the measures that a formula for it needs."""
-    learned = [method.learned() for method in detector.scorer.methods]  # type: ignore[operator]
-    backbone, view = detector.backbone, detector.scorer.views[0]
+    fitted_state = [method.fitted_state() for method in detector.anomaly_model.methods]  # type: ignore[operator]
+    backbone, crop = detector.backbone, detector.anomaly_model.crops[0]
     levels: list[torch.Tensor] = []
     if detector.settings.backbone != NONE:
         with torch.inference_mode():
-            levels = backbone(torch.zeros(1, 3, view.height, view.width, device=detector.device))
+            levels = backbone(torch.zeros(1, 3, crop.height, crop.width, device=detector.device))
     return {
-        "bank_mb": round(sum(tensor.nbytes for one in learned for tensor in one.values()) / 1e6, 4),
-        "kept": {name: list(tensor.shape) for name, tensor in learned[0].items()},
+        "bank_mb": round(sum(tensor.nbytes for one in fitted_state for tensor in one.values()) / 1e6, 4),
+        "kept": {name: list(tensor.shape) for name, tensor in fitted_state[0].items()},
         "pyramid": [list(level.shape[1:]) for level in levels],
         "weights_source": backbone.weights_source,
     }
@@ -137,13 +138,13 @@ def _size(detector: Detector) -> dict[str, Any]:
 
 def _speed(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     """Return the median milliseconds from a decoded photo to its verdict, and photos a second in batches."""
-    photos = (dataset.test or dataset.train)[:TIMED_PHOTOS]
+    photos = (dataset.test or dataset.train)[:TIMED_IMAGES]
     images = [read_image(photo.path) for photo in photos]
-    frame = detector.scorer.frame
-    frames = np.stack([frame.place(*image.shape[:2]).to_frame(image) for image in images])
+    frame = detector.anomaly_model.input_size
+    frames = np.stack([frame.letterbox(*image.shape[:2]).apply(image) for image in images])
     turn = iter(range(10**9))
     latency = _median_seconds(lambda: detector.predict(images[next(turn) % len(images)]))
-    batch = _median_seconds(lambda: detector.scorer.run(frames))
+    batch = _median_seconds(lambda: detector.anomaly_model.run(frames))
     return {"latency_ms": round(latency * 1000, 3), "images_per_second": round(len(images) / batch, 3)}
 
 
@@ -161,11 +162,11 @@ def _median_seconds(call: Callable[[], Any]) -> float:
 
 def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress) -> dict[str, Any]:
     line = {"last": _figures(detector, dataset, progress)}
-    if run.settings.views == "fused":
-        scorer = detector.scorer
-        for number, name in enumerate(("crop", "whole")):
-            method: Any = scorer.methods[number]
-            alone = Scorer([method], [scorer.views[number]], scorer.frame, scorer.sigma)
+    if run.settings.crops == "fused":
+        anomaly_model = detector.anomaly_model
+        for number, name in enumerate(("center", "full")):
+            method: Any = anomaly_model.methods[number]
+            alone = AnomalyModel([method], [anomaly_model.crops[number]], anomaly_model.input_size, anomaly_model.sigma)
             fitted = Fitted(alone, detector.calibration, detector.pixel_threshold, detector.heat_range)
             line[name] = _figures(Detector(fitted, detector.settings, detector.record), dataset, progress)
     return line

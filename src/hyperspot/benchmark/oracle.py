@@ -2,7 +2,7 @@
 
 It is measured to show how much it adds, never to choose anything. A method takes part by telling the steps of its
 training (`progress.note(step=...)` within `progress.track`) while its `forward` can be used, or can be made usable by
-`take_stock`; nothing else is asked of it. Where the features are frozen they are computed once.
+`finalize_for_inference`; nothing else is asked of it. Where the features are frozen they are computed once.
 """
 
 import time
@@ -14,13 +14,14 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from hyperspot.devices import CPU
-from hyperspot.heatmaps import smooth
-from hyperspot.images import Dataset, Frame, View, load_mask, read_size
-from hyperspot.intake import Batches, Photos
+from hyperspot.data import Dataset, load_mask
+from hyperspot.detector.heatmaps import smooth
+from hyperspot.detector.loading import BatchLoader, ImageLoader
+from hyperspot.hardware.devices import CPU
+from hyperspot.images import Crop, InputSize, read_size
 from hyperspot.methods import Method
 from hyperspot.metrics import PixelStatistics, auroc
-from hyperspot.progress import Progress
+from hyperspot.utils.progress import Progress
 
 T = TypeVar("T")
 
@@ -53,21 +54,21 @@ class Oracle:
     """
 
     def __init__(
-        self, inner: Progress, dataset: Dataset, frame: Frame, sigma: float, device: torch.device = CPU
+        self, inner: Progress, dataset: Dataset, frame: InputSize, sigma: float, device: torch.device = CPU
     ) -> None:
-        self.inner, self.frame, self.sigma, self._device = inner, frame, sigma, device
+        self.inner, self.input_size, self.sigma, self._device = inner, frame, sigma, device
         self.history: list[Figures] = []
         self.seconds = 0.0
         self._photos = dataset.test
         self._total: int | None = None
         self._method: Method | None = None
-        self._view = View.full(frame)
+        self._view = Crop.full(frame)
         self._inputs: list[Any] = []
         self._masks: list[Bool[np.ndarray, "_H _W"] | None] = []
 
-    def watch(self, method: Method, view: View) -> None:
+    def watch(self, method: Method, crop: Crop) -> None:
         """Take the method whose training follows, and what it sees of the frame."""
-        self._method, self._view = method, view
+        self._method, self._view = method, crop
         self._inputs, self._masks, self.history = [], [], []
 
     def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
@@ -99,12 +100,12 @@ class Oracle:
 
     @torch.no_grad()
     def _judge(self, method: Method) -> Figures:
-        """Measure the method as it stands; its mode and the stream of random numbers are as they were afterwards."""
+        """Measure the method as it stands; its mode and the stream of random numbers are as they were afterward."""
         training, state = method.training, torch.get_rng_state()
         method.eval()
         try:
-            if method.take_stock is not None:
-                method.take_stock()
+            if method.finalize_for_inference is not None:
+                method.finalize_for_inference()
             if not self._inputs:
                 self._prepare(method)
             pixels, scores = PixelStatistics(), []
@@ -125,9 +126,9 @@ class Oracle:
         }
 
     def _prepare(self, method: Method) -> None:
-        photos = Photos([photo.path for photo in self._photos], self.frame)
+        photos = ImageLoader([photo.path for photo in self._photos], self.input_size)
         backbone: Any = method.backbone
-        for batch in Batches(photos, range(len(photos)), self._view, backbone.mean, backbone.std, self._device):
+        for batch in BatchLoader(photos, range(len(photos)), self._view, backbone.mean, backbone.std, self._device):
             if isinstance(method, FrozenFeatures):
                 levels = method.pooled_levels(batch)
                 self._inputs += [[level[i : i + 1] for level in levels] for i in range(len(batch))]
@@ -138,5 +139,5 @@ class Oracle:
         for photo in self._photos:
             height, width = read_size(photo.path)
             mask = load_mask(photo, height, width)
-            placed = None if mask is None else self.frame.place(height, width).mask_to_frame(mask)
+            placed = None if mask is None else self.input_size.letterbox(height, width).apply_to_mask(mask)
             self._masks.append(None if placed is None else placed[rows, columns])

@@ -8,7 +8,7 @@ from typing import Any
 from hyperspot.backbones import NONE, create
 from hyperspot.benchmark.protocol import (
     PAPER_METHODS,
-    RANDOMISED,
+    RANDOMIZED,
     SEEDS,
     Budget,
     Run,
@@ -19,14 +19,14 @@ from hyperspot.benchmark.protocol import (
     uses_backbone,
 )
 from hyperspot.benchmark.tasks import Task
+from hyperspot.data import list_categories, open_dataset
+from hyperspot.data.rd_mvtec import VERSIONS
+from hyperspot.detector.settings import make_settings
 from hyperspot.errors import DataError, HyperspotError, SettingsError
-from hyperspot.images import list_categories, open_dataset
-from hyperspot.images.augment import VERSIONS
 from hyperspot.methods import METHODS
-from hyperspot.settings import make_settings
 
 TITLES = {
-    1: "Modelling time and memory against the number of photos",
+    1: "Modeling time and memory against the number of photos",
     2: "Methods: image and pixel AUROC by group of categories",
     3: "RD-MVTec AD: photos turned and cropped at random",
     4: "Image AUROC by category",
@@ -124,7 +124,7 @@ def plan(table: int, asked: Asked) -> list[Task]:
                     if table == 8 and category is asked.categories[0] and seed == seeds[0]:
                         # How long a photo takes does not depend on how long was trained.
                         cost = replace(on_budget(run, "quick"), measure="cost", oracle=False)
-                        made.append(replace(cost, train_photos=category.photos))
+                        made.append(replace(cost, train_images=category.photos))
                     tasks += [
                         Task(
                             one,
@@ -229,11 +229,11 @@ def _has_checkpoints(table: int, recipe: str) -> bool:
 
 
 def _variations(table: int, run: Run, category: Category) -> list[Run]:
-    """Return the runs that a table makes of one: by number of photos, by randomised version, or itself."""
+    """Return the runs that a table makes of one: by number of photos, by randomized version, or itself."""
     if table == 1:
         counts = [count for count in PHOTO_COUNTS if count < category.photos]
-        return [replace(run, train_photos=count, measure="cost") for count in (*counts, category.photos)]
+        return [replace(run, train_images=count, measure="cost") for count in (*counts, category.photos)]
     if table == 3:
-        settings = make_settings({**dict(run.settings), **RANDOMISED})
+        settings = make_settings({**dict(run.settings), **RANDOMIZED})
         return [replace(run, settings=settings, version=version) for version in range(VERSIONS)]
     return [run]

@@ -11,7 +11,7 @@ from hyperspot.benchmark.table import Cell, Spread, Table
 from hyperspot.errors import SettingsError
 from hyperspot.report.charts import HEIGHT, LEFT, PLOT_HEIGHT, PLOT_WIDTH, TOP, axes, svg
 
-COLOURS = ("#0b6e99", "#d1495b", "#3f7d20", "#8e5ea2", "#c77d0a", "#20808d", "#7a6f5d", "#b03a8c", "#566573")
+COLORS = ("#0b6e99", "#d1495b", "#3f7d20", "#8e5ea2", "#c77d0a", "#20808d", "#7a6f5d", "#b03a8c", "#566573")
 STYLE = (
     "svg{font:11px system-ui,sans-serif;background:#fff}text{fill:#333}.grid{stroke:#ddd}.name{font-weight:600}"
     "@media(prefers-color-scheme:dark){svg{background:#161b22}text{fill:#ccc}.grid{stroke:#333}}"
@@ -23,7 +23,7 @@ LETTER, LINE, DOT = 6.0, 10, 5
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one colour; joined where `line` is set."""
+    """Points of one color; joined where `line` is set."""
 
     name: str
     points: tuple[tuple[float, float], ...]
@@ -69,13 +69,13 @@ def chart(
     named = _name_places({n: (series[n].name, place) for n, place in alone.items()})
     legend = 0
     for number, (one, places) in enumerate(zip(series, drawn, strict=True)):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         if one.line:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+            parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.5"/>')
         for (x, y), (left, right) in zip(places, sorted(one.points), strict=True):
             said = f"<title>{escape(one.name)}: {left:.4g}, {right:.4g}</title>"
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}">{said}</circle>')
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}">{said}</circle>')
         if number in named:
             left, middle = named[number]
             parts.append(f'<text x="{left:.1f}" y="{middle + 4:.1f}">{escape(one.name)}</text>')
@@ -83,7 +83,7 @@ def chart(
         y = HEIGHT + LEGEND_LINE * legend + 6
         legend += 1
         parts.append(
-            f'<circle cx="{LEFT}" cy="{y}" r="4" fill="{colour}"/>'
+            f'<circle cx="{LEFT}" cy="{y}" r="4" fill="{color}"/>'
             f'<text x="{LEFT + 10}" y="{y + 4}">{escape(one.name)}</text>'
         )
     return svg(title, parts, height=HEIGHT + LEGEND_LINE * legend + 6, style=STYLE)
@@ -159,7 +159,7 @@ def _complexity(table: Table) -> tuple[list[Series], str, str]:
         own = [row for row in table.rows if row["what"] == what and row.get("backbone") == backbone]
         points = tuple((float(str(row["photos"])), _number(row["seconds"])) for row in own)
         series.append(Series(f"{what}, {backbone}" if several else what, points, line=True))
-    return series, "training photos", "modelling, s"
+    return series, "training photos", "modeling, s"
 
 
 def _compression(table: Table) -> tuple[list[Series], str, str]:

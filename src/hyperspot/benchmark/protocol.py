@@ -9,18 +9,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from hyperspot.detector.settings import Settings, make_settings
 from hyperspot.errors import SettingsError
 from hyperspot.methods import METHODS, method_class
-from hyperspot.settings import Settings, make_settings
 
 DEVELOPMENT = ("transistor", "screw")
 """Categories that choices were made on; figures on them are reported as such."""
 PAPER_METHODS = ("cfa", "patchcore", "padim", "spade", "cflow", "cutpaste", "patch_svdd", "vae")
 """What the CFA paper compares, by the names of the registry."""
 SEEDS = (0, 1, 2)
-PAPER: dict[str, Any] = {"aspect": "square", "views": "crop", "calibration": "none"}
+PAPER: dict[str, Any] = {"aspect": "square", "crops": "center", "calibration": "none"}
 """The papers' geometry: every photo stretched to 256 x 256, its central 224 x 224 looked at."""
-RANDOMISED: dict[str, Any] = {"aspect": "square", "views": "whole", "short_side": 224, "calibration": "none"}
+RANDOMIZED: dict[str, Any] = {"aspect": "square", "crops": "full", "short_side": 224, "calibration": "none"}
 """RD-MVTec AD: the photos come cropped to 7/8, so the whole of them is looked at, in as many pixels."""
 RELEASED: dict[str, Any] = {"variant": "released"}
 TRAINING_LENGTHS = ("steps", "updates", "iterations", "epochs")
@@ -32,8 +32,8 @@ Budget = Literal["full", "quick"]
 Measure = Literal["accuracy", "cost"]
 
 
-def _cfa(views: str = "crop", **method_settings: Any) -> dict[str, Any]:
-    return {**PAPER, "views": views, "method_settings": {**RELEASED, **method_settings}}
+def _cfa(crops: str = "center", **method_settings: Any) -> dict[str, Any]:
+    return {**PAPER, "crops": crops, "method_settings": {**RELEASED, **method_settings}}
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cfa default, paper's geometry": {**PAPER},
     "cfa default, calibrated": {},
     "cfa released, fused": _cfa("fused"),
-    "cfa released, resize only": _cfa("whole"),
+    "cfa released, resize only": _cfa("full"),
     "cfa released, no descriptor training": _cfa(losses="none"),
     "cfa released, attraction only": _cfa(losses="attraction"),
     "cfa released, fixed radius": _cfa(learn_radius=False),
@@ -95,7 +95,7 @@ class Run:
         settings: Everything that decides the detector, its seed included.
         fingerprint: Of the data set, as `Dataset.fingerprint` gives it.
         weights: SHA-256 of the backbone's weights, `random:SEED`, or `none` for a method without a backbone.
-        version: Which frozen randomisation of the photos (RD-MVTec AD); none for the photos as they are.
+        version: Which frozen randomization of the photos (RD-MVTec AD); none for the photos as they are.
         train_photos: How many of the good photos are learned from; none for all.
         budget: `quick` where training is shorter than the method's own length, and `reduced` which setting was
             changed, from what to what.
@@ -111,7 +111,7 @@ class Run:
     weights: str
     changes: tuple[tuple[str, Any], ...] = ()
     version: int | None = None
-    train_photos: int | None = None
+    train_images: int | None = None
     budget: Budget = "full"
     reduced: tuple[tuple[str, int, int], ...] = ()
     measure: Measure = "accuracy"
@@ -123,8 +123,8 @@ class Run:
         parts = [label_of(self.recipe, dict(self.changes), self.budget), self.category]
         if self.version is not None:
             parts.append(f"version {self.version}")
-        if self.train_photos is not None:
-            parts.append(f"{self.train_photos} photos")
+        if self.train_images is not None:
+            parts.append(f"{self.train_images} images")
         return " · ".join([*parts, f"seed {self.settings.seed}"])
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ class Run:
             "category": self.category,
             "seed": self.settings.seed,
             "version": self.version,
-            "train_photos": self.train_photos,
+            "train_images": self.train_images,
             "budget": self.budget,
             "reduced": [list(one) for one in self.reduced],
             "measure": self.measure,
@@ -158,7 +158,7 @@ def key(line: Mapping[str, Any]) -> str:
 
     Names do not count, nor do the weights, which `records.Ledger` compares.
     """
-    parts = {name: line.get(name) for name in ("settings", "category", "version", "train_photos", "fingerprint")}
+    parts = {name: line.get(name) for name in ("settings", "category", "version", "train_images", "fingerprint")}
     return json.dumps({**parts, "measure": line.get("measure", "accuracy")}, sort_keys=True)
 
 

@@ -27,7 +27,7 @@ class Entry(_Frozen):
         category_notes: The same for one category.
         printed: Means that the source prints itself.
         printed_differs: Where a printed mean does not follow from the values beneath it, and the footnote on it.
-        modelling: Complexity of modelling as Table 1 of the CFA paper prints it, and `bank` that of the memory.
+        modeling: Complexity of modeling as Table 1 of the CFA paper prints it, and `bank` that of the memory.
         losses: Which losses the row of an ablation has.
         gamma: The compression of the row, of vectors and of channels alike.
         images_per_second: The published throughput.
@@ -43,7 +43,7 @@ class Entry(_Frozen):
     category_notes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     printed: PerCent = Field(default_factory=dict)
     printed_differs: dict[str, dict[str, str]] = Field(default_factory=dict)
-    modelling: str | None = None
+    modeling: str | None = None
     bank: str | None = None
     losses: str | None = None
     gamma: int | None = None

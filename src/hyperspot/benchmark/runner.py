@@ -18,7 +18,7 @@ from hyperspot.benchmark import records
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.records import Ledger, Line
 from hyperspot.benchmark.tasks import Task
-from hyperspot.cpu import cores
+from hyperspot.hardware.cpu import cores
 
 EXPECTED_MB = 4096
 """Memory a run is expected to take where no earlier one of its kind tells."""
@@ -236,7 +236,7 @@ def _line(one: _Running, allowed: Resources, table: int) -> Line:
 
 
 def _kind(run: Run) -> tuple[str, str, str]:
-    return run.recipe, run.settings.backbone, run.settings.views
+    return run.recipe, run.settings.backbone, run.settings.crops
 
 
 def _expectations(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], int]:
@@ -244,7 +244,7 @@ def _expectations(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, st
     largest: dict[tuple[str, str, str], int] = {}
     for line in lines:
         if line.get("peak_memory_mb") and "settings" in line:
-            kind = line["recipe"], line["backbone"], line["settings"]["views"]
+            kind = line["recipe"], line["backbone"], line["settings"]["crops"]
             largest[kind] = max(largest.get(kind, 0), line["peak_memory_mb"] * 5 // 4)
     return largest
 

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table as Drawn
 
 MISSING = "–"
-WORDS = frozenset({"what", "backbone", "category", "group", "metric", "view", "losses", "gamma", "modelling", "bank"})
+WORDS = frozenset({"what", "backbone", "category", "group", "metric", "view", "losses", "gamma", "modeling", "bank"})
 """Keys of the columns that are set to the left."""
 
 

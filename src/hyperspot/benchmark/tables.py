@@ -15,7 +15,7 @@ from hyperspot.methods import METHODS
 BODIES: dict[int, Callable[[Sequence[Line], Sequence[Absent]], Body]] = {
     1: cost_tables.complexity,
     2: accuracy_tables.by_group,
-    3: accuracy_tables.randomised,
+    3: accuracy_tables.randomized,
     4: accuracy_tables.by_category,
     5: accuracy_tables.ablation,
     6: cost_tables.compression,
@@ -66,8 +66,8 @@ def _belongs(line: Line, number: int) -> bool:
     cost = line.get("measure") == "cost"
     if number == 1:
         return cost
-    randomised = line.get("version") is not None
-    return (number == 8 or not cost) and randomised == (number == 3)
+    randomized = line.get("version") is not None
+    return (number == 8 or not cost) and randomized == (number == 3)
 
 
 def _sources(number: int) -> tuple[str, ...]:

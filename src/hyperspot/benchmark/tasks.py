@@ -8,7 +8,7 @@ from typing import Any
 
 from hyperspot.backbones import NONE
 from hyperspot.benchmark.protocol import Run
-from hyperspot.settings import make_settings
+from hyperspot.detector.settings import make_settings
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_of(message: Mapping[str, Any]) -> Run:
         weights=message["run_weights"],
         changes=tuple(sorted(message["changes"].items())),
         version=message["version"],
-        train_photos=message["train_photos"],
+        train_images=message["train_images"],
         budget=message["budget"],
         reduced=tuple((name, old, new) for name, old, new in message["reduced"]),
         measure=message["measure"],

@@ -1,23 +1,14 @@
-"""Photos, masks, data sets, and the common frame they are placed in. Knows nothing of models."""
+"""Reading images and masks safely, and the letterbox that brings them to the input size. Knows nothing of models."""
 
-from hyperspot.images.datasets import Dataset, list_categories, load_mask, open_dataset
-from hyperspot.images.decode import find_images, is_image_file, read_image, read_mask, read_size, resize
-from hyperspot.images.geometry import Frame, Placement, View
-from hyperspot.images.inspecting import describe_each
-from hyperspot.images.layouts import Photo
+from hyperspot.images.geometry import Crop, InputSize, Letterbox
+from hyperspot.images.reading import find_images, is_image_file, read_image, read_mask, read_size, resize
 
 __all__ = [
-    "Dataset",
-    "Frame",
-    "Photo",
-    "Placement",
-    "View",
-    "describe_each",
+    "Crop",
+    "InputSize",
+    "Letterbox",
     "find_images",
     "is_image_file",
-    "list_categories",
-    "load_mask",
-    "open_dataset",
     "read_image",
     "read_mask",
     "read_size",

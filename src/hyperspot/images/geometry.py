@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from hyperspot.errors import DataError, ImageError
-from hyperspot.images.decode import resize
+from hyperspot.images.reading import resize
 
 STRETCH_TOLERANCE = 1 / 16
 """Relative difference of aspect ratio that is stretched away: what rounding the long side of a frame of 256
@@ -24,14 +24,14 @@ EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True)
-class Frame:
+class InputSize:
     """The size all photos are brought to.
 
     Attributes:
         height: In pixels.
         width: In pixels.
         fit: `stretch` scales each side by itself; `contain` keeps the aspect ratio of a photo that is shaped
-            otherwise, centres it and repeats its edges up to the border of the frame.
+            otherwise, centers it and repeats its edges up to the border of the frame.
 
     """
 
@@ -46,7 +46,7 @@ class Frame:
         short_side: int = 256,
         aspect: Literal["keep", "square"] = "keep",
         multiple: int = 32,
-    ) -> "Frame":
+    ) -> "InputSize":
         """Return the frame for photos of these sizes.
 
         Args:
@@ -74,23 +74,23 @@ class Frame:
             )
         return cls(short_side, long_side, "contain") if ratio > 1 else cls(long_side, short_side, "contain")
 
-    def place(self, height: int, width: int) -> "Placement":
+    def letterbox(self, height: int, width: int) -> "Letterbox":
         """Return how a photo of this size lies in the frame."""
         ratio = (width / height) / (self.width / self.height)
         if self.fit == "stretch" or max(ratio, 1 / ratio) <= 1 + STRETCH_TOLERANCE:
-            return Placement(self, height, width, 0, 0, self.height, self.width)
+            return Letterbox(self, height, width, 0, 0, self.height, self.width)
         scale = min(self.height / height, self.width / width)
         content_height = min(self.height, max(1, round(height * scale)))
         content_width = min(self.width, max(1, round(width * scale)))
         top, left = (self.height - content_height) // 2, (self.width - content_width) // 2
-        return Placement(self, height, width, top, left, content_height, content_width)
+        return Letterbox(self, height, width, top, left, content_height, content_width)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields under their names."""
         return dict(self.__dict__)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "Frame":
+    def from_dict(cls, fields: dict[str, Any]) -> "InputSize":
         """Return the frame that `to_dict` described; raises TypeError or ValueError where it is none."""
         frame = cls(**fields)
         sides = (frame.height, frame.width)
@@ -101,10 +101,10 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Placement:
+class Letterbox:
     """How a photo of `height` x `width` pixels lies in the frame: scaled to the content, which starts at top, left."""
 
-    frame: Frame
+    input_size: InputSize
     height: int
     width: int
     top: int
@@ -120,35 +120,35 @@ class Placement:
             slice(self.left, self.left + self.content_width),
         )
 
-    def to_frame(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
         """Scale a photo into the frame; raises ImageError where it has not the size of this placement."""
         self._check("photo", image.shape[:2], (self.height, self.width))
         content = resize(image, self.content_height, self.content_width)
-        if content.shape[:2] == (self.frame.height, self.frame.width):
+        if content.shape[:2] == (self.input_size.height, self.input_size.width):
             return content
-        bottom = self.frame.height - self.top - self.content_height
-        right = self.frame.width - self.left - self.content_width
+        bottom = self.input_size.height - self.top - self.content_height
+        right = self.input_size.width - self.left - self.content_width
         return np.pad(content, ((self.top, bottom), (self.left, right), (0, 0)), mode="edge")
 
-    def mask_to_frame(self, mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "H W"]:
+    def apply_to_mask(self, mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "H W"]:
         """Scale a mask into the frame: true where at least half of a frame's pixel is covered.
 
         Raises ImageError where the mask has not the size of this placement.
         """
         self._check("mask", mask.shape, (self.height, self.width))
-        framed = np.zeros((self.frame.height, self.frame.width), dtype=bool)
+        framed = np.zeros((self.input_size.height, self.input_size.width), dtype=bool)
         if mask.any():
             narrow = np.ascontiguousarray(_area_mean(mask, self.content_width).T)
             framed[self.content] = _area_mean(narrow, self.content_height).T >= 0.5 - 1e-9
         return framed
 
-    def to_original(self, heatmap: Float[np.ndarray, "H W"]) -> Float32[np.ndarray, "h w"]:
+    def invert(self, heatmap: Float[np.ndarray, "H W"]) -> Float32[np.ndarray, "h w"]:
         """Bring a map of the frame back to the pixels of the photo.
 
-        Bilinear between the centres of pixels, without the border of the frame; the geometry is the exact inverse of
-        `to_frame`. Raises ImageError where the map has not the size of the frame.
+        Bilinear between the centers of pixels, without the border of the frame; the geometry is the exact inverse of
+        `apply`. Raises ImageError where the map has not the size of the frame.
         """
-        self._check("map", heatmap.shape, (self.frame.height, self.frame.width))
+        self._check("map", heatmap.shape, (self.input_size.height, self.input_size.width))
         content = np.asarray(heatmap[self.content], dtype=np.float32)
         # The smaller intermediate result first: the last step costs the most.
         return _bilinear(_bilinear(content, self.width, axis=1), self.height)
@@ -162,7 +162,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class View:
+class Crop:
     """The part of the frame that a model sees, in pixels of the frame."""
 
     top: int
@@ -171,20 +171,20 @@ class View:
     width: int
 
     @classmethod
-    def full(cls, frame: Frame) -> "View":
+    def full(cls, frame: InputSize) -> "Crop":
         """Return the view of the whole frame."""
         return cls(0, 0, frame.height, frame.width)
 
     @classmethod
-    def central(cls, frame: Frame, fraction: float = CENTRAL) -> "View":
-        """Return the centred view of a fraction of each side, rounded to a multiple of 8 (224 of 256)."""
+    def central(cls, frame: InputSize, fraction: float = CENTRAL) -> "Crop":
+        """Return the centered view of a fraction of each side, rounded to a multiple of 8 (224 of 256)."""
         height = min(frame.height, max(8, round(frame.height * fraction / 8) * 8))
         width = min(frame.width, max(8, round(frame.width * fraction / 8) * 8))
         return cls((frame.height - height) // 2, (frame.width - width) // 2, height, width)
 
 
 def _bilinear(values: Float32[np.ndarray, "h w"], length: int, axis: int = 0) -> Float32[np.ndarray, "_h _w"]:
-    """Resample one axis between the centres of pixels; beyond the outermost centres the edge is repeated."""
+    """Resample one axis between the centers of pixels; beyond the outermost centers the edge is repeated."""
     old = values.shape[axis]
     if old == length:
         return values.copy()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-GREY = (0.299, 0.587, 0.114)
+GRAY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luma (ITU-R BT.601)."""
 
 
@@ -22,17 +22,17 @@ def jitter(images: Float[Tensor, "b 3 h w"], amount: float, generator: torch.Gen
     factors = uniform(1 - amount, 1 + amount, 3 * len(images), generator).to(images)
     brightness, contrast, saturation = factors.reshape(3, -1, 1, 1, 1)
     changed = images * brightness
-    mean = _grey(changed).mean((2, 3), keepdim=True)
+    mean = _gray(changed).mean((2, 3), keepdim=True)
     changed = mean + (changed - mean) * contrast
-    grey = _grey(changed)
-    jittered: Tensor = (grey + (changed - grey) * saturation).clamp(0, 1)
+    gray = _gray(changed)
+    jittered: Tensor = (gray + (changed - gray) * saturation).clamp(0, 1)
     return jittered
 
 
 def move(
     images: Float[Tensor, "b 3 H W"], degrees: float, shift: float, generator: torch.Generator
 ) -> Float[Tensor, "b 3 H W"]:
-    """Turn each image by up to `degrees` about its centre and shift it by up to `shift` of its sides, either way.
+    """Turn each image by up to `degrees` about its center and shift it by up to `shift` of its sides, either way.
 
     Bilinear; where the image ends its edge is repeated.
     """
@@ -57,6 +57,6 @@ def crops(images: Float[Tensor, "b 3 H W"], side: int, generator: torch.Generato
     )
 
 
-def _grey(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    weights = images.new_tensor(GREY)[:, None, None]
+def _gray(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
+    weights = images.new_tensor(GRAY)[:, None, None]
     return (images * weights).sum(1, keepdim=True)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
-from hyperspot.progress import Progress
+from hyperspot.utils.progress import Progress
 
 
 class MethodSettings(BaseModel):
@@ -24,7 +24,7 @@ class Method(nn.Module, ABC):
 
     `fit` may be called again and starts over; the same seed gives the same result. `forward` never changes
     state, takes inputs that are not square, and gives each image the same result in any batch. All that `fit`
-    learns is held in tensors of the module, so that `learned` and `restore` carry it through a model file.
+    learns is held in tensors of the module, so that `fitted_state` and `restore` carry it through a model file.
 
     A method that learns a network of its own sets `uses_backbone` to False: it is then given `NoBackbone`, no
     weights are looked for, and images come as pixels in 0..1.
@@ -33,7 +33,7 @@ class Method(nn.Module, ABC):
     name: ClassVar[str]
     Settings: ClassVar[type[MethodSettings]]
     uses_backbone: ClassVar[bool] = True
-    take_stock: Callable[[], None] | None = None
+    finalize_for_inference: Callable[[], None] | None = None
     """Set during a `fit` whose `forward` is not usable all along: makes it usable with what was learned so far, and
     leaves the training as it is. It draws nothing from the training's generator."""
 
@@ -44,12 +44,12 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def backbone_options(cls, settings: Any) -> dict[str, float]:  # noqa: ARG003
-        """Return what the method asks of its backbone (`tap_slope`) under these settings."""
+        """Return what the method asks of its backbone (`output_negative_slope`) under these settings."""
         return {}
 
     @abstractmethod
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Learn from batches of good images, normalised for the backbone, all of one size; iterated once or more."""
+        """Learn from batches of good images, normalized for the backbone, all of one size; iterated once or more."""
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
@@ -59,13 +59,13 @@ class Method(nn.Module, ABC):
         higher is more anomalous.
         """
 
-    def learned(self) -> dict[str, Tensor]:
+    def fitted_state(self) -> dict[str, Tensor]:
         """Return all tensors that `fit` made, without those of the backbone."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
 
-    def restore(self, learned: dict[str, Tensor]) -> None:
+    def load_fitted_state(self, fitted_state: dict[str, Tensor]) -> None:
         """Take what another `fit` learned; raises KeyError where a name has no place in this method."""
-        for name, value in learned.items():
+        for name, value in fitted_state.items():
             path, _, leaf = name.rpartition(".")
             owner = self.get_submodule(path)
             if leaf in dict(owner.named_parameters(recurse=False)):
@@ -75,7 +75,7 @@ class Method(nn.Module, ABC):
             else:
                 raise KeyError(name)
 
-    def declare(self, *names: str) -> None:
+    def register_empty_buffers(self, *names: str) -> None:
         """Name the buffers that `fit` fills, empty until then."""
         for name in names:
             self.register_buffer(name, torch.empty(0))

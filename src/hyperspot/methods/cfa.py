@@ -3,7 +3,7 @@
 Patch features pass a learnable 1 x 1 CoordConv, the patch descriptor. It is trained so that each described
 patch falls into the hyperspheres of its K nearest memory vectors (attraction) and outside those of the J next
 ones (repulsion). The memory bank has a fixed size whatever the number of photos. A patch scores by its
-distance to the nearest memory vector, weighted by how certain that neighbour is (softmin).
+distance to the nearest memory vector, weighted by how certain that neighbor is (softmin).
 
 Everything before the distance is affine, so each pyramid level is projected at its own resolution and then
 upsampled and added: the same result as upsample, concatenate, project, at a quarter of the work.
@@ -19,12 +19,12 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
-from hyperspot.clusters import k_means
-from hyperspot.coresets import k_centres
+from hyperspot.features.clustering import k_means
+from hyperspot.features.coresets import k_centers
+from hyperspot.features.neighbors import Search, nearest_distances, principal_axes
+from hyperspot.features.patches import PatchCache, coordinates, pool
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.neighbors import Search, nearest_distances, principal_axes
-from hyperspot.patches import PatchCache, coordinates, pool
-from hyperspot.progress import Progress
+from hyperspot.utils.progress import Progress
 
 Variant = Literal["default", "released", "paper"]
 
@@ -32,19 +32,19 @@ VARIANTS: dict[Variant, dict[str, Any]] = {
     "released": {
         "levels": (2, 3, 4),
         "bank": "mean",
-        "initialisation": "torch",
+        "initialization": "torch",
         "radius": 1e-5,
         "learn_radius": True,
-        "tap_slope": 0.01,
+        "output_negative_slope": 0.01,
         "steps": 1500,
     },
     "paper": {
         "levels": (2, 3, 4),
         "bank": "algorithm1",
-        "initialisation": "he",
+        "initialization": "he",
         "radius": 1e-5,
         "learn_radius": False,
-        "tap_slope": 0.0,
+        "output_negative_slope": 0.0,
         "steps": 1500,
     },
     "default": {
@@ -52,10 +52,10 @@ VARIANTS: dict[Variant, dict[str, Any]] = {
         "bank": "coreset",
         "bank_ratio": 4,
         "gamma_d": 4,
-        "initialisation": "torch",
+        "initialization": "torch",
         "radius": 1e-5,
         "learn_radius": True,
-        "tap_slope": 0.0,
+        "output_negative_slope": 0.0,
         "steps": 0,
     },
 }
@@ -75,7 +75,7 @@ ITERATIONS = 3
 """Rounds of K-means: on the development categories eight changed no metric by more than 0.1 points."""
 
 MOST_NEIGHBORS = 1024
-"""Neighbours are sorted, so that more would cost more than all distances."""
+"""Neighbors are sorted, so that more would cost more than all distances."""
 LARGEST = 1_000_000
 """A bound on counts far beyond any use: over 300 times the longest training published. What exceeds it is a slip."""
 
@@ -93,7 +93,7 @@ class CFASettings(MethodSettings):
             training patches that covers the others, or `clusters` of them.
         bank_ratio: Memory vectors per place before γ_c divides them. A bank of `mean` or `algorithm1` has at most one
             per place; one of patches at most `LARGEST_PATCH_BANK`, and with few photos fewer.
-        initialisation: Of the descriptor: as `torch` does, or `he`.
+        initialization: Of the descriptor: as `torch` does, or `he`.
         gamma_c: The paper's γ_c, which divides the memory vectors; at least one is left.
         gamma_d: The paper's γ_d, which divides the channels; at least one is left. `released` divides twice the
             channels of EfficientNet.
@@ -118,7 +118,7 @@ class CFASettings(MethodSettings):
     levels: tuple[Literal[2, 3, 4], ...] = Field(min_length=1)
     bank: Literal["mean", "algorithm1", "coreset", "clusters"]
     bank_ratio: int = Field(default=1, ge=1, le=LARGEST_PATCH_BANK)
-    initialisation: Literal["torch", "he"]
+    initialization: Literal["torch", "he"]
     gamma_c: int = Field(default=1, ge=1, le=LARGEST)
     gamma_d: int = Field(default=1, ge=1, le=LARGEST)
     neighbors: int = Field(default=3, ge=1, le=MOST_NEIGHBORS)
@@ -129,7 +129,7 @@ class CFASettings(MethodSettings):
     beta: float = Field(default=0.1, gt=0, le=1)
     loss_scale: float = Field(default=1000.0, gt=0)
     losses: Literal["none", "attraction", "both"] = "both"
-    tap_slope: float = Field(ge=0, lt=1)
+    output_negative_slope: float = Field(ge=0, lt=1)
     steps: int = Field(ge=0, le=LARGEST)
     images_per_step: int = Field(default=4, ge=1, le=LARGEST)
     patches_per_step: int = Field(default=512, ge=0, le=LARGEST)
@@ -156,7 +156,7 @@ class CFA(Method):
     Settings: ClassVar[type[MethodSettings]] = CFASettings
     settings: CFASettings
     bank: Tensor
-    centre: Tensor
+    center: Tensor
     squares: Tensor
 
     def __init__(self, backbone: Backbone, settings: CFASettings | None = None) -> None:
@@ -164,13 +164,13 @@ class CFA(Method):
         self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
         self.bias = nn.Parameter(torch.empty(0), requires_grad=False)
         self.radius = nn.Parameter(torch.empty(0), requires_grad=False)
-        self.declare("bank", "centre", "squares")
+        self.register_empty_buffers("bank", "center", "squares")
         self.search = Search()
 
     @classmethod
     def backbone_options(cls, settings: Any) -> dict[str, float]:
         """Ask for the leaky activation at the taps where the variant has it."""
-        return {"tap_slope": settings.tap_slope}
+        return {"output_negative_slope": settings.output_negative_slope}
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Cache the frozen features, build the bank with the untrained descriptor, train the descriptor."""
@@ -179,7 +179,7 @@ class CFA(Method):
             cache = PatchCache.collect(
                 self.pooled_levels(batch) for batch in progress.track(images, "reading features")
             )
-            self._initialise(cache, generator)
+            self._initialize(cache, generator)
             self._remember(cache, seed, generator, progress)
         if self.settings.losses != "none" and self.settings.steps:
             self._train_descriptor(cache, generator, progress)
@@ -215,13 +215,13 @@ class CFA(Method):
         return [level.permute(0, 2, 3, 1) @ part.T for level, part in zip(levels, slices, strict=True)]
 
     def affine(self) -> Float[Tensor, "3 d"]:
-        """Return what the place adds to a description (see `sum_levels`); the bank's centre is taken off on the way."""
-        return torch.cat([(self.bias - self.centre)[None], self.weight[:, -2:].T])
+        """Return what the place adds to a description (see `sum_levels`); the bank's center is taken off on the way."""
+        return torch.cat([(self.bias - self.center)[None], self.weight[:, -2:].T])
 
     def _describe_patches(self, patches: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
         return torch.cat([patches, places], dim=1) @ self.weight.T + self.bias
 
-    def _initialise(self, cache: PatchCache, generator: torch.Generator) -> None:
+    def _initialize(self, cache: PatchCache, generator: torch.Generator) -> None:
         """Set the untrained descriptor.
 
         `torch`: U(±1/√fan_in), what the released code leaves in place. `he`: N(0, 2/fan_in), as the paper says.
@@ -230,7 +230,7 @@ class CFA(Method):
         rows = max(1, sum(cache.channels) * (2 if self._is_excepted else 1) // self.settings.gamma_d)
         bound = fan_in**-0.5
         bias = (torch.rand(rows, generator=generator) * 2 - 1) * bound
-        if self.settings.initialisation == "torch":
+        if self.settings.initialization == "torch":
             weight = (torch.rand(rows, fan_in, generator=generator) * 2 - 1) * bound
         else:
             weight = torch.randn(rows, fan_in, generator=generator) * (2 / fan_in) ** 0.5
@@ -252,8 +252,8 @@ class CFA(Method):
             vectors = algorithm_1(described, size, self.settings.beta, seed)
         else:
             vectors = self._of_patches(cache, size, generator, progress)
-        self.centre = vectors.mean(0)
-        self.bank = vectors - self.centre
+        self.center = vectors.mean(0)
+        self.bank = vectors - self.center
         self.squares = self.bank.square().sum(1)
 
     def _of_patches(
@@ -273,18 +273,18 @@ class CFA(Method):
         points = torch.cat(described)
         if self.settings.bank == "clusters":
             return k_means(points, size, generator=generator, iterations=ITERATIONS)
-        chosen = list(progress.track(k_centres(points, size, generator), "choosing the memory", size))
+        chosen = list(progress.track(k_centers(points, size, generator), "choosing the memory", size))
         return points[torch.tensor(chosen, device=points.device)]
 
     def _turn(self) -> None:
         """Turn the described space to the principal axes of the bank, which changes no distance.
 
-        The search for neighbours then needs few channels to find the candidates.
+        The search for neighbors then needs few channels to find the candidates.
         """
         axes = principal_axes(self.bank)
         self.weight = nn.Parameter(axes.T @ self.weight, requires_grad=False)
         self.bias = nn.Parameter(axes.T @ self.bias, requires_grad=False)
-        self.centre = self.centre @ axes
+        self.center = self.center @ axes
         self.bank = self.bank @ axes
         self.squares = self.bank.square().sum(1)
 
@@ -292,7 +292,7 @@ class CFA(Method):
         parameters = [self.weight, self.bias] + ([self.radius] if self.settings.learn_radius else [])
         for parameter in parameters:
             parameter.requires_grad_(True)
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             parameters,
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
@@ -308,9 +308,9 @@ class CFA(Method):
             where = patches % cache.positions
             features = cache.gather(chosen[patches // cache.positions], where)
             loss, numbers = self._loss(features, places[where.to(cache.device)])
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             progress.note(step=step + 1, **numbers)
         for parameter in parameters:
             parameter.requires_grad_(False)
@@ -320,7 +320,7 @@ class CFA(Method):
         self, features: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]
     ) -> tuple[Float[Tensor, ""], dict[str, float]]:
         settings = self.settings
-        described = self._describe_patches(features, places) - self.centre
+        described = self._describe_patches(features, places) - self.center
         wanted = min(settings.neighbors + settings.hard_negatives, self.bank.shape[0])
         distances = nearest_distances(described, self.bank, self.squares, wanted)
         near, hard = distances[:, : settings.neighbors], distances[:, settings.neighbors :]
@@ -346,8 +346,8 @@ def algorithm_1(
 ) -> Float[Tensor, "size d"]:
     """Build the bank as the paper's Algorithm 1 says.
 
-    K-means of the first image gives the centres; then, for each image, each centre in turn takes the nearest
-    patch that no earlier centre has taken, and moves by the exponential moving average with weight β.
+    K-means of the first image gives the centers; then, for each image, each center in turn takes the nearest
+    patch that no earlier center has taken, and moves by the exponential moving average with weight β.
     """
     bank = torch.empty(0)
     for image in described:
@@ -357,15 +357,15 @@ def algorithm_1(
         distances = torch.cdist(bank.double(), image.double()).cpu()
         taken = torch.zeros(image.shape[0], dtype=torch.double)
         matched = torch.empty(len(bank), dtype=torch.long)
-        for centre in range(len(bank)):
-            matched[centre] = (distances[centre] + taken).argmin()
-            taken[matched[centre]] = torch.inf
+        for center in range(len(bank)):
+            matched[center] = (distances[center] + taken).argmin()
+            taken[matched[center]] = torch.inf
         bank = (1 - beta) * bank + beta * image[matched.to(image.device)]
     return bank
 
 
 def _reduce(vectors: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor, "size d"]:
-    """Return K-means centres, or the vectors themselves where there are no more of them than asked for."""
+    """Return K-means centers, or the vectors themselves where there are no more of them than asked for."""
     if size >= len(vectors):
         return vectors
     # Here, since the import takes half a second and most detectors never need it.

@@ -1,6 +1,6 @@
 """CFLOW-AD (Gudovskiy, Ishizaka and Kozuka, WACV 2022, arXiv 2107.12571).
 
-For each level of the frozen pyramid a normalising flow learns how likely a feature vector is at its place: coupling
+For each level of the frozen pyramid a normalizing flow learns how likely a feature vector is at its place: coupling
 blocks turn it into a standard Gaussian, and are told the place by a sinusoidal code. What is improbable is anomalous.
 Memory does not grow with the photos; only flows are kept.
 
@@ -23,10 +23,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
+from hyperspot.features.patches import PatchCache, align
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.methods.scratch import steps_with_rates, without_storage
-from hyperspot.patches import PatchCache, align
-from hyperspot.progress import SILENT, Progress
+from hyperspot.methods.training import steps_with_rates, without_storage
+from hyperspot.utils.progress import SILENT, Progress
 
 CLAMP = 1.9
 """Bound of the logarithm of a coupling's scale, as released."""
@@ -113,24 +113,24 @@ class Coupling(nn.Module):
 
 
 class Flow(nn.Module):
-    """Coupling blocks in a row, on features each channel of which is standardised over the good photos.
+    """Coupling blocks in a row, on features each channel of which is standardized over the good photos.
 
     The scales of the blocks could learn as much, in some ten thousand steps (a start from the data: Kingma and
-    Dhariwal, NeurIPS 2018, section 3.1). Likelihoods are those of standardised features.
+    Dhariwal, NeurIPS 2018, section 3.1). Likelihoods are those of standardized features.
     """
 
-    centre: Tensor
+    center: Tensor
     deviation: Tensor
 
     def __init__(self, channels: int, condition: int, blocks: int) -> None:
         super().__init__()
-        self.register_buffer("centre", torch.empty(channels))
+        self.register_buffer("center", torch.empty(channels))
         self.register_buffer("deviation", torch.empty(channels))
         self.blocks = nn.ModuleList(Coupling(channels, condition) for _ in range(blocks))
 
     def forward(self, values: Float[Tensor, "n c"], condition: Float[Tensor, "n p"]) -> Float[Tensor, "n"]:
         """Return the logarithm of the likelihood of each vector by its number of channels, given its place."""
-        values = (values - self.centre) / self.deviation
+        values = (values - self.center) / self.deviation
         determinant = values.new_zeros(values.shape[0])
         for block in self.blocks:
             values, added = block(values, condition)
@@ -152,7 +152,7 @@ class CFlow(Method):
     def __init__(self, backbone: Backbone, settings: CFlowSettings | None = None) -> None:
         super().__init__(backbone, settings)
         self.add_module("flows", self._fresh())
-        self.declare("highest")
+        self.register_empty_buffers("highest")
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Cache the frozen features, train the flows on random places, then look for the largest likelihoods."""
@@ -163,13 +163,13 @@ class CFlow(Method):
         flows = self._fresh()
         for flow, level in zip(flows, cache.levels, strict=True):
             for block in flow.blocks:  # type: ignore[union-attr]
-                _initialise(block, generator)
-            flow.centre, flow.deviation = _moments(level)
+                _initialize(block, generator)
+            flow.center, flow.deviation = _moments(level)
         flows.to(cache.device).train().requires_grad_(True)
-        optimiser = torch.optim.Adam(flows.parameters(), lr=self.settings.learning_rate)
-        self.take_stock = lambda: self._take(copy.deepcopy(flows), cache, codes, SILENT)
+        optimizer = torch.optim.Adam(flows.parameters(), lr=self.settings.learning_rate)
+        self.finalize_for_inference = lambda: self._take(copy.deepcopy(flows), cache, codes, SILENT)
         for step in steps_with_rates(
-            self.settings.steps, optimiser, progress, "training", warm_up=WARM_UP, floor=FLOOR
+            self.settings.steps, optimizer, progress, "training", warm_up=WARM_UP, floor=FLOOR
         ):
             loss = torch.zeros((), device=cache.device)
             for number, (flow, code) in enumerate(zip(flows, codes, strict=True)):
@@ -177,11 +177,11 @@ class CFlow(Method):
                 places = torch.randint(len(code), photos.shape, generator=generator)
                 features, code = cache.take(number, photos, places), code[places.to(cache.device)]
                 loss = loss - F.logsigmoid(flow(features, code)).mean()
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             progress.note(step=step + 1, loss=float(loss.detach()))
-        self.take_stock = None
+        self.finalize_for_inference = None
         self._take(flows, cache, codes, progress)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
@@ -229,7 +229,7 @@ def place_codes(
 ) -> Float[Tensor, "n length"]:
     """Return the code of each place, row by row: sines and cosines in turn, first of the column, then of the row.
 
-    Frequencies fall geometrically from 1 towards 1 / `PERIOD`, a quarter of the length of them for each axis
+    Frequencies fall geometrically from 1 toward 1 / `PERIOD`, a quarter of the length of them for each axis
     (two-dimensional form of Vaswani et al. 2017, section 3.5).
     """
     frequencies = PERIOD ** (-torch.arange(0, length // 2, 2, dtype=torch.double, device=device) / (length // 2))
@@ -256,7 +256,7 @@ def _moments(level: Float[Tensor, "b n c"]) -> tuple[Float[Tensor, "c"], Float[T
     return mean.float(), deviation.clamp(min=least).float()
 
 
-def _initialise(block: Coupling, generator: torch.Generator) -> None:
+def _initialize(block: Coupling, generator: torch.Generator) -> None:
     """Give a block without storage its first values: scales of 1, shifts of 0, a rotation drawn uniformly."""
     block.to_empty(device="cpu")
     for layer in (block.widen, block.narrow):
@@ -266,5 +266,5 @@ def _initialise(block: Coupling, generator: torch.Generator) -> None:
     nn.init.constant_(block.scale, math.log(math.expm1(SOFTNESS / DAMPING)) / SOFTNESS)
     nn.init.zeros_(block.shift)
     rotation, triangle = torch.linalg.qr(torch.randn(block.rotation.shape, dtype=torch.double, generator=generator))
-    # The signs make the factorisation unique, without which the draw would not be uniform (Mezzadri 2007).
+    # The signs make the factorization unique, without which the draw would not be uniform (Mezzadri 2007).
     block.rotation.copy_(rotation * triangle.diagonal().sign())

@@ -24,27 +24,27 @@ from torch import Tensor, nn
 from hyperspot.backbones import Backbone
 from hyperspot.methods.augmentation import crops, jitter, move, uniform
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.methods.scratch import (
+from hyperspot.methods.training import (
     SETTLING,
     STAGES,
-    PhotoCache,
+    ImageCache,
     ResNet18,
+    autocast_precision,
+    clone_generator,
     fold_norms,
-    forked,
-    initialise,
-    quick_format,
-    settle_norms,
+    initialize,
+    recompute_bn_stats,
     steps_with_rates,
     with_norms,
     without_storage,
 )
 from hyperspot.methods.windows import cut_windows, spread, starts
-from hyperspot.progress import SILENT, Progress
+from hyperspot.utils.progress import SILENT, Progress
 
 CLASSES = 3
 """Good, CutPaste, scar: the labels in this order."""
 JITTER = 0.1
-"""Of colours, of whole photos and once more of what is pasted."""
+"""Of colors, of whole photos and once more of what is pasted."""
 SHIFT = 0.05
 """Largest shift of a photo by its sides; the paper has one and does not say how far."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 3e-5
@@ -52,7 +52,7 @@ CHUNK_WINDOWS = 1024
 """Windows that pass the network together."""
 SAMPLED_WINDOWS = 20_000
 """Windows that the covariance is taken of at most: 40 for each of 512 features."""
-REGULARISATION = 1e-6
+REGULARIZATION = 1e-6
 """Added to the diagonal of a covariance; it decides only where good photos are all alike."""
 
 
@@ -60,7 +60,7 @@ class CutPasteSettings(MethodSettings):
     """The settings of CutPaste.
 
     Attributes:
-        localisation: `patches` or `gradient`, see above. The first needs a second network, whose training takes far
+        localization: `patches` or `gradient`, see above. The first needs a second network, whose training takes far
             longer to pay: after a few hundred steps on transistor its map was near chance, the gradient's was not.
         area: Share of the photo that a rectangle takes, smallest and largest.
         aspect: Smallest and largest ratio of its sides; between the first and 1, or 1 and the second.
@@ -80,7 +80,7 @@ class CutPasteSettings(MethodSettings):
 
     """
 
-    localisation: Literal["patches", "gradient"] = "gradient"
+    localization: Literal["patches", "gradient"] = "gradient"
     area: tuple[float, float] = (0.02, 0.15)
     aspect: tuple[float, float] = (0.3, 3.3)
     scar_width: tuple[float, float] = (2.0, 16.0)
@@ -144,7 +144,7 @@ class Gaussian(nn.Module):
             from sklearn.covariance import LedoitWolf
 
             covariance = LedoitWolf(assume_centered=True).fit(spread_out).covariance_
-        factor = np.linalg.cholesky(covariance + REGULARISATION * np.eye(len(covariance)))
+        factor = np.linalg.cholesky(covariance + REGULARIZATION * np.eye(len(covariance)))
         self.means = means
         self.whitening = torch.from_numpy(np.linalg.inv(factor)).to(means)
 
@@ -176,7 +176,7 @@ class CutPaste(Method):
         super().__init__(backbone, settings)
         self.add_module("trunk", without_storage(ResNet18))
         self.add_module("gaussian", Gaussian())
-        if self.settings.localisation == "patches":
+        if self.settings.localization == "patches":
             self.add_module("patch_trunk", without_storage(ResNet18))
             self.add_module("patch_gaussian", Gaussian())
 
@@ -186,12 +186,12 @@ class CutPaste(Method):
         Raises SettingsError where photos are smaller than the crops.
         """
         generator = torch.Generator().manual_seed(seed)
-        photos = PhotoCache.collect(progress.track(images, "reading photos"), generator)
-        if self.settings.localisation == "patches":
+        photos = ImageCache.collect(progress.track(images, "reading photos"), generator)
+        if self.settings.localization == "patches":
             for side in photos.pixels.shape[2:]:
                 starts(side, max(self.settings.patch, self.settings.window), self.settings.stride)
         self._train(photos, generator, progress)
-        if self.settings.localisation == "patches":
+        if self.settings.localization == "patches":
             self._train(photos, generator, progress, self.settings.patch)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
@@ -199,7 +199,7 @@ class CutPaste(Method):
         features = self._features(images)
         pooled = features.mean((2, 3))
         scores = self.gaussian.score(pooled[:, None])[:, 0]
-        if self.settings.localisation == "gradient":
+        if self.settings.localization == "gradient":
             return gradient_map(features, self.gaussian.gradient(pooled)), scores
         height, width = images.shape[-2:]
         windows = self.patch_gaussian.score(self._window_features(images))
@@ -228,13 +228,13 @@ class CutPaste(Method):
         return features.reshape(-1, down * across, features.shape[1])
 
     def _train(
-        self, photos: PhotoCache, generator: torch.Generator, progress: Progress, patch: int | None = None
+        self, photos: ImageCache, generator: torch.Generator, progress: Progress, patch: int | None = None
     ) -> None:
         """Train a network, for whole photos or for crops, and lay a Gaussian over what it gives of good photos."""
         settings = self.settings
         device = photos.pixels.device
-        network = initialise(with_norms(without_storage(Classifier)), generator, device)
-        optimiser = torch.optim.SGD(
+        network = initialize(with_norms(without_storage(Classifier)), generator, device)
+        optimizer = torch.optim.SGD(
             network.parameters(), lr=settings.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
         steps, count, stage = settings.steps, settings.images_per_step, "training on photos"
@@ -242,34 +242,38 @@ class CutPaste(Method):
             steps, count, stage = settings.patch_steps, settings.patches_per_step, "training on patches"
         labels = torch.arange(CLASSES, device=device).repeat_interleave(count)
         # The map of windows cannot be had before its own network is begun.
-        if patch is not None or settings.localisation == "gradient":
-            self.take_stock = lambda: self._take(copy.deepcopy(network), photos, patch, forked(generator), SILENT)
-        for step in steps_with_rates(steps, optimiser, progress, stage):
+        if patch is not None or settings.localization == "gradient":
+            self.finalize_for_inference = lambda: self._take(
+                copy.deepcopy(network), photos, patch, clone_generator(generator), SILENT
+            )
+        for step in steps_with_rates(steps, optimizer, progress, stage):
             seen = self._three(photos.draw(count, generator), patch, generator)
-            with quick_format(device):
+            with autocast_precision(device):
                 logits = network(seen).float()
             loss = F.cross_entropy(logits, labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             right = float((logits.detach().argmax(1) == labels).float().mean())
             # A step is told where the method can be judged.
-            told = {} if self.take_stock is None else {"step": step + 1}
+            told = {} if self.finalize_for_inference is None else {"step": step + 1}
             progress.note(**told, loss=float(loss.detach()), right=right)
-        self.take_stock = None
+        self.finalize_for_inference = None
         self._take(network, photos, patch, generator, progress)
 
     def _take(
         self,
         network: Classifier,
-        photos: PhotoCache,
+        photos: ImageCache,
         patch: int | None,
         generator: torch.Generator,
         progress: Progress,
     ) -> None:
         """Judge with this network from now on, which is not trained further."""
         count = self.settings.images_per_step if patch is None else self.settings.patches_per_step
-        settle_norms(network, (self._three(photos.draw(count, generator), patch, generator) for _ in range(SETTLING)))
+        recompute_bn_stats(
+            network, (self._three(photos.draw(count, generator), patch, generator) for _ in range(SETTLING))
+        )
         trunk = fold_norms(network).trunk
         with torch.no_grad():
             if patch is not None:
@@ -298,7 +302,7 @@ class CutPaste(Method):
         width, length, degrees = self.settings.scar_width, self.settings.scar_length, self.settings.scar_degrees
         return torch.stack([scar(image, width, length, degrees, generator) for image in images])
 
-    def _learn_windows(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> None:
+    def _learn_windows(self, photos: ImageCache, generator: torch.Generator, progress: Progress) -> None:
         """Lay the Gaussian over windows: all of them for the means, a random sample for the covariance."""
         down, across = self._grid(*photos.pixels.shape[2:])
         total = len(photos) * down * across
@@ -329,7 +333,7 @@ def gradient_map(features: Float[Tensor, "b d h w"], gradient: Float[Tensor, "b 
 def cut_paste(
     image: Float[Tensor, "3 h w"], area: tuple[float, float], aspect: tuple[float, float], generator: torch.Generator
 ) -> Float[Tensor, "3 h w"]:
-    """Return the image with a rectangle of it, its colours jittered, pasted at another place.
+    """Return the image with a rectangle of it, its colors jittered, pasted at another place.
 
     Its share of the area is even in `area`; the ratio of its sides is even in (smallest, 1) or (1, largest), each
     with the same chance.
@@ -356,10 +360,10 @@ def scar(
     degrees: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "3 h w"]:
-    """Return the image with a strip of it, its colours jittered, turned and pasted at another place.
+    """Return the image with a strip of it, its colors jittered, turned and pasted at another place.
 
     Width, length and turn are even in their intervals. The strip is upright where it is cut, and turned about its
-    centre where it is pasted, by bilinear sampling; it may reach over the border of the image.
+    center where it is pasted, by bilinear sampling; it may reach over the border of the image.
     """
     _, tall, wide = image.shape
     strip_width, strip_length = (float(uniform(*one, 1, generator)) for one in (width, length))

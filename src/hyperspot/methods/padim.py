@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hyperspot.backbones import Backbone
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.progress import Progress
+from hyperspot.utils.progress import Progress
 
 CHANNELS = {"compact": 100, "resnet18": 100, "resnet34": 100}
 """Random channels by backbone, from the paper for ResNet-18; the others have as many to draw from."""
@@ -32,12 +32,12 @@ class PaDiMSettings(MethodSettings):
     Attributes:
         channels: Random channels that are kept of all levels together, at most all there are; None takes what
             the paper has for the backbone (100 for ResNet-18, and for those as wide; 550 for WideResNet-50-2).
-        regularisation: What is added to the diagonal of each covariance (the paper's ε).
+        regularization: What is added to the diagonal of each covariance (the paper's ε).
 
     """
 
     channels: int | None = Field(default=None, ge=1)
-    regularisation: float = Field(default=0.01, gt=0)
+    regularization: float = Field(default=0.01, gt=0)
 
 
 class PaDiM(Method):
@@ -57,11 +57,11 @@ class PaDiM(Method):
 
     def __init__(self, backbone: Backbone, settings: PaDiMSettings | None = None) -> None:
         super().__init__(backbone, settings)
-        self.declare("channels", "mean", "whitening")
+        self.register_empty_buffers("channels", "mean", "whitening")
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Gather mean and covariance batch by batch, then factorise: the photos are read once and none is kept."""
+        """Gather mean and covariance batch by batch, then factorize: the photos are read once and none is kept."""
         total = sum(self.backbone.channels)
         wanted = self.settings.channels or CHANNELS.get(self.backbone.name, CHANNELS_ELSE)
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: min(wanted, total)]
@@ -80,7 +80,7 @@ class PaDiM(Method):
         covariances = self.whitening.div_(max(count - 1, 1))
         rows = max(1, CHUNK_BYTES // (8 * covariances[0].numel()))
         for part in progress.track(covariances.split(rows), "inverting", -(-len(covariances) // rows)):
-            part.copy_(whitening(part, self.settings.regularisation))
+            part.copy_(whitening(part, self.settings.regularization))
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the Mahalanobis distance of each patch, and no image score."""
@@ -118,9 +118,9 @@ def _gather(
     return count + added
 
 
-def whitening(covariances: Float[Tensor, "n d d"], regularisation: float) -> Float[Tensor, "n d d"]:
-    """Return the inverse of the lower Cholesky factor of each regularised covariance, in double precision."""
+def whitening(covariances: Float[Tensor, "n d d"], regularization: float) -> Float[Tensor, "n d d"]:
+    """Return the inverse of the lower Cholesky factor of each regularized covariance, in double precision."""
     unit = torch.eye(covariances.shape[1], dtype=torch.double, device=covariances.device)
-    factors = torch.linalg.cholesky(covariances.double() + regularisation * unit)
+    factors = torch.linalg.cholesky(covariances.double() + regularization * unit)
     inverses: Tensor = torch.linalg.solve_triangular(factors, unit.expand_as(factors), upper=False)
     return inverses

@@ -1,15 +1,15 @@
 """Patch SVDD (Yi and Yoon, ACCV 2020, arXiv 2006.16067).
 
 A small network is trained from scratch to give patches that lie close together nearly the same code (SVDD without
-one centre for all), and to tell from two codes in which of eight directions one patch lies from the other. A patch
+one center for all), and to tell from two codes in which of eight directions one patch lies from the other. A patch
 of a new photo scores by the distance of its code to the nearest code of the good photos. This is done for patches of
 64 and of 32 pixels; the code of the large one is made of the codes of its four quarters. Each pixel gets the mean
 score of the patches that hold it, and the maps of both sizes are multiplied.
 
 The networks have no padding, so one pass over a photo gives the codes of all its small patches at every second
 pixel: the same as patch by patch, at a sixteenth of the work. Training makes use of that too: pairs of patches are
-pairs of places in the codes of a crop and of a copy of it with colours of its own. So patches of a direction lie an
-even number of pixels apart, and pairs of one crop share their shift of colours.
+pairs of places in the codes of a crop and of a copy of it with colors of its own. So patches of a direction lie an
+even number of pixels apart, and pairs of one crop share their shift of colors.
 
 While it trains, a batch norm follows each convolution of the encoder, folded away in the end. The paper has none; with
 its budget the directions are learned without, with one of minutes they stay at chance.
@@ -27,22 +27,22 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
+from hyperspot.features.neighbors import nearest_centered
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.methods.scratch import (
+from hyperspot.methods.training import (
     SETTLING,
-    PhotoCache,
+    ImageCache,
+    autocast_precision,
+    clone_generator,
     fold_norms,
-    forked,
-    initialise,
-    quick_format,
-    settle_norms,
+    initialize,
+    recompute_bn_stats,
     steps_with_rates,
     with_norms,
     without_storage,
 )
 from hyperspot.methods.windows import spread, start_places, starts
-from hyperspot.neighbors import nearest_centred
-from hyperspot.progress import SILENT, Progress
+from hyperspot.utils.progress import SILENT, Progress
 
 LARGE, SMALL = 64, 32
 """Sides of the two patches, the paper's K."""
@@ -56,8 +56,8 @@ STRIDE = 2
 """Pixels between the codes that one pass over a photo gives."""
 DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 """Down and right, from the first patch to the second, in the order of their labels."""
-COLOUR_SHIFT = 0.02
-"""Deviation of what is added to each colour and to each value of the patches whose direction is asked for."""
+COLOR_SHIFT = 0.02
+"""Deviation of what is added to each color and to each value of the patches whose direction is asked for."""
 CROP = 128
 """Side of the crops that pairs for the directions are taken from: room for two large patches side by side."""
 BEYOND = 16
@@ -154,27 +154,27 @@ class CodeBank(nn.Module):
     """Codes of good patches of one size."""
 
     bank: Tensor
-    centre: Tensor
+    center: Tensor
     squares: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("bank", "centre", "squares"):
+        for name in ("bank", "center", "squares"):
             self.register_buffer(name, torch.empty(0))
 
     def remember(self, codes: Float[Tensor, "n codes"]) -> None:
         """Keep the codes, their mean subtracted (see `neighbors`)."""
-        self.centre = codes.mean(0)
+        self.center = codes.mean(0)
         # Row by row, as it comes back from a model file: another order in memory rounds otherwise.
-        self.bank = (codes - self.centre).contiguous()
+        self.bank = (codes - self.center).contiguous()
         self.squares = self.bank.square().sum(1)
 
     def distances(self, codes: Float[Tensor, "n codes"]) -> Float[Tensor, "n"]:
         """Return the Euclidean distance to the nearest code."""
-        centred = codes - self.centre
-        _, columns = nearest_centred(centred, self.bank, self.squares, 1)
+        centered = codes - self.center
+        _, columns = nearest_centered(centered, self.bank, self.squares, 1)
         # Taken anew from the difference: the product that ranks them is inexact where two codes nearly coincide.
-        distances: Tensor = (centred - self.bank[columns[:, 0]]).norm(dim=1)
+        distances: Tensor = (centered - self.bank[columns[:, 0]]).norm(dim=1)
         return distances
 
 
@@ -195,7 +195,7 @@ class PatchSVDD(Method):
         self.add_module("encoder", without_storage(Encoder, self.settings.codes))
         self.add_module("small", CodeBank())
         self.add_module("large", CodeBank())
-        self.declare("mean_photo")
+        self.register_empty_buffers("mean_photo")
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Train the encoder, then remember the codes of the good photos.
@@ -203,12 +203,12 @@ class PatchSVDD(Method):
         Raises SettingsError where the photos are smaller than a large patch.
         """
         generator = torch.Generator().manual_seed(seed)
-        photos = PhotoCache.collect(progress.track(images, "reading photos"), generator)
+        photos = ImageCache.collect(progress.track(images, "reading photos"), generator)
         for side in photos.pixels.shape[2:]:
             starts(side, LARGE, self.settings.stride_large)
         self.mean_photo = photos.pixels.mean(0, dtype=torch.float32).contiguous()
         encoder = self._trained(photos, generator, progress)
-        self.take_stock = None
+        self.finalize_for_inference = None
         self._take(encoder, photos, generator, progress)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
@@ -230,29 +230,31 @@ class PatchSVDD(Method):
         small = _pick(small, images.shape, SMALL, self.settings.stride_small)
         return small, _pick(large, images.shape, LARGE, self.settings.stride_large)
 
-    def _trained(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> Encoder:
+    def _trained(self, photos: ImageCache, generator: torch.Generator, progress: Progress) -> Encoder:
         settings = self.settings
         device = photos.pixels.device
-        encoder = initialise(with_norms(without_storage(Encoder, settings.codes)), generator, device, slope=SLOPE)
+        encoder = initialize(with_norms(without_storage(Encoder, settings.codes)), generator, device, slope=SLOPE)
         classifiers = {
-            side: initialise(without_storage(Classifier, settings.codes), generator, device) for side in (SMALL, LARGE)
+            side: initialize(without_storage(Classifier, settings.codes), generator, device) for side in (SMALL, LARGE)
         }
         parameters = [*encoder.parameters()]
         for classifier in classifiers.values():
             parameters += classifier.parameters()
-        optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate)
-        self.take_stock = lambda: self._take(copy.deepcopy(encoder), photos, forked(generator), SILENT)
-        for step in steps_with_rates(settings.steps, optimiser, progress, "training", warm_up=WARM_UP):
+        optimizer = torch.optim.Adam(parameters, lr=settings.learning_rate)
+        self.finalize_for_inference = lambda: self._take(
+            copy.deepcopy(encoder), photos, clone_generator(generator), SILENT
+        )
+        for step in steps_with_rates(settings.steps, optimizer, progress, "training", warm_up=WARM_UP):
             close = told = torch.zeros((), device=device)
             for side in (SMALL, LARGE):
                 seen = photos.draw(max(1, settings.crops_per_step // 2), generator) - self.mean_photo
                 near = torch.cat(near_pairs(seen, side, generator))
-                with quick_format(device):
+                with autocast_precision(device):
                     codes = encoder.encode_small(near)
                     if side == LARGE:
                         codes = encoder.encode_large(codes)
                 close = close + svdd_loss(*codes.float().permute(0, 2, 3, 1).flatten(0, 2).chunk(2))
-            with quick_format(device):
+            with autocast_precision(device):
                 both = encoder(self._copies(photos, generator))
             for side, codes in zip((SMALL, LARGE), both, strict=True):
                 first, second = codes.float().permute(0, 2, 3, 1).chunk(2)
@@ -261,27 +263,27 @@ class PatchSVDD(Method):
                     here, there, labels = (one.to(device) for one in pairs)
                     logits = classifiers[side](first[here.unbind(1)] - second[there.unbind(1)])
                     told = told + F.cross_entropy(logits, labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (settings.svdd_weight * close + told).backward()
-            optimiser.step()
+            optimizer.step()
             progress.note(step=step + 1, svdd=float(close.detach()), direction=float(told.detach()))
         return encoder
 
-    def _take(self, encoder: Encoder, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> None:
+    def _take(self, encoder: Encoder, photos: ImageCache, generator: torch.Generator, progress: Progress) -> None:
         """Judge with this encoder from now on, which is not trained further."""
-        settle_norms(encoder, (self._copies(photos, generator) for _ in range(SETTLING)))
+        recompute_bn_stats(encoder, (self._copies(photos, generator) for _ in range(SETTLING)))
         self.add_module("encoder", fold_norms(encoder))
         with torch.no_grad():
             self._remember(photos, generator, progress)
 
-    def _copies(self, photos: PhotoCache, generator: torch.Generator) -> Float[Tensor, "_n 3 _h _w"]:
-        """Return a crop of each of some photos, then the same crops anew, each with colours of its own."""
+    def _copies(self, photos: ImageCache, generator: torch.Generator) -> Float[Tensor, "_n 3 _h _w"]:
+        """Return a crop of each of some photos, then the same crops anew, each with colors of its own."""
         seen = photos.draw(self.settings.crops_per_step, generator) - self.mean_photo
         sizes, rooms = _fitting(seen, CROP)
         seen = _cut(seen, (torch.rand(len(seen), 2, generator=generator) * (rooms + 1)).long(), sizes)
-        return torch.cat([recoloured(seen, generator), recoloured(seen, generator)])
+        return torch.cat([recolored(seen, generator), recolored(seen, generator)])
 
-    def _remember(self, photos: PhotoCache, generator: torch.Generator, progress: Progress) -> None:
+    def _remember(self, photos: ImageCache, generator: torch.Generator, progress: Progress) -> None:
         height, width = photos.pixels.shape[2:]
         device = photos.pixels.device
         chosen: list[Tensor] = []
@@ -349,10 +351,10 @@ def directed_places(
     return torch.cat([crop, places], dim=1), torch.cat([crop, places + steps], dim=1), labels
 
 
-def recoloured(crops: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Shift the colours of each crop and add noise, which keep the network from telling directions by those."""
+def recolored(crops: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
+    """Shift the colors of each crop and add noise, which keep the network from telling directions by those."""
     shift = torch.randn(len(crops), 3, 1, 1, generator=generator)
-    return crops + (COLOUR_SHIFT * (shift + torch.randn(crops.shape, generator=generator))).to(crops)
+    return crops + (COLOR_SHIFT * (shift + torch.randn(crops.shape, generator=generator))).to(crops)
 
 
 def _fitting(photos: Float[Tensor, "b 3 H W"], side: int) -> tuple[list[int], Int[Tensor, "2"]]:

@@ -1,9 +1,9 @@
 """PatchCore (Roth, Pemula, Zepeda, Schölkopf, Brox and Gehler, CVPR 2022, arXiv 2106.08265).
 
-Every patch of the good photos is a candidate for the memory; a greedy k-centre coreset keeps few of them that
+Every patch of the good photos is a candidate for the memory; a greedy k-center coreset keeps few of them that
 cover all. A patch scores by its squared distance to the nearest one kept. Nothing is trained.
 
-What is done here is what the released code does, which differs from the text in places: neighbourhoods are
+What is done here is what the released code does, which differs from the text in places: neighborhoods are
 pooled along the flattened channel x 3 x 3 axis and not over space, the coreset is chosen in a random
 projection from the mean distance to ten random patches, and the image score is the plain maximum.
 """
@@ -18,14 +18,14 @@ from pydantic import Field
 from torch import Tensor
 
 from hyperspot.backbones import Backbone
-from hyperspot.coresets import k_centres
+from hyperspot.features.coresets import k_centers
+from hyperspot.features.neighbors import Prepared, nearest_centered
+from hyperspot.features.patches import concatenate
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.neighbors import Prepared, nearest_centred
-from hyperspot.patches import concatenate
-from hyperspot.progress import Progress
+from hyperspot.utils.progress import Progress
 
-NEIGHBOURHOOD = 3
-"""Side of the neighbourhood that a patch feature is pooled from, in places of its level."""
+NEIGHBORHOOD = 3
+"""Side of the neighborhood that a patch feature is pooled from, in places of its level."""
 PROJECTED = 128
 """Dimensions that the coreset is chosen in."""
 KEPT_BYTES = 1_000_000_000
@@ -61,12 +61,12 @@ class PatchCore(Method):
     Settings: ClassVar[type[MethodSettings]] = PatchCoreSettings
     settings: PatchCoreSettings
     bank: Tensor
-    centre: Tensor
+    center: Tensor
     squares: Tensor
 
     def __init__(self, backbone: Backbone, settings: PatchCoreSettings | None = None) -> None:
         super().__init__(backbone, settings)
-        self.declare("bank", "centre", "squares")
+        self.register_empty_buffers("bank", "center", "squares")
         self._prepared = Prepared()
 
     @torch.no_grad()
@@ -90,17 +90,17 @@ class PatchCore(Method):
         points = torch.cat(projected)
         del projected
         count = max(1, int(len(points) * self.settings.ratio))
-        numbers = list(progress.track(k_centres(points, count, generator), "choosing the coreset", count))
+        numbers = list(progress.track(k_centers(points, count, generator), "choosing the coreset", count))
         chosen = torch.tensor(numbers, device=points.device).sort().values
         del points
         vectors = torch.cat(list(self._chosen_features(images, kept, chosen)))
-        self.centre = vectors.mean(0)
-        self.bank = vectors.sub_(self.centre)
+        self.center = vectors.mean(0)
+        self.bank = vectors.sub_(self.center)
         self.squares = self.bank.square().sum(1)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the squared distance of each patch to the nearest kept, and the image score from the patches."""
-        features = self.embed(images) - self.centre
+        features = self.embed(images) - self.center
         queries = features.flatten(0, 2)
         wanted = min(self.settings.neighbors, self.bank.shape[0])
         columns = self._nearest(queries, wanted)
@@ -115,18 +115,18 @@ class PatchCore(Method):
 
     def _nearest(self, queries: Float[Tensor, "n d"], k: int) -> Int[Tensor, "n k"]:
         if torch.compiler.is_exporting():
-            return nearest_centred(queries, self.bank, self.squares, k)[1]
+            return nearest_centered(queries, self.bank, self.squares, k)[1]
         return self._prepared.memory(self.bank, self.squares).nearest(queries, k)[1]
 
     def embed(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b h w d"]:
         """Return one feature per place of the finest level used.
 
         Each level is pooled at its own resolution and then upsampled: both are linear and act on different
-        axes, so the result is that of the released code, which upsamples the nine times larger neighbourhoods.
+        axes, so the result is that of the released code, which upsamples the nine times larger neighborhoods.
         """
         pyramid = self.backbone(images)
         used = [pyramid[level - 2] for level in sorted(self.settings.levels)]
-        pooled = [pool_neighbourhoods(level, self.settings.dimensions) for level in used]
+        pooled = [pool_neighborhoods(level, self.settings.dimensions) for level in used]
         joined = _pool_last(concatenate(pooled), self.settings.dimensions)
         return joined.reshape(joined.shape[0], *used[0].shape[-2:], -1)
 
@@ -148,16 +148,16 @@ class PatchCore(Method):
         wanted = min(self.settings.reweight_neighbors, self.bank.shape[0])
         if wanted < 2:
             return distances
-        _, around = nearest_centred(self.bank[nearest], self.bank, self.squares, wanted)
+        _, around = nearest_centered(self.bank[nearest], self.bank, self.squares, wanted)
         others = (patches[:, None] - self.bank[around]).norm(dim=2)
         own = (patches - self.bank[nearest]).norm(dim=1)
-        # Twins of the nearest patch may come first among its neighbours, so the softmax is over distances alone.
+        # Twins of the nearest patch may come first among its neighbors, so the softmax is over distances alone.
         return distances * (1 - torch.exp(own - torch.logsumexp(others, dim=1))).clamp(min=0)
 
 
-def pool_neighbourhoods(level: Float[Tensor, "b c h w"], dimensions: int) -> Float[Tensor, "b dimensions h w"]:
-    """Pool each 3 x 3 neighbourhood (zeros outside) along its flattened channel x row x column axis."""
-    unfolded = F.unfold(level, NEIGHBOURHOOD, padding=NEIGHBOURHOOD // 2).transpose(1, 2)
+def pool_neighborhoods(level: Float[Tensor, "b c h w"], dimensions: int) -> Float[Tensor, "b dimensions h w"]:
+    """Pool each 3 x 3 neighborhood (zeros outside) along its flattened channel x row x column axis."""
+    unfolded = F.unfold(level, NEIGHBORHOOD, padding=NEIGHBORHOOD // 2).transpose(1, 2)
     return _pool_last(unfolded, dimensions).transpose(1, 2).reshape(level.shape[0], dimensions, *level.shape[-2:])
 
 

@@ -18,10 +18,10 @@ from pydantic import Field
 from torch import Tensor
 
 from hyperspot.backbones import Backbone
+from hyperspot.features.neighbors import nearest, smallest
+from hyperspot.features.patches import PatchCache, align
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.neighbors import nearest, smallest
-from hyperspot.patches import PatchCache, align
-from hyperspot.progress import Progress
+from hyperspot.utils.progress import Progress
 
 
 class SPADESettings(MethodSettings):
@@ -54,7 +54,7 @@ class SPADE(Method):
 
     def __init__(self, backbone: Backbone, settings: SPADESettings | None = None) -> None:
         super().__init__(backbone, settings)
-        self.declare("pooled", "gallery2", "gallery3", "gallery4")
+        self.register_empty_buffers("pooled", "gallery2", "gallery3", "gallery4")
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:  # noqa: ARG002

@@ -22,33 +22,33 @@ from torch import Tensor, nn
 from hyperspot.backbones import Backbone
 from hyperspot.methods.augmentation import move
 from hyperspot.methods.base import Method, MethodSettings
-from hyperspot.methods.scratch import (
+from hyperspot.methods.training import (
     SETTLING,
     STAGES,
-    PhotoCache,
+    ImageCache,
     ResNet18,
+    autocast_precision,
+    clone_generator,
     fold_norms,
-    forked,
-    initialise,
-    quick_format,
-    settle_norms,
+    initialize,
+    recompute_bn_stats,
     steps_with_rates,
     with_norms,
     without_storage,
 )
-from hyperspot.progress import Progress
+from hyperspot.utils.progress import Progress
 
 DECODED = (256, 128, 64, 32, 16)
-"""Channels after each doubling but the last, which gives the colours; the first are those before any."""
+"""Channels after each doubling but the last, which gives the colors; the first are those before any."""
 SMALLEST_LOG_VARIANCE = -20.0
 LARGEST_LOG_VARIANCE = 10.0
 """Bounds that keep the exponential finite in the first steps; what is learned lies far inside."""
 FIRST_LOG_VARIANCE = -4.0
 """Of all latents when training starts: little noise, so that the decoder finds the latents worth reading."""
 FIRST_SHARE = 0.1
-"""By which the first weights of the two layers are made smaller that give the variance and the colours."""
+"""By which the first weights of the two layers are made smaller that give the variance and the colors."""
 CONTRAST = 4.0
-"""By which the difference from the mean photo is multiplied for the encoder, towards unit variance."""
+"""By which the difference from the mean photo is multiplied for the encoder, toward unit variance."""
 WARM_UP = 0.03
 """Share of the steps in which the learning rate rises."""
 
@@ -98,7 +98,7 @@ class Autoencoder(nn.Module):
         self, images: Float[Tensor, "b 3 H W"]
     ) -> tuple[Float[Tensor, "b latent h w"], Float[Tensor, "b latent h w"]]:
         """Return mean and logarithm of the variance; h and w are H / 32 and W / 32, rounded up."""
-        # As pixels in 0..1, which the encoder takes, whose grey is the mean photo.
+        # As pixels in 0..1, which the encoder takes, whose gray is the mean photo.
         mean, log_variance = self.posterior(self.encoder((1 + CONTRAST * images) / 2)).float().chunk(2, dim=1)
         return mean, log_variance.clamp(SMALLEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
 
@@ -127,17 +127,17 @@ class VAE(Method):
 
     def __init__(self, backbone: Backbone, settings: VAESettings | None = None) -> None:
         super().__init__(backbone, settings)
-        self.declare("mean_photo")
+        self.register_empty_buffers("mean_photo")
         self.add_module("network", without_storage(Autoencoder, self.settings.latent))
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Train the lower bound on slightly turned and shifted photos."""
         generator = torch.Generator().manual_seed(seed)
-        photos = PhotoCache.collect(progress.track(images, "reading photos"), generator)
+        photos = ImageCache.collect(progress.track(images, "reading photos"), generator)
         self.mean_photo = photos.pixels.mean(0, dtype=torch.float32)
         network = with_norms(without_storage(Autoencoder, self.settings.latent), but=("posterior", LAST))
         device = photos.pixels.device
-        initialise(network, generator, device)
+        initialize(network, generator, device)
         last = network.get_submodule(LAST)
         assert isinstance(last, nn.Conv2d)
         assert network.posterior.bias is not None
@@ -145,39 +145,39 @@ class VAE(Method):
             last.weight.mul_(FIRST_SHARE)
             network.posterior.weight[self.settings.latent :].mul_(FIRST_SHARE)
             network.posterior.bias[self.settings.latent :].fill_(FIRST_LOG_VARIANCE)
-        optimiser = torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate)
-        self.take_stock = lambda: self._take(copy.deepcopy(network), photos, forked(generator))
-        for step in steps_with_rates(self.settings.steps, optimiser, progress, "training", warm_up=WARM_UP):
+        optimizer = torch.optim.Adam(network.parameters(), lr=self.settings.learning_rate)
+        self.finalize_for_inference = lambda: self._take(copy.deepcopy(network), photos, clone_generator(generator))
+        for step in steps_with_rates(self.settings.steps, optimizer, progress, "training", warm_up=WARM_UP):
             seen = self._drawn(photos, generator)
-            with quick_format(device):
+            with autocast_precision(device):
                 mean, log_variance = network.encode(seen)
             noise = torch.randn(mean.shape, generator=generator).to(mean)
             latent = mean + noise * (log_variance / 2).exp()
-            with quick_format(device):
+            with autocast_precision(device):
                 drawn = network.decode(latent, *seen.shape[-2:]).float()
             error = (seen - drawn).square().sum() / (2 * len(seen))
             divergence = kl_divergence(mean, log_variance)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (error + self.settings.kl_weight * divergence).backward()
-            optimiser.step()
+            optimizer.step()
             progress.note(step=step + 1, error=float(error.detach()), divergence=float(divergence.detach()))
-        self.take_stock = None
+        self.finalize_for_inference = None
         self._take(network, photos, generator)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
-        """Return the squared error of each pixel, summed over colours, and no image score.
+        """Return the squared error of each pixel, summed over colors, and no image score.
 
         The latent is the mean of its Gaussian: nothing is drawn at random.
         """
         different = images - self.mean_photo
         return (different - self.network(different)).square().sum(1), None
 
-    def _take(self, network: Autoencoder, photos: PhotoCache, generator: torch.Generator) -> None:
+    def _take(self, network: Autoencoder, photos: ImageCache, generator: torch.Generator) -> None:
         """Judge with this network from now on, which is not trained further."""
-        settle_norms(network, (self._drawn(photos, generator) for _ in range(SETTLING)))
+        recompute_bn_stats(network, (self._drawn(photos, generator) for _ in range(SETTLING)))
         self.add_module("network", fold_norms(network))
 
-    def _drawn(self, photos: PhotoCache, generator: torch.Generator) -> Float[Tensor, "b 3 H W"]:
+    def _drawn(self, photos: ImageCache, generator: torch.Generator) -> Float[Tensor, "b 3 H W"]:
         """Return changed photos, by how they differ from the mean of the photos as they are."""
         seen = photos.draw(self.settings.images_per_step, generator)
         return move(seen, self.settings.degrees, self.settings.shift, generator) - self.mean_photo

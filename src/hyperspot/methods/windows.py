@@ -5,8 +5,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hyperspot.constants import constant
 from hyperspot.errors import SettingsError
+from hyperspot.hardware.cached_tensors import cached_tensor
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
@@ -22,7 +22,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-@constant
+@cached_tensor
 def start_places(length: int, window: int, stride: int, device: torch.device, step: int = 1) -> Int[Tensor, "n"]:
     """Return `starts` as a tensor, in steps of some pixels."""
     return torch.tensor([start // step for start in starts(length, window, stride)]).to(device)
@@ -45,7 +45,7 @@ def spread(
 ) -> Float[Tensor, "b H W"]:
     """Return for each pixel the mean score of the windows that hold it.
 
-    With `sigma` a window counts by a Gaussian of that deviation, in pixels, about its centre. Both weights are
+    With `sigma` a window counts by a Gaussian of that deviation, in pixels, about its center. Both weights are
     products of one along rows and one along columns, so the mean is one matrix per axis.
     """
     rows = _axis(height, window, stride, sigma, scores.dtype, scores.device)
@@ -53,7 +53,7 @@ def spread(
     return rows @ scores @ columns.T
 
 
-@constant
+@cached_tensor
 def _axis(
     length: int, window: int, stride: int, sigma: float | None, dtype: torch.dtype, device: torch.device
 ) -> Float[Tensor, "length _n"]:

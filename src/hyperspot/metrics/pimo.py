@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from hyperspot.metrics.spill import Shelf
+from hyperspot.utils.out_of_core import SpooledArray
 
 LOWER, UPPER = 1e-5, 1e-4
 """The bounds of the false-positive rate over which the recall is averaged."""
@@ -23,7 +23,7 @@ WAITING = 2**22
 class SharedRate:
     """The mean over good images of their own false-positive rates, exact up to `UPPER`."""
 
-    def __init__(self, images: Shelf) -> None:
+    def __init__(self, images: SpooledArray) -> None:
         n = len(images)
         distinct, weights = np.zeros(0, dtype=np.float32), np.zeros(0)
         floor = np.float32(-np.inf)

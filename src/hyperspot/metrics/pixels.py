@@ -16,7 +16,7 @@ from hyperspot.metrics import ranking
 from hyperspot.metrics.pimo import LOWER, SharedRate, covered
 from hyperspot.metrics.ranking import Rates, Steps
 from hyperspot.metrics.regions import label_regions
-from hyperspot.metrics.spill import Shelf, pieces, zeros
+from hyperspot.utils.out_of_core import SpooledArray, pieces, zeros
 
 BLOCK = 2**24
 """Normal pixels sorted at a time: 64 MB, twice while one is followed by the next."""
@@ -30,9 +30,9 @@ class PixelStatistics:
     """
 
     def __init__(self) -> None:
-        self._good = Shelf(np.float32)
-        self._around = Shelf(np.float32)
-        self._keys = Shelf(np.uint64)
+        self._good = SpooledArray(np.float32)
+        self._around = SpooledArray(np.float32)
+        self._keys = SpooledArray(np.uint64)
         self._areas: list[Int64[np.ndarray, "_regions"]] = []
         self._regions = 0
         self._cached: _Ranked | None = None
@@ -124,9 +124,9 @@ class PixelStatistics:
 class _Ranked:
     """All pixels in the order of their scores, and what each distinct score of a defective pixel brings."""
 
-    good: Shelf
-    around: Shelf
-    keys: Shelf
+    good: SpooledArray
+    around: SpooledArray
+    keys: SpooledArray
     areas: list[Int64[np.ndarray, "_regions"]]
 
     @cached_property
@@ -174,7 +174,7 @@ class _Ranked:
         return np.array(means)
 
 
-def _sorted_blocks(*shelves: Shelf) -> Iterator[Float32[np.ndarray, "_block"]]:
+def _sorted_blocks(*shelves: SpooledArray) -> Iterator[Float32[np.ndarray, "_block"]]:
     """Yield all values in sorted blocks of at most `BLOCK`, so that no copy of all of them is ever held."""
     for shelf in shelves:
         for block in shelf.blocks(BLOCK):

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64
 
-from hyperspot.metrics.spill import pieces, zeros
+from hyperspot.utils.out_of_core import pieces, zeros
 
 Rates = tuple[Float64[np.ndarray, " points"], Float64[np.ndarray, " points"]]
 """A curve from (0, 0) to (1, 1): the rate on x and the rate on y, both ascending."""

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from hyperspot.masks import connected_runs
+from hyperspot.images.masks import connected_runs
 
 
 def label_regions(

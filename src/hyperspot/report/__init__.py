@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from hyperspot.errors import DataError
 from hyperspot.evaluation import Evaluation, Judged
-from hyperspot.files import check_writable, replacing
 from hyperspot.report.charts import rate_curve, score_histogram
+from hyperspot.utils.atomic_files import check_writable, replacing
 
 GALLERY = 300
 """Photos in the gallery; of a larger set, those nearest the threshold are kept."""
@@ -80,7 +80,7 @@ def _percent(value: float | None) -> str:
 def _headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     promised = evaluation.promised_false_alarm_rate
     return [
-        ("Defects found", _percent(evaluation.found_rate), "defective photos called anomalous"),
+        ("Defects found", _percent(evaluation.detection_rate), "defective photos called anomalous"),
         (
             "False alarms",
             _percent(evaluation.observed_false_alarm_rate),
@@ -111,11 +111,11 @@ def _details(evaluation: Evaluation) -> list[tuple[str, str, str]]:
 
 def _making(made_by: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what decided the figures, to be read without unfolding anything."""
-    learned = made_by["training"]["data"]
+    trained = made_by["training"]["data"]
     rows = [
         ("Command", made_by["command"] or "– (from Python)"),
         ("Test photos", made_by["data"]["path"]),
-        ("Learned from", f"{learned['photos']} good photos of {learned['name']}"),
+        ("Learned from", f"{trained['images']} good images of {trained['name']}"),
         ("Backbone weights", made_by["training"]["backbone"]["weights_source"]),
     ]
     settings = {**made_by["settings"], **made_by["settings"]["method_settings"]}

@@ -15,17 +15,17 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from hyperspot.cpu import NumberFormat, native_format
 from hyperspot.errors import ModelFileError, SettingsError
-from hyperspot.runtime.cuts import PYRAMID, CutGraph, is_quantised, named
-from hyperspot.runtime.vendor import import_openvino
+from hyperspot.hardware.cpu import Precision, native_precision
+from hyperspot.runtime.openvino_import import import_openvino
+from hyperspot.runtime.openvino_partition import PYRAMID, PartitionedModel, is_quantized, named
 
 EngineName = Literal["openvino", "onnxruntime"]
-EngineFormat = Literal["f32", "bf16", "f16", "int8"]
+EnginePrecision = Literal["f32", "bf16", "f16", "int8"]
 """What a backbone computes in; int8 is a property of the file and cannot be asked for when it is opened, and f16 is for
 torch on a GPU."""
 
-INPUT, HEATMAP, SCORE = "frames", "heatmap", "score"
+INPUT, HEATMAP, SCORE = "images", "heatmap", "score"
 """The names of an exported graph's input and outputs."""
 DESCRIPTION = "hyperspot"
 """The name of the property that holds the description."""
@@ -42,7 +42,7 @@ class Engine(Protocol):
     """
 
     name: str
-    number_format: EngineFormat
+    precision: EnginePrecision
 
     def run(
         self, frames: UInt8[np.ndarray, "b H W 3"]
@@ -54,13 +54,13 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """Runs a `Scorer` (imports torch)."""
+    """Runs a `AnomalyModel` (imports torch)."""
 
     name = "torch"
 
-    def __init__(self, scorer: Any) -> None:
-        self._scorer = scorer
-        self.number_format: EngineFormat = scorer.number_format
+    def __init__(self, anomaly_model: Any) -> None:
+        self._scorer = anomaly_model
+        self.precision: EnginePrecision = anomaly_model.precision
 
     def run(
         self, frames: UInt8[np.ndarray, "b H W 3"]
@@ -74,7 +74,7 @@ class OnnxRuntimeEngine:
     """Runs an ONNX file in ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
-    number_format: EngineFormat = "f32"
+    precision: EnginePrecision = "f32"
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
@@ -100,7 +100,7 @@ class OpenVinoEngine:
 
     name = "openvino"
 
-    def __init__(self, path: Path, threads: int | None = None, number_format: NumberFormat | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, precision: Precision | None = None) -> None:
         openvino = import_openvino()
         # Left to itself it would run the whole graph in bf16 where the CPU knows that format.
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -109,14 +109,14 @@ class OpenVinoEngine:
         core = openvino.Core()
         with _reading(path, "OpenVINO"):
             model = core.read_model(path)
-        quantised = is_quantised(model)
-        if quantised and number_format is not None:
+        quantized = is_quantized(model)
+        if quantized and precision is not None:
             raise SettingsError(
-                f"{path} is quantised and computes in int8 alone; export it without --int8 for {number_format}"
+                f"{path} is quantized and computes in int8 alone; export it without --int8 for {precision}"
             )
-        self.number_format: EngineFormat = "int8" if quantised else number_format or _quickest(model)
+        self.precision: EnginePrecision = "int8" if quantized else precision or _quickest(model)
         with _reading(path, "OpenVINO"):
-            self._compiled = CutGraph(core, model.clone(), options, self.number_format, threads)
+            self._compiled = PartitionedModel(core, model.clone(), options, self.precision, threads)
         place = ["framework", DESCRIPTION]
         self.description: str | None = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
 
@@ -128,9 +128,9 @@ class OpenVinoEngine:
         return results[HEATMAP], results[SCORE]
 
 
-def _quickest(model: Any) -> NumberFormat:
+def _quickest(model: Any) -> Precision:
     """Return the CPU's format for a graph that tells where its backbone ends; all of any other stays in f32."""
-    return native_format() if named(model, PYRAMID) else "f32"
+    return native_precision() if named(model, PYRAMID) else "f32"
 
 
 def available() -> tuple[str, ...]:
@@ -144,7 +144,7 @@ def open_engine(
     name: str | None = None,
     *,
     threads: int | None = None,
-    number_format: NumberFormat | None = None,
+    precision: Precision | None = None,
 ) -> OpenVinoEngine | OnnxRuntimeEngine:
     """Return an engine for an exported file.
 
@@ -152,7 +152,7 @@ def open_engine(
         path: An ONNX file, or OpenVINO IR (`.xml`, its `.bin` beside it).
         name: `openvino` or `onnxruntime`; without it the first of the two that is installed and reads the file.
         threads: How many to use; without it the engine decides.
-        number_format: Of the backbone, in OpenVINO; without it what suits the CPU. A quantised file has its own.
+        number_format: Of the backbone, in OpenVINO; without it what suits the CPU. A quantized file has its own.
 
     Raises:
         ModelFileError: Where the engine cannot read the file.
@@ -160,7 +160,7 @@ def open_engine(
             not compute it in this format.
 
     """
-    if number_format == "f16":
+    if precision == "f16":
         raise SettingsError("exported files run on the CPU, and f16 is for GPUs; choose f32 or bf16")
     if name is not None and name not in get_args(EngineName):
         raise SettingsError(f"there is no engine '{name}' for exported files; choose openvino or onnxruntime")
@@ -175,8 +175,8 @@ def open_engine(
             f"{path.name} needs {' or '.join(wanted)}, not installed here; `pip install hyperspot[{extra}]` brings it"
         )
     if usable[0] == "openvino":
-        return OpenVinoEngine(path, threads, number_format)
-    if number_format == "bf16":
+        return OpenVinoEngine(path, threads, precision)
+    if precision == "bf16":
         raise SettingsError("onnxruntime computes in f32 alone; choose openvino for bf16")
     return OnnxRuntimeEngine(path, threads)
 

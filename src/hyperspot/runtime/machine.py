@@ -3,8 +3,8 @@
 import importlib.metadata
 from typing import Any
 
-from hyperspot import native
-from hyperspot.cpu import cores, native_format
+from hyperspot.hardware import native
+from hyperspot.hardware.cpu import cores, native_precision
 from hyperspot.runtime.engines import available
 
 SEARCH = {
@@ -17,18 +17,18 @@ SEARCH = {
 
 def describe_machine() -> dict[str, Any]:
     """Return the engines that are installed, with their versions and the format each would choose, and the rest."""
-    quick = native_format()
+    quick = native_precision()
     formats = {"onnxruntime": "f32"}
     described: dict[str, Any] = {
         "engines": {
-            name: {"version": importlib.metadata.version(name), "number_format": formats.get(name, quick)}
+            name: {"version": importlib.metadata.version(name), "precision": formats.get(name, quick)}
             for name in available()
         },
-        "neighbour_search": SEARCH[native.LEVELS[native.level()]],
+        "neighbor_search": SEARCH[native.LEVELS[native.level()]],
         "cores": cores(),
     }
     if "torch" in available():
-        from hyperspot import devices
+        from hyperspot.hardware import devices
 
         described["device"] = devices.describe()
     return described

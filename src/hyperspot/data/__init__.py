@@ -1,0 +1,7 @@
+"""Data sets: layouts on the disk, samples, checks, and the synthetic demo product."""
+
+from hyperspot.data.checking import describe_each
+from hyperspot.data.datasets import Dataset, list_categories, load_mask, open_dataset
+from hyperspot.data.layouts import Sample
+
+__all__ = ["Dataset", "Sample", "describe_each", "list_categories", "load_mask", "open_dataset"]

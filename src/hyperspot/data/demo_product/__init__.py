@@ -1,0 +1,1 @@
+"""The synthetic product of `hyperspot demo`, rendered with and without defects."""

@@ -1,0 +1,144 @@
+"""The model file: one safetensors file with JSON metadata. It holds numbers and text, never code.
+
+The metadata has one entry, `hyperspot`, a JSON object with at least `format` (the version of this layout), `digest`
+(SHA-256 over the tensors) and `seal` (SHA-256 over all else in the object, as Python writes it). So a foreign, older,
+newer or damaged file is told from a good one, wherever the damage is.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hyperspot.errors import ModelFileError
+from hyperspot.utils.atomic_files import check_writable, replacing
+
+FORMAT = 2
+SECTIONS = ("settings", "input_size", "calibration", "record")
+"""What the metadata of every model file holds, each an object."""
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+    """Write a model file so that at any moment either the old or the new one is whole.
+
+    Raises ModelFileError where the folder does not exist or cannot be written to.
+    """
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    described = {**metadata, "format": FORMAT, "digest": _digest(kept)}
+    text = json.dumps({**described, "seal": _seal(described)}, allow_nan=False)
+    try:
+        with replacing(path) as partial:
+            save_file(kept, partial, metadata={"hyperspot": text})
+    except (OSError, SafetensorError) as error:
+        raise _unwritable(path, error) from None
+
+
+def require_writable(path: Path) -> None:
+    """Raise ModelFileError where `write` could not write the file, so that no training is done in vain."""
+    if not path.parent.is_dir():
+        raise ModelFileError(f"the folder {path.parent} does not exist; make it or choose another place")
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and the metadata of a model file.
+
+    Raises ModelFileError where it is missing, damaged, foreign or made by a newer version.
+    """
+    _check_file(path)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            metadata = _metadata(path, opened.metadata() or {})
+            # Copied to where torch would put them: a matrix product over tensors that lie as in the file, at any
+            # eighth byte, is rounded in another order, and a loaded detector would judge otherwise in the last digits.
+            tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+    if metadata["digest"] != _digest(tensors):
+        raise _damaged(path)
+    return tensors, metadata
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return the metadata alone, without reading the tensors; raises ModelFileError as `read` does."""
+    _check_file(path)
+    try:
+        with safe_open(path, framework="pt") as opened:
+            return _metadata(path, opened.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise ModelFileError(f"{path} does not exist; make it with `hyperspot train DATA -o {path}`")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not a plain file"
+        raise ModelFileError(f"{path} is {what}; give a model file made by `hyperspot train`")
+
+
+def _metadata(path: Path, found: dict[str, str]) -> dict[str, Any]:
+    try:
+        metadata = json.loads(found["hyperspot"])
+        version = int(metadata["format"])
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        raise ModelFileError(
+            f"{path} is a safetensors file but not a hyperspot model; give one made by `hyperspot train`"
+        ) from None
+    if version > FORMAT:
+        raise ModelFileError(
+            f"{path} was made by a newer hyperspot (format {version}, this one reads {FORMAT}); "
+            "update with `pip install -U hyperspot`"
+        )
+    if version < FORMAT:
+        raise ModelFileError(
+            f"{path} was made by an older hyperspot (format {version}, this one reads {FORMAT}); train it again"
+        )
+    if metadata.pop("seal", None) != _seal(metadata):
+        raise _damaged(path)
+    if any(not isinstance(metadata.get(name), dict) for name in SECTIONS):
+        raise ModelFileError(f"{path} does not hold a whole detector; train it again")
+    return dict(metadata)
+
+
+def _seal(metadata: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(metadata).encode()).hexdigest()
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        # An empty tensor may have no stride that bytes could be read by.
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path) -> ModelFileError:
+    return ModelFileError(f"{path} is damaged (its checksum does not match); train it again or copy it anew")
+
+
+def _unreadable(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(
+        f"{path} is not a model file or is damaged ({_reason(error)}); train it again or copy it anew"
+    )
+
+
+def _unwritable(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"{path} cannot be written: {_reason(error)}; choose another place")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error).splitlines()[0].rstrip(".")[:120]

@@ -1,0 +1,340 @@
+"""From a `Detector` to one file that needs no torch: an ONNX graph, or OpenVINO IR made of it.
+
+The graph takes 8-bit frames and holds everything after them: crops, normalization, backbone, method, smoothing
+and fusion. Its description holds what is needed to judge. Reading and placing a photo is left to `images`,
+which is the same code in every engine.
+"""
+
+import contextlib
+import importlib
+import importlib.metadata
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+import hyperspot
+from hyperspot.data import Dataset
+from hyperspot.detector.anomaly_model import AnomalyModel
+from hyperspot.detector.detector import Detector
+from hyperspot.errors import ModelFileError, SettingsError
+from hyperspot.export.quantization import GoodImages, quantize
+from hyperspot.hardware.devices import CPU
+from hyperspot.runtime.checksum import describe, read_description, seal
+from hyperspot.runtime.engines import DESCRIPTION, HEATMAP, INPUT, SCORE
+from hyperspot.runtime.exported_detector import ExportedDetector
+from hyperspot.runtime.openvino_import import import_nncf, import_openvino
+from hyperspot.runtime.openvino_partition import PYRAMID, SEARCH
+from hyperspot.utils.progress import SILENT, Progress
+
+OPSET = 20
+"""Of the ONNX graph; read by ONNX Runtime from 1.17 and OpenVINO from 2024.0 on."""
+Format = Literal["onnx", "openvino"]
+TOKENS_RANK, AFFINE_RANK = 4, 2
+"""Dimensions of what enters a search: the levels (b h w d), and what the place adds (3 d)."""
+SUFFIX: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
+
+
+class _Exported(nn.Module):
+    """A scorer that always gives a score."""
+
+    def __init__(self, anomaly_model: AnomalyModel) -> None:
+        super().__init__()
+        self.anomaly_model = anomaly_model
+
+    def forward(self, images: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"]]:
+        maps, own = self.anomaly_model(images)
+        return maps, maps.amax((1, 2)) if own is None else own
+
+
+def export(
+    detector: Detector,
+    path: Path | str,
+    format: Format | None = None,  # noqa: A002
+    *,
+    int8: Path | str | Dataset | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """Write a detector as one ONNX file, or as OpenVINO IR (`.xml` with its `.bin` beside it).
+
+    Input `frames`: 8-bit RGB, shape (b, H, W, 3), photos placed in the detector's frame. Outputs `heatmap`:
+    float32, (b, H, W); `score`: float32, (b), the method's own score or the highest value of the heatmap. The
+    batch is dynamic. Within the limits of 32-bit floats the results are those of the detector.
+
+    With `int8` the backbone computes in 8-bit integers, so that scores shift a little. A detector calibrated by a
+    split has its held-out photos judged anew by the quantized file, and p-values and thresholds of the file come from
+    these: its promise is as exact as the detector's (see `quantizing`). One that was cross-fitted keeps its thresholds
+    and its promise, which is approximate.
+
+    Args:
+        detector: What to export.
+        path: Where it goes: `.onnx`, or `.xml` for OpenVINO.
+        format: `onnx` or `openvino`; without it the suffix of the path decides.
+        int8: Good photos to quantize the backbone with, in OpenVINO alone: for a detector calibrated by a split the
+            data it was trained on, of which the held-out photos serve the thresholds alone; otherwise any.
+        progress: Told how far the quantizing is.
+
+    Returns:
+        The path.
+
+    Raises:
+        DataError, ImageError: Where there is no good photo to quantize with, or one cannot be read.
+        ModelFileError: Where the file cannot be written.
+        SettingsError: Where the path has another suffix, the method cannot be exported or not in int8, the photos to
+            quantize with are not those of the training, or a package is missing.
+
+    """
+    path = Path(path)
+    chosen = _format(path, format)
+    if int8 is not None and chosen != "openvino":
+        raise SettingsError(f"int8 is for OpenVINO alone; name the file {path.with_suffix('.xml').name}")
+    if chosen == "openvino":
+        _require(import_openvino, "openvino", "hyperspot[runtime]")
+    if int8 is not None:
+        _require(import_nncf, "nncf", "hyperspot[int8]")
+    if not path.parent.is_dir():
+        raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
+    good = None if int8 is None else GoodImages.of(detector, int8)
+    with _on_the_cpu(detector):
+        graph = _onnx_graph(detector)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
+            written = Path(folder) / path.name
+            written.write_bytes(graph if chosen == "openvino" else seal(graph))
+            if chosen == "openvino":
+                model = _to_openvino(written)
+                if good is not None:
+                    _quantize(model, detector, good, Path(folder), progress)
+                weights = _write_ir(model, written)
+                # A reader between the two moves meets a checksum that does not match, never a wrong detector.
+                _publish(weights, path.with_suffix(".bin"))
+            _publish(written, path)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ModelFileError(f"{path} cannot be written: {reason}; choose another folder") from None
+    return path
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """Return what a person is told of a written file."""
+    files = [path] if path.suffix.lower() == ".onnx" else [path, path.with_suffix(".bin")]
+    return {
+        "model": str(path),
+        "format": _format(path, None),
+        "opset": OPSET,
+        "megabytes": round(sum(file.stat().st_size for file in files) / 1e6, 1),
+        **_quantized(path),
+    }
+
+
+def _quantized(path: Path) -> dict[str, Any]:
+    """Return what is told of a file in int8; nothing of another."""
+    if _format(path, None) == "onnx":
+        return {}
+    model, place = import_openvino().Core().read_model(path), ["framework", DESCRIPTION]
+    record: dict[str, Any] = read_description(path, str(model.get_rt_info(place).value))["record"]
+    return dict(record.get("exported", {}))
+
+
+def description(detector: Detector) -> dict[str, Any]:
+    """Return what an exported file has to know beside its graph, to judge and to tell where it comes from."""
+    values = detector.metadata()
+    values["calibration"]["scores"] = [float(score) for score in detector.calibration.scores]
+    return {
+        **values,
+        "has_image_score": _has_image_score(detector.anomaly_model),
+        "opset": OPSET,
+        "versions": {"hyperspot": hyperspot.__version__, "torch": torch.__version__},
+    }
+
+
+def _format(path: Path, asked: Format | None) -> Format:
+    suffix = path.suffix.lower()
+    found: dict[str, Format] = {SUFFIX[one]: one for one in get_args(Format)}
+    if asked is None and suffix not in found:
+        raise SettingsError(f"{path} tells no format; name it .onnx, or .xml for OpenVINO")
+    if asked is not None and suffix != SUFFIX[asked]:
+        raise SettingsError(f"a file of the format {asked} ends in {SUFFIX[asked]}; {path} does not")
+    return found[suffix]
+
+
+def _require(load: Callable[[], Any], module: str, package: str) -> None:
+    try:
+        load()
+    except ImportError:
+        raise SettingsError(f"exporting needs {module}; `pip install {package}` brings it") from None
+
+
+@contextlib.contextmanager
+def _on_the_cpu(detector: Detector) -> Iterator[None]:
+    """Have a detector on the CPU for a while: an exported graph names no device."""
+    anomaly_model, device, precision = detector.anomaly_model, detector.device, detector.anomaly_model.precision
+    if device == CPU:
+        yield
+        return
+    anomaly_model.move(CPU)
+    try:
+        yield
+    finally:
+        anomaly_model.move(device, precision)
+
+
+def _has_image_score(anomaly_model: AnomalyModel) -> bool:
+    return anomaly_model.run(_blank(anomaly_model, 1).numpy())[1] is not None
+
+
+def _blank(anomaly_model: AnomalyModel, batch: int) -> UInt8[Tensor, "b H W 3"]:
+    return torch.zeros(batch, anomaly_model.input_size.height, anomaly_model.input_size.width, 3, dtype=torch.uint8)
+
+
+@torch.no_grad()
+def _onnx_graph(detector: Detector) -> bytes:
+    """Return the graph as an ONNX file, not sealed yet."""
+    for module in ("onnx", "onnxscript"):
+        _require(partial(importlib.import_module, module), module, "hyperspot[export]")
+    anomaly_model = detector.anomaly_model
+    # Describing runs the scorer once for real, which also fills the cache of smoothing matrices: filled while
+    # tracing, it would keep placeholders.
+    text = describe(description(detector))
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                _Exported(anomaly_model).eval(),
+                (_blank(anomaly_model, 2),),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[HEATMAP, SCORE],
+                dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+                external_data=False,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError:
+        program = None
+    model: Any = None if program is None else program.model_proto
+    if model is None or not _any_batch(model.graph):
+        raise SettingsError(
+            f"a detector by the method '{detector.settings.method}' cannot be exported, "
+            "as what it computes depends on the photo; use the model file itself, or train with --method cfa"
+        )
+    _name_partition_points(model.graph)
+    _strip(model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = DESCRIPTION, text
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _any_batch(graph: Any) -> bool:
+    """Return whether the batch is dynamic: the exporter freezes it without a word where it meets a loop over it."""
+    first = [value.type.tensor_type.shape.dim[0] for value in (*graph.input, *graph.output)]
+    return not any(dimension.HasField("dim_value") for dimension in first)
+
+
+def _name_partition_points(graph: Any) -> None:
+    """Name the tensors between which an engine may put something of its own in the place of a part (see `cuts`)."""
+    renamed: dict[str, str] = {}
+    _, _, leaving = _part(graph, ".backbone")
+    renamed |= {name: f"{PYRAMID}{number}" for number, name in enumerate(leaving)}
+    searches = {space for node in graph.node for space in _modules(node) if space.endswith(".search")}
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in graph.value_info}
+    for number, space in enumerate(sorted(searches)):
+        inside, entering, leaving = _part(graph, space)
+        tokens = [name for name in entering if ranks.get(name) == TOKENS_RANK]
+        renamed |= {name: f"{SEARCH}{number}.tokens.{level}" for level, name in enumerate(tokens)}
+        renamed |= dict.fromkeys(leaving, f"{SEARCH}{number}.distances")
+        banks = [node.input[1] for node in inside if node.op_type == "Gemm"]
+        places = [name for name in entering if ranks.get(name) == AFFINE_RANK and name not in banks]
+        renamed |= dict.fromkeys(banks[:1], f"{SEARCH}{number}.bank")
+        renamed |= dict.fromkeys(places[:1], f"{SEARCH}{number}.affine")
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = renamed.get(name, name)
+    for value in (*graph.value_info, *graph.initializer):
+        value.name = renamed.get(value.name, value.name)
+
+
+def _modules(node: Any) -> list[str]:
+    """Return the names of the modules that a node was traced in, outermost first."""
+    spaces = [entry.value for entry in node.metadata_props if entry.key == "namespace"]
+    return [part.partition(":")[0] for space in spaces for part in space.split("/")]
+
+
+def _part(graph: Any, module: str) -> tuple[list[Any], list[str], list[str]]:
+    """Return the nodes traced in a module (the end of its name is enough), and what enters and what leaves it."""
+    inside = [node for node in graph.node if any(name.endswith(module) for name in _modules(node))]
+    made = {name for node in inside for name in node.output}
+    entering = dict.fromkeys(name for node in inside for name in node.input if name and name not in made)
+    others = [node for node in graph.node if made.isdisjoint(node.output)]
+    leaving = dict.fromkeys(name for node in others for name in node.input if name in made)
+    return inside, list(entering), list(leaving)
+
+
+def _strip(model: Any) -> None:
+    """Remove what the exporter notes of its own source code: paths of this machine, and a tenth of the file."""
+    graph = model.graph
+    for part in (graph, model, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+
+
+def _to_openvino(source: Path) -> Any:
+    """Return the model of an ONNX file, in 32-bit floats; the description goes with it."""
+    return import_openvino().Core().read_model(source.rename(source.with_suffix(".onnx")))
+
+
+def _write_ir(model: Any, target: Path) -> Path:
+    """Write sealed IR; return the file of its weights."""
+    weights = target.with_suffix(".bin")
+    import_openvino().serialize(model, target, weights)
+    target.write_bytes(seal(target.read_bytes(), weights.read_bytes()))
+    return weights
+
+
+def _quantize(model: Any, detector: Detector, good: GoodImages, folder: Path, progress: Progress) -> None:
+    """Quantize a graph in place; its description gets the thresholds by the verdicts of the very file it becomes."""
+    quantize(model, good, progress)
+    draft = folder / "draft.xml"
+    _write_ir(model, draft)
+    calibration, pixel_threshold = good.rejudge(detector, ExportedDetector.load(draft).predict, progress)
+    values = description(detector)
+    values["calibration"]["scores"] = [float(score) for score in calibration.scores]
+    values["pixel_threshold"] = pixel_threshold
+    exported = {
+        "precision": "int8",
+        "ranges_from_photos": len(good.ranging),
+        "photos_judged_anew": len(good.held_out),
+        "nncf": importlib.metadata.version("nncf"),
+    }
+    values["record"] = {**values["record"], "exported": exported}
+    model.set_rt_info(describe(values), ["framework", DESCRIPTION])
+
+
+def _publish(written: Path, target: Path) -> None:
+    with written.open("rb") as handle:
+        os.fsync(handle.fileno())
+    written.chmod(0o644)
+    written.replace(target)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's notes about its own insides from the person."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Patch features, nearest neighbors, coresets and clustering."""

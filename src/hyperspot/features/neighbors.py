@@ -1,0 +1,199 @@
+"""Exact nearest neighbors in a memory bank, as chunked matrix products.
+
+‖a - c‖² = ‖a‖² + (‖c‖² - 2 a·c): ‖c‖² goes into the matrix product, ‖a‖² does not change the order of the
+neighbors and is added for the survivors alone, and no matrix of all pairs is ever kept. The mean of the bank
+is subtracted from both sides first, which removes most of the cancellation. The k smallest of a row are found
+by blocks: the k blocks with the smallest minima hold them all. Where the compiled search of `native` was built it
+does the same in one pass, for up to three neighbors.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from hyperspot.features.patches import sum_levels
+from hyperspot.hardware import native
+
+CHUNK_ELEMENTS = 1_500_000
+"""Distances held at a time: 6 MB, which stays in the cache of a core."""
+PACKING_PAYS = 4096
+"""Queries from which it pays to lay a bank out for the compiled search that is searched only once: to find the layout
+takes as long as matrix products take for so many, whatever the size of the bank."""
+
+
+def smallest(rows: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Return the k smallest values of each row, ascending, and their columns."""
+    n, m = rows.shape
+    block = 2 ** round(math.log2(max(m, 1)) / 2)
+    if m < 256 or m // block <= 2 * k:
+        return torch.topk(rows, k, dim=1, largest=False)
+    whole = m // block * block
+    blocks = rows[:, :whole].unflatten(1, (-1, block))
+    minima = blocks.amin(2)
+    nearest_blocks = torch.topk(minima, k, dim=1, largest=False, sorted=False).indices
+    values = torch.gather(blocks, 1, nearest_blocks[:, :, None].expand(n, k, block)).flatten(1)
+    columns = (nearest_blocks[:, :, None] * block + torch.arange(block, device=rows.device)).flatten(1)
+    if whole < m:
+        values = torch.cat([values, rows[:, whole:]], dim=1)
+        rest = torch.arange(whole, m, device=rows.device).expand(n, m - whole)
+        columns = torch.cat([columns, rest], dim=1)
+    best, among = torch.topk(values, k, dim=1, largest=False)
+    return best, torch.gather(columns, 1, among)
+
+
+def nearest_centered(
+    queries: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"], k: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Return squared distances (ascending, at least 0) to the k nearest vectors, and which they are.
+
+    `squares` are the squared norms of the bank. For few digits to be lost both sides should have the mean of
+    the bank subtracted; `nearest` does so.
+    """
+    rows = max(16, CHUNK_ELEMENTS // bank.shape[0])
+    transposed = bank.T
+    distances, columns = [], []
+    # An exported graph is told the number of rows, which grows with the batch, only when it runs.
+    for chunk in [queries] if torch.compiler.is_exporting() else queries.split(rows):
+        best, found = smallest(torch.addmm(squares, chunk, transposed, alpha=-2), k)
+        distances.append(best + chunk.square().sum(1, keepdim=True))
+        columns.append(found)
+    return torch.cat(distances).clamp_(min=0), torch.cat(columns)
+
+
+class Memory:
+    """A centered bank made ready to be searched many times.
+
+    Attributes:
+        bank: The vectors, whose mean must have been subtracted.
+        squares: Their squared norms.
+
+    """
+
+    def __init__(self, bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"]) -> None:
+        self.bank, self.squares = bank, squares
+        self._packed: native.PackedBank | None = None
+        if native.level() and bank.device.type == "cpu" and bank.dtype == torch.float32:
+            self._packed = native.pack(bank.detach().numpy())
+
+    def nearest(self, queries: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Return squared distances (ascending, at least 0) to the k nearest vectors, and which they are."""
+        if self._packed is None or not self._compiled(queries, k):
+            return nearest_centered(queries, self.bank, self.squares, k)
+        distances, columns = self._packed.nearest(queries.detach().numpy(), k, torch.get_num_threads())
+        return torch.from_numpy(distances), torch.from_numpy(columns)
+
+    def nearest_in_pyramid(
+        self, levels: Sequence[Float[Tensor, "_h _w d"]], affine: Float[Tensor, "3 d"], k: int
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Return the same for each place of a pyramid, whose vectors are those of `patches.sum_levels`."""
+        if self._packed is None or not self._compiled(levels[0], k):
+            return self.nearest(sum_levels([level[None] for level in levels], affine)[0], k)
+        arrays = [level.detach().numpy() for level in levels]
+        distances, columns = self._packed.nearest_in_pyramid(
+            arrays, affine.detach().numpy(), k, torch.get_num_threads()
+        )
+        return torch.from_numpy(distances), torch.from_numpy(columns)
+
+    def _compiled(self, queries: Tensor, k: int) -> bool:
+        return k <= native.MOST_NEIGHBORS and queries.dtype == torch.float32 and queries.device.type == "cpu"
+
+
+class Prepared:
+    """The memory of the bank that is searched: made ready at the first search, and anew where the bank is another."""
+
+    def __init__(self) -> None:
+        self._memory: Memory | None = None
+
+    def memory(self, bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"]) -> Memory:
+        """Return the memory of a centered bank, the same one as long as the bank is the same tensor."""
+        if self._memory is None or self._memory.bank is not bank:
+            self._memory = Memory(bank, squares)
+        return self._memory
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Prepared":
+        """Return one that has prepared nothing yet: the memory belongs to the bank it was made of."""
+        return Prepared()
+
+
+class Search(nn.Module):
+    """The search of a bank for each place of a pyramid, as a module of its own: an exported graph then tells where the
+    search begins and ends, and an engine can put the compiled one in its place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prepared = Prepared()
+
+    def forward(
+        self,
+        levels: list[Tensor],
+        affine: Float[Tensor, "3 d"],
+        bank: Float[Tensor, "m d"],
+        squares: Float[Tensor, "m"],
+        k: int,
+    ) -> Float[Tensor, "n k"]:
+        """Return squared distances (ascending) for each place of each image; see `patches.sum_levels` for `levels`."""
+        if torch.compiler.is_exporting():
+            return nearest_centered(sum_levels(levels, affine).flatten(0, 1), bank, squares, k)[0]
+        # Image by image, so that a batch changes no bit of a result.
+        search = self._prepared.memory(bank, squares).nearest_in_pyramid
+        return torch.cat([search(image, affine, k)[0] for image in zip(*levels, strict=True)])
+
+
+def principal_axes(bank: Float[Tensor, "m d"]) -> Float[Tensor, "d d"]:
+    """Return an orthonormal basis of the channels in which the bank's variance falls from channel to channel.
+
+    Distances are the same in every orthonormal basis; in this one few channels tell most vectors apart.
+    """
+    axes: Tensor = torch.linalg.eigh(bank.double().T @ bank.double()).eigenvectors
+    return axes.flip(1).to(bank.dtype)
+
+
+def nearest(
+    queries: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], k: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Return squared distances (ascending, at least 0) to the k nearest vectors of a bank that is searched only once.
+
+    Raises ValueError where the bank has fewer than k vectors.
+    """
+    if bank.shape[0] < k:
+        raise ValueError(f"asked for {k} neighbors in a bank of {bank.shape[0]}")
+    center = bank.mean(0)
+    centered = bank - center
+    squares = centered.square().sum(1)
+    if len(queries) < PACKING_PAYS:
+        return nearest_centered(queries - center, centered, squares, k)
+    return Memory(centered, squares).nearest(queries - center, k)
+
+
+class _NearestDistances(torch.autograd.Function):
+    """Squared distances to the k nearest vectors; the gradient touches those k alone."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, bank: Tensor, squares: Tensor, k: int) -> Tensor:
+        distances, columns = nearest_centered(queries, bank, squares, k)
+        ctx.save_for_backward(queries, bank, columns)
+        return distances
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        queries, bank, columns = ctx.saved_tensors
+        weights = 2 * gradients[0]
+        pulled = F.embedding_bag(columns, bank, per_sample_weights=weights, mode="sum")
+        return weights.sum(1, keepdim=True) * queries - pulled, None, None, None
+
+
+def nearest_distances(
+    queries: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"], k: int
+) -> Float[Tensor, "n k"]:
+    """Return squared distances to the k nearest vectors, differentiable in the queries.
+
+    The gradient is 2 Σ_k g_k (q - c_k): a weighted sum of k vectors instead of a product with all of them.
+    """
+    result: Tensor = _NearestDistances.apply(queries, bank, squares, k)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,207 @@
+"""From a feature pyramid to a grid of patch features: pool, align, concatenate.
+
+The grid is that of the finest level. Pooling is the 3 x 3 mean of the released code (zeros outside are
+counted), aligning is bilinear with half-pixel centers. Both are linear and act on each channel alone, so a
+1 x 1 projection may be applied to each level at its own resolution first (see `methods.cfa`).
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from hyperspot.hardware.devices import CPU
+
+CACHE_BUDGET_BYTES = 600_000_000
+"""Above this size a `PatchCache` keeps half-precision features (relative rounding 5e-4), and above it again a file."""
+
+
+EVERYWHERE = slice(None)
+
+
+def pool(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Average each 3 x 3 neighborhood, zeros outside counted (CFA, PaDiM and PatchCore's released code)."""
+    return F.avg_pool2d(level, kernel_size=3, stride=1, padding=1)
+
+
+def align(level: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:
+    """Upsample a coarse level bilinearly to the finest grid."""
+    if level.shape[-2:] == (height, width):
+        return level
+    return F.interpolate(level, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def concatenate(levels: Sequence[Float[Tensor, "b _c _h _w"]]) -> Float[Tensor, "b n d"]:
+    """Return one feature vector per position of the finest level, row by row, channels fine to coarse."""
+    height, width = levels[0].shape[-2:]
+    grid = torch.cat([align(level, height, width) for level in levels], dim=1)
+    return grid.flatten(2).transpose(1, 2)
+
+
+def coordinates(height: int, width: int, device: torch.device | None = None) -> Float[Tensor, "n 2"]:
+    """Return row and column of each position, each scaled linearly to [-1, 1] (CoordConv)."""
+    rows, columns = (
+        torch.linspace(-1, 1, side, device=device) if side > 1 else torch.zeros(1, device=device)
+        for side in (height, width)
+    )
+    return torch.cartesian_prod(rows, columns)
+
+
+def sum_levels(levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tensor, "3 d"]) -> Float[Tensor, "b n d"]:
+    """Return, per position of the finest level, the sum of all levels and of an affine function of the place.
+
+    `affine` holds base, change per row and change per column; see `coordinates` for their range.
+    """
+    height, width = levels[0].shape[1:3]
+    total: Tensor = affine[0] + coordinates(height, width, affine.device).to(affine) @ affine[1:]
+    for level in levels:
+        total = total + align(level.permute(0, 3, 1, 2), height, width).flatten(2).transpose(1, 2)
+    return total
+
+
+def _taps(
+    length: int, fine: int, device: torch.device
+) -> tuple[Int[Tensor, "fine"], Int[Tensor, "fine"], Float[Tensor, "fine"]]:
+    """Return, for each fine position, its two coarse neighbors and the weight of the second."""
+    source = ((torch.arange(fine, dtype=torch.float64, device=device) + 0.5) * (length / fine) - 0.5).clamp(0)
+    first = source.floor().long().clamp(max=length - 1)
+    return first, (first + 1).clamp(max=length - 1), (source - first).float()
+
+
+def _spill(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
+    """Append the levels of each batch to the file of each level, and forget them."""
+    for batch in parts:
+        for part, file in zip(batch, files, strict=True):
+            part.cpu().numpy().tofile(file)
+    parts.clear()
+
+
+def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
+    """Return the half-precision contents of a file without reading it; the map outlives the open file."""
+    file.flush()
+    # Copy-on-write: torch wants memory that could be written to; nothing is.
+    return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="c").reshape(shape))
+
+
+@dataclass(frozen=True)
+class PatchCache:
+    """The pooled levels of many images, kept so that training never runs the backbone twice.
+
+    `levels[l]` has shape (images, height_l * width_l, channels_l), fine to coarse; `sizes[l]` its grid. They lie on
+    the `device` that computed them or, mapped from a file, in the memory of the CPU; what is taken out of them always
+    comes to the device. Where to take it may be told from anywhere.
+    """
+
+    levels: tuple[Tensor, ...]
+    sizes: tuple[tuple[int, int], ...]
+    device: torch.device = CPU
+
+    @classmethod
+    def collect(cls, batches: Iterable[Sequence[Float[Tensor, "_b _c _h _w"]]]) -> "PatchCache":
+        """Keep every batch of pooled levels; raises ValueError where there is none.
+
+        What exceeds the budget in half precision goes to a temporary file, which is mapped into memory and vanishes
+        with the cache: the system keeps in memory what there is room for.
+        """
+        with contextlib.ExitStack() as opened:
+            return cls._collected(batches, opened)
+
+    @classmethod
+    def _collected(
+        cls, batches: Iterable[Sequence[Float[Tensor, "_b _c _h _w"]]], opened: contextlib.ExitStack
+    ) -> "PatchCache":
+        parts: list[list[Tensor]] = []
+        sizes: tuple[tuple[int, int], ...] = ()
+        channels: tuple[int, ...] = ()
+        files: list[IO[bytes]] = []
+        kept, dtype, device = 0, torch.float32, CPU
+        for levels in batches:
+            sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
+            channels = tuple(level.shape[1] for level in levels)
+            device = levels[0].device
+            parts.append([level.flatten(2).transpose(1, 2).to(dtype).contiguous() for level in levels])
+            kept += sum(part.nbytes for part in parts[-1])
+            if dtype == torch.float32 and kept > CACHE_BUDGET_BYTES:
+                dtype = torch.float16
+                for batch in parts:
+                    batch[:] = [part.half() for part in batch]
+                kept //= 2
+            if files or kept > CACHE_BUDGET_BYTES:
+                files = files or [opened.enter_context(tempfile.TemporaryFile()) for _ in sizes]  # noqa: SIM115
+                _spill(parts, files)
+        if not sizes:
+            raise ValueError("no image to keep")
+        if files:
+            shapes = [(-1, height * width, wide) for (height, width), wide in zip(sizes, channels, strict=True)]
+            return cls(tuple(_mapped(file, shape) for file, shape in zip(files, shapes, strict=True)), sizes, device)
+        joined = []
+        for level in range(len(sizes)):
+            joined.append(torch.cat([batch[level] for batch in parts]))
+            for batch in parts:
+                batch[level] = joined[-1][:0]
+        return cls(tuple(joined), sizes, device)
+
+    @property
+    def images(self) -> int:
+        """How many images are kept."""
+        return self.levels[0].shape[0]
+
+    @property
+    def positions(self) -> int:
+        """How many positions the finest grid has."""
+        return self.levels[0].shape[1]
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """How many channels each level has."""
+        return tuple(level.shape[2] for level in self.levels)
+
+    def take(
+        self, level: int, images: Int[Tensor, "t"] | int, places: Int[Tensor, "t"] | slice = EVERYWHERE
+    ) -> Float[Tensor, "t c"]:
+        """Return the features of one level at some of its places."""
+        kept = self.levels[level]
+        where = tuple(part.to(kept.device) if isinstance(part, Tensor) else part for part in (images, places))
+        return kept[where].to(self.device).float()
+
+    def gather(self, images: Int[Tensor, "t"], positions: Int[Tensor, "t"]) -> Float[Tensor, "t d"]:
+        """Return the patch features at some positions: the same as `concatenate`, without the rest."""
+        height, width = self.sizes[0]
+        home = self.levels[0].device
+        images, positions = images.to(home), positions.to(home)
+        rows, columns = positions // width, positions % width
+        parts = [self.levels[0][images, positions].float()]
+        for level, (h, w) in zip(self.levels[1:], self.sizes[1:], strict=True):
+            top, bottom, down = (tap[rows] for tap in _taps(h, height, home))
+            left, right, across = (tap[columns] for tap in _taps(w, width, home))
+            down, across = down[:, None], across[:, None]
+            table = level.reshape(-1, level.shape[2])
+            base = images * (h * w)
+            upper = torch.lerp(table[base + top * w + left].float(), table[base + top * w + right].float(), across)
+            lower = torch.lerp(
+                table[base + bottom * w + left].float(), table[base + bottom * w + right].float(), across
+            )
+            parts.append(torch.lerp(upper, lower, down))
+        return torch.cat(parts, dim=1).to(self.device)
+
+    def image(self, index: int) -> Float[Tensor, "n d"]:
+        """Return all patch features of one image, row by row."""
+        positions = torch.arange(self.positions)
+        return self.gather(torch.full_like(positions, index), positions)
+
+    def all_images(self) -> Iterator[Float[Tensor, "n d"]]:
+        """Yield the patch features of one image after the other."""
+        for index in range(self.images):
+            yield self.image(index)
+
+    def mean(self) -> Float[Tensor, "n d"]:
+        """Return the patch features of the mean image, which is the mean of the patch features."""
+        means = tuple(level.mean(0, keepdim=True, dtype=torch.float32) for level in self.levels)
+        return PatchCache(means, self.sizes, self.device).image(0)

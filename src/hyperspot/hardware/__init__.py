@@ -1,0 +1,1 @@
+"""CPU features, devices, CUDA graphs and the compiled kernels."""

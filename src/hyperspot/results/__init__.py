@@ -1,0 +1,1 @@
+"""What comes out: verdicts, regions, drawings and their conversions."""

@@ -1,0 +1,1 @@
+"""Atomic files, progress, prefetching, arrays out of core, optional packages."""

@@ -1,0 +1,113 @@
+"""The promise, measured: how often good photos alarm over many random splits, through the whole of fitting and judging.
+
+The frozen pyramid of each photo is computed once; all else (drawing what is held out, fitting, scoring, the
+p-value, the verdict) is done anew for each split by the code that a person runs. Given the photos, which of them are
+trained on, held out and judged is drawn at random, so that the splits are independent of each other.
+"""
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage, stats
+
+from hyperspot import Detector
+from hyperspot.backbones import create
+from hyperspot.detector import fitting
+from hyperspot.detector.loading import ImageLoader
+from hyperspot.detector.settings import make_settings
+from hyperspot.hardware.devices import CPU
+from hyperspot.images import InputSize
+from hyperspot.utils.progress import SILENT
+
+SIDE = 64
+POOL, LEARNED, JUDGED = 90, 30, 8
+RATE = 0.1
+UNLIKELY = 1e-4
+"""The chance that a bound below fails although the promise holds, were the seed another one."""
+
+
+@pytest.fixture(scope="module")
+def textures():
+    """Return photos of a rough surface; roughness, light and color differ from photo to photo."""
+    random = np.random.default_rng(0)
+    photos = []
+    for _ in range(POOL):
+        grain = ndimage.gaussian_filter(random.standard_normal((SIDE, SIDE)), random.uniform(0.7, 2.0), mode="wrap")
+        grain *= random.gamma(8, 1.5) / grain.std()
+        color = random.normal((120, 115, 105), 6)
+        noise = random.normal(0, 2, (SIDE, SIDE, 3))
+        photos.append(np.clip(grain[..., None] + color + noise, 0, 255).round().astype(np.uint8))
+    return photos
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """Return a backbone that remembers what it has seen."""
+    made = create("resnet18", weights="random:0")
+    seen = {}
+
+    def remembered(images):
+        levels = []
+        for image in images:
+            key = image.contiguous().numpy().tobytes()
+            if key not in seen:
+                seen[key] = made.pyramid(image[None])
+            levels.append(seen[key])
+        return [torch.cat(level) for level in zip(*levels, strict=True)]
+
+    made.forward = remembered
+    return made
+
+
+def alarms(textures, backbone, mode, splits):
+    """Return for each split which of the good photos judged were called anomalous."""
+    frame = InputSize(SIDE, SIDE, "stretch")
+    called = []
+    for seed in range(splits):
+        drawn = np.random.default_rng((1, seed)).permutation(POOL)[: LEARNED + JUDGED]
+        fitted_state = [textures[number] for number in drawn[:LEARNED]]
+        settings = make_settings(
+            {
+                "calibration": mode,
+                "false_alarm_rate": RATE,
+                "short_side": SIDE,
+                "seed": seed,
+                "method_settings": {"levels": (4,), "bank_ratio": 4},
+            }
+        )
+        letterboxes = [frame.letterbox(SIDE, SIDE)] * LEARNED
+        fitted = fitting.fit(ImageLoader(fitted_state, frame), letterboxes, backbone, settings, SILENT, CPU)
+        assert fitted.calibration.kind == mode
+        detector = Detector(fitted, settings, {})
+        called.append([detector.predict(textures[number]).is_anomalous for number in drawn[LEARNED:]])
+    return np.array(called)
+
+
+def test_a_split_keeps_its_promise_and_hardly_more(textures, backbone):
+    """The p-value of exchangeable photos without ties is uniform over 1/(n+1) .. 1: the promise is kept and used up."""
+    splits = 300
+    called = alarms(textures, backbone, "split", splits)
+    held_out = 9
+    assert LEARNED * 0.2 < held_out == round(1 / RATE) - 1
+    exact = np.floor(RATE * (held_out + 1)) / (held_out + 1)
+    # One photo of each split: independent, so that their number is binomial.
+    assert stats.binom.ppf(UNLIKELY, splits, exact) <= called[:, 0].sum() <= stats.binom.isf(UNLIKELY, splits, RATE)
+    # All of them: those of one split share its threshold, so the deviation is taken from split to split.
+    shares = called.mean(axis=1)
+    error = shares.std(ddof=1) / np.sqrt(splits)
+    print(f"observed {shares.mean():.4f} +- {error:.4f}, promised {RATE}")
+    assert abs(shares.mean() - exact) <= stats.norm.isf(UNLIKELY) * error
+
+
+def test_crossing_keeps_its_promise_about(textures, backbone):
+    """Each photo is judged by a model that saw fewer photos than the one that is kept, so the promise is approximate.
+
+    What is checked is looser: at most one and a half times the promise, and not so few that it says nothing.
+    """
+    splits = 120
+    called = alarms(textures, backbone, "cross", splits)
+    shares = called.mean(axis=1)
+    error = shares.std(ddof=1) / np.sqrt(splits)
+    print(f"observed {shares.mean():.4f} +- {error:.4f}, promised {RATE}")
+    assert shares.mean() + stats.norm.isf(UNLIKELY) * error <= 1.5 * RATE
+    assert shares.mean() - stats.norm.isf(UNLIKELY) * error >= 0.25 * RATE
