@@ -81,11 +81,11 @@ def test_its_thresholds_are_those_of_its_own_scores_on_the_photos_held_out(detec
     photos = [photo.path for photo in open_dataset(product).train]
     verdicts = [loaded.predict(photos[index]) for index in held_out]
     scores = sorted(verdict.score for verdict in verdicts)
-    assert list(loaded.judge.calibration.scores) == pytest.approx(scores, rel=1e-6)
-    assert list(detector.calibration.scores) != pytest.approx(scores, rel=1e-4)
+    assert list(loaded.decision_rule.calibration.scores) == pytest.approx(scores, rel=1e-6)
+    assert list(detector.decision_rule.calibration.scores) != pytest.approx(scores, rel=1e-4)
     pixels = np.sort(np.concatenate([verdict.input_map.ravel() for verdict in verdicts]))[::-1]
     expected = pixels[int(detector.settings.pixel_false_alarm_rate * len(pixels))]
-    assert loaded.judge.pixel_threshold == pytest.approx(expected, rel=1e-5)
+    assert loaded.decision_rule.pixel_threshold == pytest.approx(expected, rel=1e-5)
     assert loaded.description["record"]["exported"]["ranges_from_photos"] == 24 - len(held_out)
 
 
@@ -97,9 +97,9 @@ def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_pa
     options = {"weights": "random:0", "short_side": 64, "false_alarm_rate": 0.2, "crops": "fused"}
     crossed = Detector.fit(photos, calibration="cross", **options)
     loaded = ExportedDetector.load(export(crossed, tmp_path / "part.xml", int8=product / "train" / "good"))
-    assert loaded.judge.calibration.kind == "cross"
-    np.testing.assert_array_equal(loaded.judge.calibration.scores, crossed.calibration.scores)
-    assert loaded.judge.pixel_threshold == crossed.pixel_threshold
+    assert loaded.decision_rule.calibration.kind == "cross"
+    np.testing.assert_array_equal(loaded.decision_rule.calibration.scores, crossed.decision_rule.calibration.scores)
+    assert loaded.decision_rule.pixel_threshold == crossed.decision_rule.pixel_threshold
     exported = loaded.description["record"]["exported"]
     assert (exported["ranges_from_photos"], exported["photos_judged_anew"]) == (24, 0)
     # Two views, and the backbone in 8 bits for each but its first convolution.
