@@ -19,6 +19,7 @@ from hyperspot.errors import ModelFileError, SettingsError
 from hyperspot.hardware.cpu import Precision, native_precision
 from hyperspot.runtime.openvino_import import import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, PartitionedModel, is_quantized, named
+from hyperspot.utils.optional_packages import missing
 
 EngineName = Literal["openvino", "onnxruntime"]
 EnginePrecision = Literal["f32", "bf16", "f16", "int8"]
@@ -156,8 +157,9 @@ def open_engine(
 
     Raises:
         ModelFileError: Where the engine cannot read the file.
-        SettingsError: Where there is no such engine, or it is not installed, does not read this kind of file or does
-            not compute it in this format.
+        MissingPackageError: No engine for this kind of file is installed.
+        SettingsError: Where there is no such engine, or it does not read this kind of file or does not compute it in
+            this format.
 
     """
     if precision == "f16":
@@ -171,9 +173,7 @@ def open_engine(
     usable = [one for one in wanted if one in available()]
     if not usable:
         extra = "runtime" if "openvino" in wanted else "onnxruntime"
-        raise SettingsError(
-            f"{path.name} needs {' or '.join(wanted)}, not installed here; `pip install hyperspot[{extra}]` brings it"
-        )
+        raise missing(" or ".join(wanted), extra, path.name)
     if usable[0] == "openvino":
         return OpenVinoEngine(path, threads, precision)
     if precision == "bf16":
