@@ -16,9 +16,9 @@ from hyperspot.data import open_dataset
 from hyperspot.decision import calibration
 from hyperspot.errors import DataError, SettingsError
 from hyperspot.images import read_image
-from hyperspot.utils.optional_packages import install_command
 from hyperspot.runtime import ExportedDetector, open_engine
 from hyperspot.runtime.engines import TorchEngine
+from hyperspot.utils.optional_packages import install_command
 
 EXPORTS = all(importlib.util.find_spec(name) is not None for name in ("onnxscript", "openvino"))
 pytestmark = pytest.mark.skipif(not EXPORTS, reason="needs hyperspot[runtime,export]: openvino, onnx and onnxscript")
@@ -122,11 +122,11 @@ def test_photos_that_are_not_those_of_the_training_are_refused(detector, product
     from hyperspot.export.exporting import export
 
     whole = open_dataset(product)
-    fewer = dataclasses.replace(whole, photos=whole.photos[1:])
+    fewer = dataclasses.replace(whole, samples=whole.samples[1:])
     for other in (fewer, product / "train" / "good"):
         with pytest.raises(SettingsError, match="is not the data that the detector was trained on"):
             export(detector, tmp_path / "part.xml", int8=other)
-    none = dataclasses.replace(whole, photos=tuple(photo for photo in whole.photos if photo.split == "test"))
+    none = dataclasses.replace(whole, samples=tuple(photo for photo in whole.samples if photo.split == "test"))
     with pytest.raises(DataError, match="no good photo to quantize with"):
         export(detector, tmp_path / "part.xml", int8=none)
     assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,7 @@ sides = st.integers(8, 160)
         ([(100, 103)], (256, 256)),
     ],
 )
-def test_the_input_size_has_the_median_shape_of_the_images(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
+def test_the_input_size_has_the_median_shape(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
     input_size = InputSize.for_sizes(sizes)
     assert (input_size.height, input_size.width) == expected
     assert InputSize.for_sizes(sizes, aspect="square") == InputSize(256, 256, "stretch")

@@ -56,7 +56,7 @@ def test_require_imports_or_raises_the_one_error(tmp_path: Path, monkeypatch: py
     assert require("xml.dom", "train", "training").__name__ == "xml.dom"
     monkeypatch.setitem(sys.modules, "onnx", None)
     for module in ("onnx", "nothing_of_this_name.at_all"):
-        with pytest.raises(MissingPackageError, match="exporting needs (onnx|nothing_of_this_name), which is not inst"):
+        with pytest.raises(MissingPackageError, match=r"exporting needs (onnx|nothing_of_this_name), which is not"):
             require(module, "export", "exporting")
     (tmp_path / "half_installed.py").write_text("import nothing_of_this_name")
     (tmp_path / "broken_library.py").write_text("raise ImportError('libx.so: cannot open shared object file')")

@@ -83,7 +83,8 @@ def _from_unit_range(values: Shaped[np.ndarray, "h w c"], described: str) -> UIn
             raise ImageError(f"{described}: it holds NaN; replace those values")
         mend = "divide it by 255 or convert it to uint8" if low >= 0 and 1 < high <= 255 else "scale its values"
         raise ImageError(f"{described}: floats must lie in 0 .. 1, its values lie in {low:g} .. {high:g}; {mend}")
-    return np.rint(np.multiply(values, 255, dtype=np.float32)).astype(np.uint8)
+    scaled: np.ndarray = np.rint(np.multiply(values, 255, dtype=np.float32))
+    return scaled.astype(np.uint8)
 
 
 def _mend_shape(shape: tuple[int, ...], kind: str) -> str:

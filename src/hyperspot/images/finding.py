@@ -1,8 +1,12 @@
-"""Finds image files in folders, in natural order, and counts those that are not read."""
+"""Finds image files in folders, in natural order, and those that are not read."""
 
+import contextlib
+import itertools
 import re
-from collections import Counter
+from collections import deque
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from hyperspot.errors import DataError
 
@@ -12,6 +16,7 @@ UNREAD_SUFFIXES = frozenset(
     | {".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
 )
 """Image formats that are named where they are found, because they are not read."""
+MOST_FOLDERS = 1000
 JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin"})
 
 
@@ -47,20 +52,39 @@ def find_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
 
 
-def count_deeper_images(folder: Path, known: set[Path]) -> Counter[str]:
-    """Return the number of image files in each deeper folder, relative to `folder`, without those in `known`."""
-    deeper: Counter[str] = Counter()
-    for place in _folders(folder, recursive=True, without=known)[1:]:
-        count = sum(_is_image(entry) for entry in place.iterdir())
-        if count:
-            deeper[place.relative_to(folder).as_posix()] = count
-    return deeper
+class Unused(NamedTuple):
+    """Image files below a folder that are not read.
+
+    Attributes:
+        folders: Images of readable formats in each folder that is not read.
+        formats: Files of each image format that is not read, by suffix.
+
+    """
+
+    folders: dict[Path, int]
+    formats: dict[str, list[Path]]
 
 
-def count_unread_formats(folder: Path) -> Counter[str]:
-    """Return how many files of a folder have each suffix of an image format that is not read."""
-    unread = [entry.suffix.lower() for entry in folder.iterdir() if _has_suffix(entry, UNREAD_SUFFIXES)]
-    return Counter(unread)
+def find_unused(root: Path, read: Collection[Path], skipped: Collection[Path] = ()) -> Unused:
+    """Return the image files below a folder that are not read.
+
+    Args:
+        root: The folder; at most `MOST_FOLDERS` in it are searched, so that a home folder takes no minutes.
+        read: Folders whose images are read, without deeper ones.
+        skipped: Folders left out with all that is in them.
+
+    """
+    unused = Unused({}, {})
+    for place in itertools.islice(_folders(root, recursive=True, without=skipped), MOST_FOLDERS):
+        with contextlib.suppress(OSError):  # an unreadable folder that nobody asked for
+            entries = sorted(place.iterdir())
+            images = sum(_is_image(entry) for entry in entries)
+            if images and place not in read:
+                unused.folders[place] = images
+            for entry in entries:
+                if _has_suffix(entry, UNREAD_SUFFIXES) and entry.is_file():
+                    unused.formats.setdefault(entry.suffix.lower(), []).append(entry)
+    return unused
 
 
 def find_folders(folder: Path) -> list[Path]:
@@ -87,14 +111,14 @@ def _is_image(entry: Path) -> bool:
     return is_image_file(entry) and (entry.is_file() or (entry.is_symlink() and not entry.exists()))
 
 
-def _folders(folder: Path, recursive: bool, without: set[Path] | frozenset[Path] = frozenset()) -> list[Path]:
-    """Return a folder and, if recursive, all below it, each once however many links lead to it."""
-    places, seen, waiting = [], set(), [folder]
+def _folders(folder: Path, recursive: bool, without: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield a folder and, if recursive, all below it, each once however many links lead to it."""
+    seen, waiting = set(), deque([folder])
     while waiting:
-        place = waiting.pop(0)
+        place = waiting.popleft()
         real = place.resolve()
-        if real not in seen and (place == folder or place not in without):
+        if real not in seen and place not in without:
             seen.add(real)
-            places.append(place)
-            waiting += find_folders(place) if recursive else []
-    return places
+            yield place
+            with contextlib.suppress(PermissionError) if place != folder else contextlib.nullcontext():
+                waiting.extend(find_folders(place) if recursive else [])

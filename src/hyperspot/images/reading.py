@@ -189,8 +189,8 @@ def _name(source: object) -> str:
         return "<bytes>"
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "") or "<image>")
-    name = getattr(source, "name", None)
-    return name if isinstance(name, str) else "<stream>"
+    named = getattr(source, "name", None)
+    return named if isinstance(named, str) else "<stream>"
 
 
 def _encoded(source: Any, name: str) -> bytes:
@@ -327,9 +327,7 @@ def _to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
     return np.asarray(convertible if convertible.mode == "RGB" else convertible.convert("RGB")).copy()
 
 
-def _deep_rgb(
-    image: ImageFile.ImageFile, data: bytes, name: str, max_pixels: int
-) -> UInt8[np.ndarray, "h w 3"] | None:
+def _deep_rgb(image: ImageFile.ImageFile, data: bytes, name: str, max_pixels: int) -> UInt8[np.ndarray, "h w 3"] | None:
     """Return 16-bit RGB, or gray with alpha, rounded to 8 bits; none for other depths.
 
     Pillow keeps the high bytes alone. Decoded again in the other byte order, the same file gives the low bytes; the

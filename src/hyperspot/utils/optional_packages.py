@@ -42,7 +42,9 @@ def require(module: str, extra: str, doing: str) -> ModuleType:
 
 def missing(package: str, extra: str, doing: str) -> MissingPackageError:
     """Return the error that `doing` needs a package, with the command that installs it."""
-    return MissingPackageError(f"{doing} needs {package}, which is not installed; install it with {install_command(extra)}")
+    return MissingPackageError(
+        f"{doing} needs {package}, which is not installed; install it with {install_command(extra)}"
+    )
 
 
 def explain(error: ModuleNotFoundError, doing: str) -> MissingPackageError:
