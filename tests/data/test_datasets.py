@@ -175,7 +175,7 @@ def test_an_unreadable_label_drops_its_image_alone(tmp_path: Path, content: byte
     masks(two / "test", ("3_GT.png",))
     before = counts(open_dataset(one)), counts(open_dataset(two))
     assert before == ((4, 1, 1), (2, 0, 1))
-    for label, photo in (
+    for label, image in (
         (one / "kos01" / "Part2_label.bmp", "kos01/Part2.jpg"),
         (two / "train/1_GT.png", "train/1.png"),
     ):
@@ -183,7 +183,7 @@ def test_an_unreadable_label_drops_its_image_alone(tmp_path: Path, content: byte
         dataset = open_dataset(label.parents[1])
         (problem,) = dataset.problems
         assert str(label) in problem
-        assert problem.endswith(f"; until then {photo} has no label and is left out")
+        assert problem.endswith(f"; until then {image} has no label and is left out")
         assert dataset.describe()["problems"] == [problem]
         assert sum(counts(dataset)) == sum(before[0] if label.suffix == ".bmp" else before[1]) - 1
         assert counts(dataset)[2] == 1
@@ -415,7 +415,7 @@ def test_an_image_counts_once_however_often_it_is_listed(tmp_path: Path) -> None
 def test_broken_links_and_images_are_reported(tmp_path: Path) -> None:
     root = mvtec(tmp_path / "nut")
     (root / "train" / "good" / "4.png").symlink_to("nowhere")
-    (root / "train" / "good" / "5.png").write_text("no photo")
+    (root / "train" / "good" / "5.png").write_text("no image")
     problems = open_dataset(root).describe()["problems"]
     assert problems[0] == "train/good/4.png is a broken link; it is left out"
     assert "5.png is not a PNG" in problems[1]

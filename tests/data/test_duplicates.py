@@ -75,13 +75,9 @@ def test_a_test_image_is_among_the_named_of_a_large_group(tmp_path: Path) -> Non
     for number in range(5):
         write(root / "train" / "good" / f"copy{number}.png", 0)
     write(root / "test" / "good" / "9.png", 0)
-    assert (
-        open_dataset(root)
-        .problems[0]
-        .startswith(
-            "train/good/0.png, test/good/9.png, train/good/copy0.png and 4 more hold the same bytes; they are training and"
-        )
-    )
+    first = open_dataset(root).problems[0]
+    assert first.startswith("train/good/0.png, test/good/9.png, train/good/copy0.png and 4 more hold the same bytes")
+    assert "training and test images at once" in first
 
 
 def test_hard_links_are_duplicates_and_symbolic_ones_are_one_file(tmp_path: Path) -> None:

@@ -318,6 +318,31 @@ def test_masks_are_true_where_they_are_not_black(tmp_path: Path) -> None:
         assert np.array_equal(read_mask(tmp_path / name), truth), name
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "lossy"),
+    [
+        ("JPEG", {}, True),
+        ("WEBP", {}, True),
+        ("WEBP", {"exif": Image.Exif()}, True),
+        ("WEBP", {"lossless": True}, False),
+        ("WEBP", {"lossless": True, "exif": Image.Exif()}, False),
+        ("TIFF", {"compression": "jpeg"}, True),
+        ("TIFF", {"compression": "tiff_lzw"}, False),
+        ("PNG", {}, False),
+    ],
+)
+def test_masks_of_lossy_formats_are_true_where_they_are_bright(
+    tmp_path: Path, kind: str, options: dict[str, object], lossy: bool
+) -> None:
+    levels = np.zeros((64, 96, 3), np.uint8)
+    levels[:, 32:64], levels[:, 64:] = 60, 250
+    if "exif" in options:
+        options["exif"][EXIF_ORIENTATION] = 1  # makes an extended file of several chunks
+    path = tmp_path / "mask"
+    Image.fromarray(levels).save(path, kind, **options)
+    assert np.array_equal(read_mask(path), levels[..., 0] >= (128 if lossy else 1))
+
+
 def test_images_are_found_in_natural_order_without_junk(tmp_path: Path) -> None:
     for name in (
         "10.png",

@@ -160,14 +160,14 @@ def read_size(source: Path | str | Image.Image) -> tuple[int, int]:
 def read_mask(path: Path | str) -> Bool[np.ndarray, "h w"]:
     """Return a mask: true where it is not black, so that masks of several classes become one.
 
-    In JPEG files true is at least half bright, because compression leaves traces of gray in the black.
-    Raises ImageError as `read_image` does.
+    In lossy files (JPEG, lossy WebP, TIFF with JPEG compression) true is at least half bright, because compression
+    leaves traces of gray in the black. Alpha is ignored. Raises ImageError as `read_image` does.
     """
     name = _name(path)
     try:
         data = _existing(path).read_bytes()
         with pillow_hushed(), _open(io.BytesIO(data), name, MAX_PIXELS) as image:
-            lossy = image.format in ("JPEG", "MPO")
+            lossy = _is_lossy(image, data)
             upright = _upright(image, name)
             if upright.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L", "F"):
                 upright = upright.convert("RGBA" if upright.mode in ("P", "PA") else "RGB")
@@ -178,6 +178,18 @@ def read_mask(path: Path | str) -> Bool[np.ndarray, "h w"]:
         raise _unreadable(name, error) from None
     marked = values >= 128 if lossy else values != 0
     return np.ascontiguousarray(marked if marked.ndim == 2 else marked[..., :3].any(axis=2))
+
+
+def _is_lossy(image: Image.Image, data: bytes) -> bool:
+    if image.format != "WEBP":
+        return image.format in ("JPEG", "MPO") or "jpeg" in str(image.info.get("compression", ""))
+    place = 12  # of the first chunk, after RIFF, size and WEBP
+    while place + 8 <= len(data):
+        kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        place += 8 + size + size % 2
+    return True  # an animation, which holds its frames in chunks of its own
 
 
 def _name(source: object) -> str:
