@@ -2,6 +2,7 @@
 
 from hyperspot.images.finding import find_images, is_image_file
 from hyperspot.images.geometry import Crop, InputSize, Letterbox
+from hyperspot.images.preprocessing import LetterboxedImage, PreparedImage, prepare
 from hyperspot.images.reading import ImageInput, read_image, read_mask, read_size
 from hyperspot.images.resampling import resize
 
@@ -10,8 +11,11 @@ __all__ = [
     "ImageInput",
     "InputSize",
     "Letterbox",
+    "LetterboxedImage",
+    "PreparedImage",
     "find_images",
     "is_image_file",
+    "prepare",
     "read_image",
     "read_mask",
     "read_size",
