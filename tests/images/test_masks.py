@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hyperspot.images.masks import connected_runs, erode
-from hyperspot.results.verdict import Region, find_regions, outline
+from hyperspot.results.drawing import outline
+from hyperspot.results.regions import Region, find_regions
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
