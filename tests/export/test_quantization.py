@@ -153,6 +153,6 @@ def test_without_nncf_one_sentence_says_what_brings_it(model_file, product, tmp_
 
 @quantizes
 def test_nothing_is_reported_to_the_vendor():
-    script = "import sys\nfrom hyperspot.runtime.vendor import import_nncf\nimport_nncf()\n"
+    script = "import sys\nfrom hyperspot.runtime.openvino_import import import_nncf\nimport_nncf()\n"
     script += "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -26,7 +26,8 @@ BLOCKED = sorted((extras.TRAINING | EXPORTING) - FROM_TYPER)
 BLOCK = f"import sys\nfor name in {BLOCKED}:\n    sys.modules[name] = None\n"
 COMMAND_LINE = BLOCK + "from hyperspot.cli import main\nmain()"
 JUDGE = """
-from hyperspot import ExportedDetector, native
+from hyperspot import ExportedDetector
+from hyperspot.hardware import native
 import json
 import numpy
 verdict = ExportedDetector.load(sys.argv[1], engine=sys.argv[2]).predict(sys.argv[3])
