@@ -99,13 +99,13 @@ def test_info_lists_the_products_of_a_folder(run, product, tmp_path):
     assert code == 0
     rows = [line.split() for line in out.splitlines()[-2:]]
     assert [row[:5] for row in rows] == [[name, "mvtec", "24", "8", "9"] for name in ("nut9", "nut10")]
-    assert err == "warning: nut10: ground_truth/lost/0.png is a mask without a photo; it is left out\n"
+    assert err == "warning: nut10: ground_truth/lost/0.png is a mask without an image; it is left out\n"
     (tmp_path / "nut8" / "train" / "good").mkdir(parents=True)
     code, out, err = run("info", tmp_path, "--json")
     assert code == 1
     assert len(out.splitlines()) == 2
     assert err.startswith("error: ")
-    assert "nut8 holds no photo" in err
+    assert "nut8 holds no image" in err
 
 
 def test_info_decodes_everything_where_asked(run, product, model_file, tmp_path):
@@ -160,7 +160,7 @@ def test_each_kind_of_warning_on_photos_is_told_of_once(run, model_file, product
     assert len(out.splitlines()) == 6
     assert err.count("arning:") == 2, "none of Pillow's, which name no photo"
     assert ".png has 16 bits and uses 12" in err
-    assert ".jpg holds EXIF data that cannot be read" in err
+    assert ".jpg has unreadable EXIF data" in err
     assert err.count("error:") == 1
 
 

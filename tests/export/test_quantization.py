@@ -18,6 +18,7 @@ from hyperspot.errors import DataError, SettingsError
 from hyperspot.images import read_image
 from hyperspot.runtime import ExportedDetector, open_engine
 from hyperspot.runtime.engines import TorchEngine
+from hyperspot.utils.optional_packages import install_command
 
 EXPORTS = all(importlib.util.find_spec(name) is not None for name in ("onnxscript", "openvino"))
 pytestmark = pytest.mark.skipif(not EXPORTS, reason="needs hyperspot[runtime,export]: openvino, onnx and onnxscript")
@@ -121,11 +122,11 @@ def test_photos_that_are_not_those_of_the_training_are_refused(detector, product
     from hyperspot.export.exporting import export
 
     whole = open_dataset(product)
-    fewer = dataclasses.replace(whole, photos=whole.photos[1:])
+    fewer = dataclasses.replace(whole, samples=whole.samples[1:])
     for other in (fewer, product / "train" / "good"):
         with pytest.raises(SettingsError, match="is not the data that the detector was trained on"):
             export(detector, tmp_path / "part.xml", int8=other)
-    none = dataclasses.replace(whole, photos=tuple(photo for photo in whole.photos if photo.split == "test"))
+    none = dataclasses.replace(whole, samples=tuple(photo for photo in whole.samples if photo.split == "test"))
     with pytest.raises(DataError, match="no good photo to quantize with"):
         export(detector, tmp_path / "part.xml", int8=none)
     assert list(tmp_path.iterdir()) == []
@@ -145,12 +146,13 @@ def test_without_nncf_one_sentence_says_what_brings_it(model_file, product, tmp_
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert "exporting needs nncf; `pip install hyperspot[int8]` brings it" in capsys.readouterr().err
+    message = f"quantization to int8 needs nncf, which is not installed; install it with {install_command('int8')}"
+    assert message in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 
 
 @quantizes
 def test_nothing_is_reported_to_the_vendor():
-    script = "import sys\nfrom hyperspot.runtime.vendor import import_nncf\nimport_nncf()\n"
+    script = "import sys\nfrom hyperspot.runtime.openvino_import import import_nncf\nimport_nncf()\n"
     script += "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]"
     subprocess.run([sys.executable, "-c", script], check=True)
