@@ -15,7 +15,7 @@ from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report.charts import rate_curve, score_histogram
 from hyperspot.utils.atomic_files import check_writable, replacing
 
-GALLERY = 300
+GALLERY = 200
 """Most images in the gallery; of a larger test set, those nearest the threshold are kept."""
 PICTURES = ("image", "heatmap of", "predicted and true defects outlined in")
 """Alternative texts of `ImageResult.pictures`, before the name of the image."""
