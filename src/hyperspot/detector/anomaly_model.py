@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from hyperspot.detector.heatmaps import fuse, smooth, uncrop
 from hyperspot.detector.loading import crop_images, normalize
 from hyperspot.hardware.cpu import Precision
-from hyperspot.hardware.cuda_graphs import GraphedCallable, GraphRecorder
+from hyperspot.hardware.cuda_graphs import GraphCapturer, GraphedCallable
 from hyperspot.hardware.devices import choose_precision, computing_on
 from hyperspot.images import Crop, InputSize
 from hyperspot.methods import Method
@@ -91,7 +91,7 @@ class AnomalyModel(nn.Module):
         else:
             with computing_on(device):
                 if self._replayed is None:
-                    self._replayed = GraphedCallable(self, GraphRecorder(device))
+                    self._replayed = GraphedCallable(self, GraphCapturer(device))
                 maps, own = self._replayed(given, self.precision)
         return maps.numpy(), None if own is None else own.numpy()
 
