@@ -53,7 +53,7 @@ def test_learning_and_judging_there_is_as_on_the_cpu(card, quick, pictures, vari
         np.testing.assert_allclose(found.heatmap, expected.heatmap, rtol=0, atol=2e-3 * largest)
         assert found.score == pytest.approx(expected.score, rel=2e-3)
     # One shape was captured without a warning, so no rule of capturing was broken.
-    assert len(there.anomaly_model._replayed._graphs) == 1
+    assert len(there.anomaly_model._graphed._graphs) == 1
     carried = Detector.load(there.save(tmp_path / "part.safetensors"), device="cpu")
     assert carried.device.type == "cpu"
     assert carried.predict(pictures[-1]).score == pytest.approx(there.predict(pictures[-1]).score, rel=1e-4)

@@ -84,7 +84,7 @@ def test_every_method_can_be_captured_and_a_replay_equals_eager_mode(detector, p
         np.testing.assert_allclose(found, maps.cpu().numpy(), rtol=1e-5, atol=1e-6)
         if own is not None:
             np.testing.assert_allclose(score, own.cpu().numpy(), rtol=1e-5)
-    assert len(anomaly_model._replayed._graphs) == 3
+    assert len(anomaly_model._graphed._graphs) == 3
 
 
 def test_a_replay_reads_the_new_image(detector, pictures, tmp_path):

@@ -17,20 +17,17 @@ import torch
 
 import hyperspot
 from hyperspot import Detector
-from hyperspot.backbones import NONE, create
+from hyperspot.backbones import NONE
 from hyperspot.benchmark.oracle import Oracle
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.rd_copies import randomized
 from hyperspot.data import Dataset, open_dataset
-from hyperspot.decision.calibration import Calibration
 from hyperspot.detector.anomaly_model import AnomalyModel
-from hyperspot.detector.fitting import Fitted, fit_model
-from hyperspot.detector.loading import ImageLoader
+from hyperspot.detector.fitting import Fitted
 from hyperspot.errors import DataError
 from hyperspot.hardware.cpu import native_precision
 from hyperspot.hardware.devices import resolve
 from hyperspot.images import InputSize, read_image, read_size
-from hyperspot.methods import method_class
 from hyperspot.utils.progress import Progress
 
 TIMED_IMAGES = 8
@@ -105,19 +102,16 @@ def _fit(
     if not run.oracle:
         made = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=progress)
         return made, {"watched": False}
-    sizes = [read_size(photo.path) for photo in dataset.train]
-    frame = InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
-    options = method_class(settings.method).backbone_options(settings.method_settings)
-    backbone = create(settings.backbone, weights=weights, **options)
-    photos = ImageLoader([photo.path for photo in dataset.train], frame)
-    chosen = resolve(device)
-    listener = Oracle(progress, dataset, frame, settings.sigma, chosen)
-    anomaly_model = fit_model(photos, range(len(photos)), backbone, settings, listener, chosen, watch=listener.watch)
-    fitted = Fitted(anomaly_model, Calibration.from_scores("none", 0.01, []), None, (0.0, 1.0))
+    sizes = [read_size(sample.path) for sample in dataset.train]
+    input_size = InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
+    listener = Oracle(progress, dataset, input_size, settings.sigma, resolve(device))
+    made = Detector.fit(
+        dataset, settings=settings, weights=weights, device=device, progress=listener, before_training=listener.watch
+    )
     watched: dict[str, Any] = {"watched": True, "checkpoints": len(listener.history)}
     if listener.history:
         watched |= {"oracle": listener.best(), "history": listener.history}
-    return Detector(fitted, settings, {"data": {"name": dataset.name}}), watched
+    return made, watched
 
 
 def _size(detector: Detector) -> dict[str, Any]:
@@ -167,7 +161,7 @@ def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress
         for number, name in enumerate(("center", "full")):
             method: Any = anomaly_model.methods[number]
             alone = AnomalyModel([method], [anomaly_model.crops[number]], anomaly_model.input_size, anomaly_model.sigma)
-            fitted = Fitted(alone, detector.calibration, detector.pixel_threshold, detector.heat_range)
+            fitted = Fitted(alone, detector.decision_rule)
             line[name] = _figures(Detector(fitted, detector.settings, detector.record), dataset, progress)
     return line
 
