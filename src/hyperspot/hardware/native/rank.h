@@ -1,10 +1,10 @@
-/* Ranks all memory vectors for a few queries at a time and keeps, per lane, the DEPTH nearest: included once per
- * instruction set by kernels.c, which defines
+/* Ranks all memory vectors for a few queries at a time and keeps, per lane, the DEPTH nearest. kernels.c includes it once
+ * per instruction set and defines
  *
  *   NAME(x)        the name of a function for this set         TARGET    its function attribute
- *   V, LANES       a vector of floats and how many it holds    PAIR      channels consumed by one step
- *   STEP(a,w,q)    a + w * q for one step of packed weights    ROWS      queries in registers at a time
- *   WIDE           vectors of memory in registers at a time       DEPTH     how many each lane keeps, at least 3
+ *   V, LANES       a vector of floats and its length           ROWS      queries in registers at a time
+ *   STEP(a,w,q)    a + w * q for one step of packed weights    DEPTH     candidates kept per lane, at least 3
+ *   WIDE           vectors of memory in registers at a time
  *
  * A tile is WIDE * LANES memory vectors. Packed weights: tile by tile, step by step, WIDE vectors of LANES columns.
  */
@@ -83,8 +83,8 @@ TARGET static float NAME(take)(float *restrict kept, int64_t *lane)
     return smallest;
 }
 
-/* Adds to `query` what a coarser level says at a place between four of its own: bilinear, `down` and `across` being
- * the shares of the lower and the right ones. */
+/* Adds the bilinear interpolation of four vectors of a coarser level to `query`; `down` and `across` are the weights of
+ * the lower and the right ones. */
 TARGET static void NAME(add_between)(float *restrict query, const float *restrict upper_left,
                                      const float *restrict upper_right, const float *restrict lower_left,
                                      const float *restrict lower_right, float down, float across, int64_t channels)
@@ -103,7 +103,7 @@ TARGET static void NAME(start)(float *restrict query, const float *restrict toke
         query[i] = tokens[i] + affine[i] + row * per_row[i] + column * per_column[i];
 }
 
-/* The squared distance itself, from the difference: no digits are lost where a query all but is a memory vector. */
+/* The squared distance from the difference: exact even if a query nearly equals a memory vector. */
 TARGET static float NAME(distance)(const float *restrict a, const float *restrict b, int64_t channels)
 {
     V sum = ZERO(), other = ZERO();

@@ -1,4 +1,4 @@
-/* Bilinear scaling of 8-bit color photos, antialiased, to the last bit as Pillow does it.
+/* Antialiased bilinear resizing of 8-bit RGB images, bit-identical to Pillow.
  *
  * First along the rows, then along the columns, with weights of 22 bits and rounding to 8 bits after each. A weight is
  * taken apart into high and low halves of 11 bits, which fit the CPU's products of 16-bit pairs; no bit is lost.
@@ -118,9 +118,8 @@ TARGET static void along_columns(
     }
 }
 
-/* Scale a photo of rows x columns pixels of three bytes, whose rows are longer than the weights of a pixel reach.
- * 0, or 1 where there is no memory. */
-EXPORT int hs_resize(const uint8_t *photo, const struct axis *columns, const struct axis *rows, uint8_t *out)
+/* Resizes an RGB image whose rows are longer than the filter. Returns 0, or 1 if memory is short. */
+EXPORT int hs_resize(const uint8_t *image, const struct axis *columns, const struct axis *rows, uint8_t *out)
 {
     int64_t wide = 3 * columns->from, narrow = 3 * columns->to;
     int64_t stride = narrow + PADDING, groups = columns->to * columns->taps / GROUP;
@@ -130,13 +129,13 @@ EXPORT int hs_resize(const uint8_t *photo, const struct axis *columns, const str
     int failed = !between || !last || !spread;
     if (!failed) {
         spread_weights(columns, spread);
-        /* What is read beyond the last row is not ours. */
-        memcpy(last, photo + (rows->from - 1) * wide, (size_t)wide);
+        /* Reads beyond the last row must stay inside our memory. */
+        memcpy(last, image + (rows->from - 1) * wide, (size_t)wide);
         for (int64_t row = 0; row < rows->from; row += ROWS) {
             const uint8_t *in[ROWS];
             uint8_t *made[ROWS];
             for (int64_t r = 0; r < ROWS; ++r) {
-                in[r] = row + r < rows->from - 1 ? photo + (row + r) * wide : last;
+                in[r] = row + r < rows->from - 1 ? image + (row + r) * wide : last;
                 made[r] = between + (row + r) * stride;
             }
             along_rows(in, made, columns, spread);
