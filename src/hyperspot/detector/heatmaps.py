@@ -19,7 +19,7 @@ from hyperspot.hardware.cached_tensors import cached_tensor
 
 def bilinear_matrix(length: int, target: int) -> Float[np.ndarray, "target length"]:
     """Return the matrix that resamples `length` values to `target` (half-pixel centers, edges repeated)."""
-    first, second, weight = (tap.numpy() for tap in bilinear_taps(length, target))
+    first, second, weight = bilinear_taps(length, target)
     matrix = np.zeros((target, length))
     np.add.at(matrix, (np.arange(target), first), 1 - weight)
     np.add.at(matrix, (np.arange(target), second), weight)

@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from hyperspot.hardware.devices import CPU
@@ -67,8 +67,8 @@ def sum_levels(levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tenso
 
 
 def bilinear_taps(
-    length: int, target: int, device: torch.device = CPU
-) -> tuple[Int[Tensor, "target"], Int[Tensor, "target"], Float64[Tensor, "target"]]:
+    length: int, target: int
+) -> tuple[Int64[np.ndarray, "target"], Int64[np.ndarray, "target"], Float64[np.ndarray, "target"]]:
     """Return the two source positions of each target position, and the weight of the second.
 
     Linear interpolation along one axis from `length` to `target` values: half-pixel centers, edges repeated.
@@ -79,9 +79,9 @@ def bilinear_taps(
         ([0, 0, 0, 1], [1, 1, 1, 1], [0.0, 0.25, 0.75, 0.25])
 
     """
-    source = ((torch.arange(target, dtype=torch.float64, device=device) + 0.5) * (length / target) - 0.5).clamp(0)
-    first = source.floor().long().clamp(max=length - 1)
-    return first, (first + 1).clamp(max=length - 1), source - first
+    source = np.maximum((np.arange(target) + 0.5) * (length / target) - 0.5, 0)
+    first = np.minimum(source.astype(np.int64), length - 1)
+    return first, np.minimum(first + 1, length - 1), source - first
 
 
 def _spill(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
@@ -188,8 +188,8 @@ class PatchCache:
         rows, columns = positions // width, positions % width
         parts = [self.levels[0][images, positions].float()]
         for level, (h, w) in zip(self.levels[1:], self.sizes[1:], strict=True):
-            top, bottom, down = (tap[rows] for tap in bilinear_taps(h, height, home))
-            left, right, across = (tap[columns] for tap in bilinear_taps(w, width, home))
+            top, bottom, down = (torch.from_numpy(tap).to(home)[rows] for tap in bilinear_taps(h, height))
+            left, right, across = (torch.from_numpy(tap).to(home)[columns] for tap in bilinear_taps(w, width))
             down, across = down.float()[:, None], across.float()[:, None]
             table = level.reshape(-1, level.shape[2])
             base = images * (h * w)
