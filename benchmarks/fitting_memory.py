@@ -50,7 +50,7 @@ print(json.dumps({
 """
 MAKE = """
 import sys
-from hyperspot.images.synthetic import make_product_set
+from hyperspot.data.demo_product.product_set import make_product_set
 make_product_set(sys.argv[1], train=int(sys.argv[2]), good=0, defective=0)
 """
 

@@ -189,7 +189,7 @@ def vae(drawing: Drawing) -> None:
         2, "A new photo", ("score = squared difference at each pixel", "(drawn: schematic, without the defect)")
     )
     new = photo("stain", STAINED)
-    drawn = ndimage.gaussian_filter(paint(Scene.draw(RENDERED, (7, STAINED))).photo().astype(np.float64), (0.8, 0.8, 0))
+    drawn = ndimage.gaussian_filter(paint(Scene.draw(RENDERED, (7, STAINED))).image().astype(np.float64), (0.8, 0.8, 0))
     squared = ((new / 255 - drawn / 255) ** 2).sum(2)
     hot = np.clip(squared / np.quantile(squared, 0.995), 0, 1)[..., None]
     heat = (1 - hot) * np.array([250.0, 250, 252]) + hot * np.array([200.0, 30, 30])

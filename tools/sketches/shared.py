@@ -15,7 +15,7 @@ STAINED = 46
 
 def photo(kind: str = "good", number: int = 0) -> np.ndarray:
     """Return a photo of the demo's product, 144 pixels to a side."""
-    return render(kind, RENDERED, (7, number)).photo()
+    return render(kind, RENDERED, (7, number)).image()
 
 
 def small(pixels: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ def _fewer(dataset: Dataset, photos: int | None) -> Dataset:
     if photos > len(dataset.train):
         raise DataError(f"{dataset.root} has {len(dataset.train)} good training photos, {photos} were asked for")
     kept = dataset.train[:photos]
-    return replace(dataset, photos=tuple(photo for photo in dataset.photos if photo.split == "test" or photo in kept))
+    return replace(dataset, samples=tuple(photo for photo in dataset.samples if photo.split == "test" or photo in kept))
 
 
 def _fit(

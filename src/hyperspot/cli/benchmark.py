@@ -164,7 +164,7 @@ def benchmark(
     for number in numbers:
         _show(number, lines, absent, markdown=markdown, json=json, plot=plot)
     if failed:
-        console.complain(f"{failed} runs failed; their lines in {out} name the reasons, and they are tried again")
+        console.print_error(f"{failed} runs failed; their lines in {out} name the reasons, and they are tried again")
         raise typer.Exit(1)
 
 
@@ -238,7 +238,7 @@ def _show(
     drawn = draw(number, lines, absent)
     if json:
         for row in drawn.json_rows():
-            console.say_json(row)
+            console.print_json(row)
     elif markdown:
         typer.echo(drawn.markdown())
     else:
@@ -282,7 +282,7 @@ def _read(paths: Sequence[Path]) -> "list[Line]":
 
     lines, problems = records.read(paths)
     for problem in problems:
-        console.warn(problem)
+        console.print_warning(problem)
     return lines
 
 
