@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hyperspot.errors import HyperspotError
     from hyperspot.evaluation import Evaluation
     from hyperspot.report import write_report
-    from hyperspot.results.verdict import Region, Verdict
+    from hyperspot.results import Region, Verdict
     from hyperspot.runtime import ExportedDetector
 
 __version__ = "0.1.0"
@@ -23,9 +23,9 @@ _HOMES = {
     "Evaluation": "evaluation",
     "ExportedDetector": "runtime",
     "HyperspotError": "errors",
-    "Region": "results.verdict",
+    "Region": "results",
     "Settings": "detector.settings",
-    "Verdict": "results.verdict",
+    "Verdict": "results",
     "open_dataset": "data",
     "write_report": "report",
 }

@@ -6,10 +6,10 @@ needs the best threshold of the test set carry `max` in their names.
 
 import io
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,8 +19,13 @@ from hyperspot.data import Dataset, Sample, load_mask
 from hyperspot.errors import DataError
 from hyperspot.images import Crop
 from hyperspot.metrics import PixelStatistics, auroc, average_precision, f1_max, roc_curve
-from hyperspot.results.verdict import Verdict, color, outline
+from hyperspot.results.drawing import outline
+from hyperspot.results.drawing import overlay_heatmap as color
+from hyperspot.results.verdict import Verdict
 from hyperspot.utils.progress import Progress
+
+if TYPE_CHECKING:
+    from hyperspot.predictor import Predictor
 
 PICTURE_SIDE = 256
 """Longest side in pixels of the small pictures kept for the report."""
@@ -122,44 +127,31 @@ class Evaluation:
         }
 
 
-def evaluate(
-    predict_many: Callable[[Iterable[Path]], Iterator[Verdict]],
-    dataset: Dataset,
-    *,
-    crops: Sequence[Crop],
-    promised_rate: float | None,
-    threshold: float | None,
-    calibration_scores: tuple[float, ...],
-    made_by: dict[str, Any],
-    progress: Progress,
-) -> Evaluation:
-    """Judge the test photos of a data set and measure everything.
-
-    Args:
-        predict_many: Gives the verdict on each photo, in order.
-        dataset: Photos with labels; masks where there are any.
-        views: What the detector sees of its frame: the metrics at input resolution are taken there.
-        promised_rate: The false-alarm rate that calibration promised.
-        threshold: Image scores above it are called anomalous.
-        calibration_scores: Scores of the held-out good photos.
-        made_by: Kept with the figures.
-        progress: Told how far the work is.
+def evaluate(predictor: "Predictor", dataset: Dataset, *, progress: Progress, command: str = "") -> Evaluation:
+    """Predict the test images of a data set and compute every metric.
 
     Raises:
-        DataError: Where the data set has no test photo.
-        ImageError: Where one cannot be read.
+        DataError: If the data set has no labeled test image.
+        ImageError: If one cannot be read.
 
     """
+    calibration = predictor.decision_rule.calibration
+    threshold = calibration.threshold
+    made_by = {
+        "command": command,
+        "data": {"path": str(dataset.root), "layout": dataset.layout, "images": len(dataset.test)},
+        **predictor.describe(),
+    }
     started = time.perf_counter()
     photos = dataset.test
     if not photos:
         raise DataError(
             f"{dataset.root} has no labeled test photo; put some into test/good and test/<name of the defect>"
         )
-    tally = _Tally(crops)
+    tally = _Tally(predictor.crops)
     judged = []
     problems = list(dataset.problems)
-    verdicts = predict_many(photo.path for photo in photos)
+    verdicts = predictor.predict_many(photo.path for photo in photos)
     for photo, verdict in zip(progress.track(photos, "judging test photos", len(photos)), verdicts, strict=True):
         truth = load_mask(photo, *verdict.heatmap.shape)
         if photo.label == 1 and truth is not None and not truth.any():
@@ -188,11 +180,11 @@ def evaluate(
         pixels=_figures(tally.original),
         pixels_at_input=_figures(tally.at_input),
         seg_f1=tally.seg_f1 if threshold is not None else None,
-        promised_false_alarm_rate=promised_rate,
+        promised_false_alarm_rate=None if threshold is None else calibration.false_alarm_rate,
         observed_false_alarm_rate=_share_called(judged, 0),
         detection_rate=_share_called(judged, 1),
         threshold=threshold,
-        calibration_scores=calibration_scores,
+        calibration_scores=tuple(float(score) for score in calibration.scores),
         judged=tuple(judged),
         image_roc=_curve(roc_curve(scores, labels)) if both else None,
         pixel_roc=_curve(tally.original.roc_curve()),

@@ -53,7 +53,7 @@ def test_learning_and_judging_there_is_as_on_the_cpu(card, quick, pictures, vari
         np.testing.assert_allclose(found.heatmap, expected.heatmap, rtol=0, atol=2e-3 * largest)
         assert found.score == pytest.approx(expected.score, rel=2e-3)
     # One shape was recorded, and no rule of recording was broken on the way: that would have been warned of.
-    assert len(there.anomaly_model._replayed._records) == 1
+    assert len(there.anomaly_model._graphed._records) == 1
     carried = Detector.load(there.save(tmp_path / "part.safetensors"), device="cpu")
     assert carried.device.type == "cpu"
     assert carried.predict(pictures[-1]).score == pytest.approx(there.predict(pictures[-1]).score, rel=1e-4)

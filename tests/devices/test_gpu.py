@@ -84,7 +84,7 @@ def test_every_method_can_be_recorded_and_a_replay_is_what_is_computed(detector,
         np.testing.assert_allclose(found, maps.cpu().numpy(), rtol=1e-5, atol=1e-6)
         if own is not None:
             np.testing.assert_allclose(score, own.cpu().numpy(), rtol=1e-5)
-    assert len(anomaly_model._replayed._records) == 3
+    assert len(anomaly_model._graphed._records) == 3
 
 
 def test_another_photo_of_the_same_shape_gets_its_own_map(detector, pictures, tmp_path):

@@ -17,20 +17,17 @@ import torch
 
 import hyperspot
 from hyperspot import Detector
-from hyperspot.backbones import NONE, create
+from hyperspot.backbones import NONE
 from hyperspot.benchmark.oracle import Oracle
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.rd_copies import randomized
 from hyperspot.data import Dataset, Sample, open_dataset
-from hyperspot.decision.calibration import Calibration
 from hyperspot.detector.anomaly_model import AnomalyModel
-from hyperspot.detector.fitting import Fitted, fit_model
-from hyperspot.detector.loading import ImageLoader
+from hyperspot.detector.fitting import Fitted
 from hyperspot.errors import DataError
 from hyperspot.hardware.cpu import native_precision
 from hyperspot.hardware.devices import resolve
 from hyperspot.images import InputSize, read_image, read_size
-from hyperspot.methods import method_class
 from hyperspot.utils.progress import Progress
 
 TIMED_IMAGES = 8
@@ -112,22 +109,18 @@ def _fit(
     """Fit the detector of a run; the only call of the benchmark that fits."""
     settings = run.settings
     if not run.oracle:
-        fitted_alone = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=progress)
-        return fitted_alone, {"watched": False}
-    input_size = InputSize.for_sizes(
-        [read_size(sample.path) for sample in dataset.train], settings.short_side, settings.aspect
+        detector = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=progress)
+        return detector, {"watched": False}
+    sizes = [read_size(sample.path) for sample in dataset.train]
+    input_size = InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
+    oracle = Oracle(progress, dataset, input_size, settings.sigma, resolve(device))
+    detector = Detector.fit(
+        dataset, settings=settings, weights=weights, device=device, progress=oracle, before_training=oracle.watch
     )
-    options = method_class(settings.method).backbone_options(settings.method_settings)
-    backbone = create(settings.backbone, weights=weights, **options)
-    images = ImageLoader([sample.path for sample in dataset.train], input_size)
-    chosen = resolve(device)
-    oracle = Oracle(progress, dataset, input_size, settings.sigma, chosen)
-    anomaly_model = fit_model(images, range(len(images)), backbone, settings, oracle, chosen, watch=oracle.watch)
-    fitted = Fitted(anomaly_model, Calibration.from_scores("none", 0.01, []), None, (0.0, 1.0))
     watched: dict[str, Any] = {"watched": True, "checkpoints": len(oracle.history)}
     if oracle.history:
         watched |= {"oracle": oracle.best(), "history": oracle.history}
-    return Detector(fitted, settings, {"data": {"name": dataset.name}}), watched
+    return detector, watched
 
 
 def _size(detector: Detector) -> dict[str, Any]:
@@ -149,12 +142,11 @@ def _size(detector: Detector) -> dict[str, Any]:
 def _speed(detector: Detector, dataset: Dataset) -> dict[str, Any]:
     """Return the median milliseconds from decoded image to verdict, and images per second in batches."""
     images = [read_image(sample.path) for sample in (dataset.test or dataset.train)[:TIMED_IMAGES]]
-    size = detector.anomaly_model.input_size
-    frames = np.stack([size.letterbox(*image.shape[:2]).apply(image) for image in images])
+    batch = np.stack([detector.preprocess(image).pixels for image in images])
     turn = iter(range(10**9))
     latency = _median_seconds(lambda: detector.predict(images[next(turn) % len(images)]))
-    batch = _median_seconds(lambda: detector.anomaly_model.run(frames))
-    return {"latency_ms": round(latency * 1000, 3), "images_per_second": round(len(images) / batch, 3)}
+    seconds = _median_seconds(lambda: detector.run(batch))
+    return {"latency_ms": round(latency * 1000, 3), "images_per_second": round(len(images) / seconds, 3)}
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:
@@ -177,7 +169,7 @@ def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress
         for number, name in enumerate(("center", "full")):
             method: Any = anomaly_model.methods[number]
             alone = AnomalyModel([method], [anomaly_model.crops[number]], anomaly_model.input_size, anomaly_model.sigma)
-            fitted = Fitted(alone, detector.calibration, detector.pixel_threshold, detector.heat_range)
+            fitted = Fitted(alone, detector.decision_rule)
             line[name] = _figures(Detector(fitted, detector.settings, detector.record), dataset, progress)
     return line
 

@@ -28,16 +28,16 @@ IN_ROWS = {
 
 def of_training(detector: "Detector") -> dict[str, Any]:
     """Return what was learned from, by what means, and what is promised."""
-    frame = detector.anomaly_model.input_size
+    frame = detector.input_size
     return {
         "images": detector.record["data"]["images"],
         "method": detector.settings.method,
         "backbone": detector.record["backbone"]["name"],
         "weights": detector.record["backbone"]["weights_source"],
         "input_size": f"{frame.width} x {frame.height}",
-        "calibration": detector.calibration.kind,
-        "false_alarm_rate": detector.calibration.false_alarm_rate,
-        "threshold": detector.calibration.threshold,
+        "calibration": detector.decision_rule.calibration.kind,
+        "false_alarm_rate": detector.decision_rule.calibration.false_alarm_rate,
+        "threshold": detector.decision_rule.calibration.threshold,
         "seconds": detector.record["seconds"],
     }
 

@@ -1,8 +1,8 @@
-"""Thresholds and p-values from good photos alone, by conformal prediction.
+"""Thresholds and p-values from good images only, by conformal prediction.
 
-A new photo is ranked among good photos that its model did not see. If it is good too, its rank is uniform, so
-that p = (1 + #{scores of held-out photos >= its own}) / (1 + number of held-out photos) is at most r with a
-probability of at most r, whatever the scores mean (Vovk et al., Algorithmic Learning in a Random World, 2005).
+A new image is ranked among good images that the model was not trained on. If it is good, its rank is uniform:
+p = (1 + #{calibration scores >= its score}) / (1 + n) is at most r with probability at most r, for any distribution of
+scores and any finite n (Vovk et al., Algorithmic Learning in a Random World, 2005).
 """
 
 import math
@@ -13,29 +13,34 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
+from hyperspot.choices import CalibrationMode
 from hyperspot.errors import CalibrationError
 
-Mode = Literal["auto", "split", "cross", "none"]
 Kind = Literal["split", "cross", "none"]
 
-USUAL_RATE = 0.01
+DEFAULT_RATE = 0.01
 HELD_OUT_SHARE = 0.2
-"""Share of the photos held out by a split at least: more than the rate needs, for a steadier threshold."""
+"""Smallest share of the images that a split holds out: more than the rate needs, for a steadier threshold."""
 FOLDS = 5
 MOST_IMAGES = 10**12
-"""Nobody has more, and beyond about it a rate's reciprocal is no whole number of photos any more."""
+"""Above it the reciprocal of a rate loses its integer digits."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What good photos score that the model did not see, and what follows from it for a new photo.
+    """Calibration scores, and the threshold that follows from them.
 
     Attributes:
-        kind: `split`: the scores come from photos held out, and the promise is exact. `cross`: each comes from
-            a model that did not see the photo, and the promise is approximate. `none`: there are none.
-        false_alarm_rate: The promised share of good photos that are called anomalous, in (0, 1).
-        scores: Scores of the held-out photos, ascending.
-        threshold: A photo is anomalous exactly where its score is above it; none for the kind `none`.
+        kind: `split`: the scores come from held-out images, and the promise is exact. `cross`: each comes from the
+            model of the folds without its image, and the promise is approximate. `none`: there are no scores.
+        false_alarm_rate: The promised share of good images called anomalous, in (0, 1).
+        scores: Image scores of good images, ascending.
+        threshold: Images with a higher score are anomalous; None for the kind `none`.
+
+    Examples:
+        >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
+        >>> calibration.threshold, calibration.p_value(9.0), calibration.is_anomalous(3.5)
+        (4.0, 0.2, False)
 
     """
 
@@ -48,11 +53,11 @@ class Calibration:
     def from_scores(
         cls, kind: str, rate: float, scores: Sequence[float] | Float[np.ndarray, "_held_out"]
     ) -> "Calibration":
-        """Calibrate by the scores of held-out good photos, in any order; the kind `none` takes none.
+        """Calibrate with the scores of good images, in any order; the kind `none` ignores them.
 
         Raises:
-            CalibrationError: Where the scores are too few for the rate, or one of them is not a number.
-            ValueError: Where the kind is unknown or the rate is not in (0, 1).
+            CalibrationError: If there are too few scores for the rate, or one is NaN or infinite.
+            ValueError: If the kind is unknown or the rate is not in (0, 1).
 
         """
         known: dict[str, Kind] = {one: one for one in get_args(Kind)}
@@ -63,24 +68,24 @@ class Calibration:
         ordered.flags.writeable = False
         if kind == "none":
             return cls(known[kind], rate, ordered[:0], None)
-        if np.isnan(ordered).any():
+        if not np.isfinite(ordered).all():
             raise CalibrationError(
-                "a held-out good photo has a score that is not a number; "
-                "train again with other settings or without that photo"
+                "a good calibration image has a score that is not a finite number; "
+                "train again with other settings or without that image"
             )
         n = len(ordered)
         if n < _needed(rate):
-            raise CalibrationError(_too_few(rate, _needed(rate), n, "held-out good photos"))
-        # The photos that may score at least as much as one that is still called anomalous.
+            raise CalibrationError(_too_few(rate, _needed(rate), n, "good calibration images"))
+        # Calibration images that may reach the score of an anomalous image.
         above = math.floor(rate * (n + 1))
         while (1 + above) / (n + 1) > rate:
             above -= 1
         return cls(known[kind], rate, ordered, float(ordered[n - 1 - above]))
 
     def p_value(self, score: float) -> float | None:
-        """Return the share of good photos that score at least as much, in (0, 1]; none without calibration.
+        """Return the conformal p-value of a score, in (0, 1]; None without calibration.
 
-        Raises ValueError where the score is not a number.
+        Raises ValueError if the score is NaN.
         """
         if math.isnan(score):
             raise ValueError("the score is not a number")
@@ -91,9 +96,9 @@ class Calibration:
         return (1 + reached) / (n + 1)
 
     def is_anomalous(self, score: float) -> bool | None:
-        """Return whether the p-value is at most the promised rate; none without calibration.
+        """Return whether the p-value is at most the promised rate; None without calibration.
 
-        Raises ValueError where the score is not a number.
+        Raises ValueError if the score is NaN.
         """
         p = self.p_value(score)
         return None if p is None else p <= self.false_alarm_rate
@@ -101,12 +106,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the good photos are shared between training and calibration.
+    """How the good images are divided between training and calibration.
 
     Attributes:
         kind: As in `Calibration`.
-        held_out: Photos whose scores calibrate: those of the split, or all of them with folds.
-        folds: Models to train on the way; 0 for the kind `none`.
+        held_out: Number of calibration images: those of the split, or all of them with folds.
+        folds: Models trained for calibration; 0 for the kind `none`.
         rate: The promised false-alarm rate, in (0, 1).
 
     """
@@ -117,53 +122,64 @@ class Plan:
     rate: float
 
     def calibrate(self, scores: Sequence[float] | Float[np.ndarray, "_held_out"]) -> Calibration:
-        """Return the calibration by the scores of the photos that were held out; raises CalibrationError."""
+        """Return the calibration by the scores of the held-out images; raises CalibrationError."""
         return Calibration.from_scores(self.kind, self.rate, scores)
 
 
-def plan(n: int, rate: float | None, mode: Mode = "auto") -> Plan:
-    """Plan the calibration of a model from n good photos.
+def plan(n: int, rate: float | None, mode: CalibrationMode = "auto") -> Plan:
+    """Plan the calibration of a model with n good images.
 
     Args:
-        n: The number of good photos.
-        rate: The false-alarm rate to promise, in (0, 1); none asks for 0.01, or for the smallest rate that the
-            photos support.
-        mode: `split` trains on at least half of the photos and calibrates with the others; `cross` judges
-            every photo by a model trained on the other folds; `auto` splits where that leaves enough photos to
-            train on, and crosses otherwise; `none` promises nothing.
+        n: Number of good images.
+        rate: The false-alarm rate to promise, in (0, 1); None asks for 0.01, or for the smallest rate that the
+            images support.
+        mode: `split` trains on at least half of the images and calibrates with the others; `cross` scores
+            every image with a model trained on the other folds; `auto` splits if that leaves enough images to
+            train on, and cross-fits otherwise; `none` promises nothing.
 
     Raises:
-        CalibrationError: Where the photos are too few for the rate.
-        ValueError: Where the rate is not in (0, 1).
+        CalibrationError: If there are too few images for the rate.
+        ValueError: If the rate is not in (0, 1).
 
     """
     if rate is not None:
         _check_rate(rate)
     if mode == "none":
-        return Plan("none", 0, 0, USUAL_RATE if rate is None else rate)
+        return Plan("none", 0, 0, DEFAULT_RATE if rate is None else rate)
     if n < 2:
         raise CalibrationError(
-            "calibration needs at least 2 good photos and there "
-            f"{'is 1' if n == 1 else 'are none'}; add photos or train with `--calibration none`"
+            "calibration needs at least 2 good images and there "
+            f"{'is 1' if n == 1 else 'are none'}; add images or train with `--calibration none`"
         )
     if rate is None:
         most = n // 2 if mode == "split" else n
-        rate = max(USUAL_RATE, 1 / (most + 1))
+        rate = smallest_promise(most)
     needed = _needed(rate)
     held_out = max(needed, math.ceil(HELD_OUT_SHARE * n))
     if mode != "cross" and held_out <= n / 2:
         return Plan("split", held_out, 1, rate)
     if mode == "split":
-        raise CalibrationError(_too_few(rate, 2 * needed, n, "good photos to hold half of them out"))
+        raise CalibrationError(_too_few(rate, 2 * needed, n, "good images to hold half of them out"))
     if n < needed:
-        raise CalibrationError(_too_few(rate, needed, n, "good photos"))
+        raise CalibrationError(_too_few(rate, needed, n, "good images"))
     return Plan("cross", n, min(FOLDS, n), rate)
 
 
-def split(n: int, plan: Plan, seed: int) -> list[Int[np.ndarray, "_held_out"]]:
-    """Return the indices, ascending, of the photos that each model in turn does not see.
+def smallest_promise(n: int) -> float:
+    """Return the default false-alarm rate of n calibration images: 0.01, or the smallest that they support.
 
-    One array for a split, one per fold (together all photos) for a cross plan, none without calibration.
+    Examples:
+        >>> smallest_promise(19), smallest_promise(400)
+        (0.05, 0.01)
+
+    """
+    return max(DEFAULT_RATE, 1 / (n + 1))
+
+
+def split(n: int, plan: Plan, seed: int) -> list[Int[np.ndarray, "_held_out"]]:
+    """Return the indices, ascending, that each model in turn is not trained on.
+
+    One array for a split, one per fold (together all images) for a cross plan, none without calibration.
     """
     shuffled = np.random.default_rng(seed).permutation(n)
     if plan.kind == "none":
@@ -174,14 +190,14 @@ def split(n: int, plan: Plan, seed: int) -> list[Int[np.ndarray, "_held_out"]]:
 
 
 def pixel_threshold(values: Sequence[Float[np.ndarray, "_pixels"]], rate: float) -> float:
-    """Return the smallest map value that at most a share `rate` of all held-out good pixels lies above.
+    """Return the smallest map value with at most a share `rate` of all good pixels above it.
 
     Args:
-        values: Map values of each held-out good photo; every pixel counts once.
+        values: Map values of each good image; all pixels count the same.
         rate: In (0, 1).
 
     Raises:
-        ValueError: Where there is no pixel or the rate is not in (0, 1).
+        ValueError: If there is no pixel or the rate is not in (0, 1).
 
     """
     _check_rate(rate)
@@ -211,5 +227,5 @@ def _needed(rate: float) -> int:
 def _too_few(rate: float, needed: int, n: int, what: str) -> str:
     return (
         f"a false-alarm rate of {rate:g} needs at least {needed} {what} and there are {n}; "
-        "add photos, allow a higher rate or train with `--calibration none`"
+        "add images, allow a higher rate or train with `--calibration none`"
     )

@@ -1,55 +1,96 @@
-"""From the heatmap in the common frame to the verdict: the same for every engine, without torch."""
+"""The decision rule: everything between the anomaly map and the verdict. The same for every engine, without torch."""
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 
-from hyperspot.decision.calibration import Calibration
-from hyperspot.images import Letterbox
-from hyperspot.results.verdict import Verdict, find_regions
+from hyperspot.decision.calibration import Calibration, pixel_threshold
+from hyperspot.errors import CalibrationError
+from hyperspot.images import Letterbox, LetterboxedImage, PreparedImage
+from hyperspot.results.regions import find_regions
+from hyperspot.results.verdict import Verdict
+
+Run = Callable[[UInt8[np.ndarray, "b H W 3"]], tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]]
+"""What runs a model: 8-bit images at the input size to anomaly maps and, if the method has its own, image scores."""
 
 
 @dataclass(frozen=True, eq=False)
 class DecisionRule:
-    """What turns scores into decisions; all of it comes from good photos.
+    """Turns an anomaly map into a verdict. All of it comes from good images, and none of it from training.
 
     Attributes:
-        calibration: Scores of good photos, for the p-value.
-        pixel_threshold: What is above it is in the mask; none without calibration.
-        heat_range: The scores that are drawn as cold and as hot.
+        calibration: Scores of good images and the promised false-alarm rate.
+        pixel_threshold: Pixels above it are in the mask; None without calibration.
+        pixel_false_alarm_rate: The share of good pixels above that threshold, in (0, 1).
+        heat_range: The scores drawn as cold and as hot.
 
     """
 
     calibration: Calibration
     pixel_threshold: float | None
+    pixel_false_alarm_rate: float
     heat_range: tuple[float, float]
 
-    def verdict(
-        self,
-        image: UInt8[np.ndarray, "h w 3"],
-        letterbox: Letterbox,
-        input_map: Float[np.ndarray, "H W"],
-        image_score: float | None,
-        *,
-        started: float,
-        path: Path | None,
-    ) -> Verdict:
-        """Judge one photo by its heatmap in the frame.
+    @classmethod
+    def from_good_images(
+        cls,
+        calibration: Calibration,
+        maps: Sequence[Float[np.ndarray, "_pixels"]],
+        pixel_false_alarm_rate: float,
+    ) -> "DecisionRule":
+        """Set the pixel threshold and the heat range from the anomaly maps of good images.
 
         Args:
-            image: The photo, and `letterbox` how it lies in the frame.
-            placement: As above.
-            input_map: The heatmap in the pixels of the frame.
-            own_score: The image score where the method has one of its own; otherwise the highest value of the
-                heatmap counts, where it shows the photo itself.
-            started: When the work began, by `time.perf_counter`.
-            path: Where the photo was read from, if from a file.
+            calibration: By the image scores of the same images.
+            maps: Map values inside each image; all pixels count the same.
+            pixel_false_alarm_rate: In (0, 1).
 
         """
-        score = float(input_map[letterbox.content].max()) if image_score is None else image_score
+        values = np.concatenate(maps)
+        cold = float(np.median(values))
+        threshold = None if calibration.threshold is None else pixel_threshold(maps, pixel_false_alarm_rate)
+        hot = 2 * (float(values.max()) if threshold is None else threshold) - cold
+        return cls(calibration, threshold, pixel_false_alarm_rate, (cold, hot if hot > cold else cold + 1.0))
+
+    def with_false_alarm_rate(self, rate: float) -> "DecisionRule":
+        """Return the rule for another promised false-alarm rate; the mask's threshold stays.
+
+        Raises:
+            CalibrationError: If there is no calibration, or too few calibration images for the rate.
+
+        """
+        if self.calibration.kind == "none":
+            raise CalibrationError(
+                "this model has no calibration, so no false-alarm rate can be promised; recalibrate it with good images"
+            )
+        if not 0 < rate < 1:
+            raise CalibrationError(f"a false-alarm rate lies between 0 and 1, not at {rate}; 0.01 is one alarm in 100")
+        calibration = Calibration.from_scores(self.calibration.kind, rate, self.calibration.scores)
+        return replace(self, calibration=calibration)
+
+    def decide(
+        self,
+        prepared: PreparedImage,
+        input_map: Float[np.ndarray, "H W"],
+        method_score: float | None,
+        seconds: float = 0.0,
+    ) -> Verdict:
+        """Return the verdict on one image.
+
+        Args:
+            prepared: The image.
+            input_map: Its anomaly map at the input size.
+            method_score: The method's image score; None takes the maximum of the map inside the image.
+            seconds: Time spent on preprocessing and the model.
+
+        """
+        started = time.perf_counter()
+        letterbox = prepared.letterbox
+        score = image_score(input_map, letterbox, method_score)
         heatmap = letterbox.invert(input_map)
         is_anomalous = self.calibration.is_anomalous(score)
         mask = np.zeros(heatmap.shape, dtype=bool)
@@ -62,10 +103,50 @@ class DecisionRule:
             heatmap=heatmap,
             mask=mask,
             regions=find_regions(mask, heatmap),
-            image=image,
+            image=prepared.image,
             input_map=input_map,
             letterbox=letterbox,
             heat_range=self.heat_range,
-            milliseconds=(time.perf_counter() - started) * 1000,
-            path=path,
+            milliseconds=(seconds + time.perf_counter() - started) * 1000,
+            path=prepared.path,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rule as JSON values; `from_dict` reads them."""
+        return {
+            "kind": self.calibration.kind,
+            "false_alarm_rate": self.calibration.false_alarm_rate,
+            "scores": [float(score) for score in self.calibration.scores],
+            "pixel_threshold": self.pixel_threshold,
+            "pixel_false_alarm_rate": self.pixel_false_alarm_rate,
+            "heat_range": list(self.heat_range),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "DecisionRule":
+        """Return the rule that `to_dict` described; raises KeyError, TypeError, ValueError or CalibrationError."""
+        calibration = Calibration.from_scores(values["kind"], values["false_alarm_rate"], values["scores"])
+        threshold, rate = values["pixel_threshold"], float(values["pixel_false_alarm_rate"])
+        cold, hot = map(float, values["heat_range"])
+        if (threshold is None) != (calibration.threshold is None) or not 0 < rate < 1:
+            raise ValueError(f"the pixel threshold {threshold} at the rate {rate} does not fit the calibration")
+        if not (np.isfinite([cold, hot]).all() and cold < hot):
+            raise ValueError(f"the heat range {cold} to {hot} is empty")
+        return cls(calibration, None if threshold is None else float(threshold), rate, (cold, hot))
+
+
+def image_score(input_map: Float[np.ndarray, "H W"], letterbox: Letterbox, method_score: float | None) -> float:
+    """Return the image score: the method's or, without one, the maximum of the map inside the image."""
+    return float(input_map[letterbox.content].max()) if method_score is None else method_score
+
+
+def score_good_images(
+    run: Run, images: Iterable[LetterboxedImage]
+) -> tuple[list[float], list[Float[np.ndarray, "_pixels"]]]:
+    """Return the image score and the map values inside the image for each good image, for a decision rule."""
+    scores, values = [], []
+    for image in images:
+        maps, method_scores = run(image.pixels[None])
+        scores.append(image_score(maps[0], image.letterbox, None if method_scores is None else float(method_scores[0])))
+        values.append(maps[0][image.letterbox.content].ravel())
+    return scores, values

@@ -1,4 +1,4 @@
-"""From frames of pixels to heatmaps and scores: what a detector runs, and what is exported."""
+"""The anomaly model: 8-bit images at the input size to smoothed anomaly maps and image scores. It is exported whole."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
+from hyperspot.backbones import Backbone
 from hyperspot.detector.heatmaps import fuse, smooth, uncrop
 from hyperspot.detector.loading import crop_images, normalize
 from hyperspot.hardware.cpu import Precision
@@ -21,7 +22,7 @@ from hyperspot.methods import Method
 
 @dataclass(frozen=True)
 class ScoreStats:
-    """Mean and deviation over good training photos of a view's map and of its image score."""
+    """Mean and standard deviation, over good training images, of the anomaly map and of the image score of a crop."""
 
     map_mean: float = 0.0
     map_deviation: float = 1.0
@@ -30,37 +31,37 @@ class ScoreStats:
 
 
 class AnomalyModel(nn.Module):
-    """One method per view of the common frame, and how their maps become one heatmap.
+    """One fitted method per crop of the input.
 
-    With one view the heatmap is the method's own; with several it is the mean of their standardized maps
-    (CFA++ as a true fusion: no statistic of any test photo enters).
+    With one crop the anomaly map is the method's; with several it is the mean of their standardized maps (CFA++ as a
+    fusion: no statistic of a test image enters).
     """
 
     def __init__(
         self,
         methods: Sequence[Method],
         crops: Sequence[Crop],
-        frame: InputSize,
+        input_size: InputSize,
         sigma: float,
-        usual: Sequence[ScoreStats] = (),
+        score_stats: Sequence[ScoreStats] = (),
     ) -> None:
         super().__init__()
         self.methods = nn.ModuleList(methods)
         self.crops = tuple(crops)
-        self.input_size = frame
+        self.input_size = input_size
         self.sigma = sigma
-        self.score_stats = tuple(usual)
-        self._replayed: GraphedCallable | None = None
+        self.score_stats = tuple(score_stats)
+        self._graphed: GraphedCallable | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of its tensors."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def move(self, device: torch.device, precision: Precision | None = None) -> "AnomalyModel":
-        """Move to a device, where the backbone computes in a format or, without it, in what suits the device.
+        """Move to a device and set the precision of the backbone; default: what suits the device.
 
-        Raises DeviceError where the memory of the device is too small, or it does not compute in that format.
+        Raises DeviceError if the device runs out of memory or does not compute in that precision.
         """
         chosen = choose_precision(device, precision)
         with computing_on(device):
@@ -69,38 +70,42 @@ class AnomalyModel(nn.Module):
         return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "AnomalyModel":
-        """Change or move all tensors; what was recorded of their work knows the old ones alone."""
-        self._replayed = None
+        """Change or move all tensors; CUDA graphs refer to the old ones and are dropped."""
+        self._graphed = None
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
     @torch.inference_mode()
     def run(
-        self, frames: UInt8[np.ndarray, "b H W 3"]
+        self, images: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
-        """Return what `forward` does, from memory to memory, whatever the device: the way to judge photos.
+        """Return the result of `forward` as NumPy arrays, from any device.
 
-        On a GPU the work on a shape that comes again is recorded and replayed (see `cuda`).
+        On a GPU, repeated shapes run as CUDA graphs (see `cuda_graphs`).
 
-        Raises DeviceError where the memory of the device is too small.
+        Raises DeviceError if the device runs out of memory.
         """
-        given = torch.from_numpy(frames)
+        given = torch.from_numpy(images)
         device = self.device
         if device.type == "cpu":
-            maps, own = self(given)
+            maps, scores = self(given)
         else:
             with computing_on(device):
-                if self._replayed is None:
-                    self._replayed = GraphedCallable(self, GraphRecorder(device))
-                maps, own = self._replayed(given, self.precision)
-        return maps.numpy(), None if own is None else own.numpy()
+                if self._graphed is None:
+                    self._graphed = GraphedCallable(self, GraphRecorder(device))
+                maps, scores = self._graphed(given, self.precision)
+        return maps.numpy(), None if scores is None else scores.numpy()
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen feature extractor, shared by the methods."""
+        backbone: Backbone = self.methods[0].backbone  # type: ignore[assignment]
+        return backbone
 
     @property
     def precision(self) -> Precision:
-        """What the backbone computes in; all that follows it is in 32-bit floats."""
-        backbone: Any = self.methods[0].backbone
-        chosen: Precision = backbone.precision
-        return chosen
+        """Precision of the backbone; everything after it is in f32."""
+        return self.backbone.precision
 
     @precision.setter
     def precision(self, chosen: Precision) -> None:
@@ -108,30 +113,30 @@ class AnomalyModel(nn.Module):
             backbone: Any = method.backbone
             backbone.precision = chosen
 
-    def forward(self, frames: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
-        """Return the heatmap of each frame, and its image score where the method has one of its own."""
+    def forward(self, images: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
+        """Return the smoothed anomaly map of each image, and the image scores if the method has its own."""
         maps, scores = [], []
         for number, crop in enumerate(self.crops):
-            seen, score = self.crop_map(frames, number)
-            maps.append(uncrop(seen, crop.top, crop.left, self.input_size.height, self.input_size.width))
+            crop_map, score = self.crop_map(images, number)
+            maps.append(uncrop(crop_map, crop.top, crop.left, self.input_size.height, self.input_size.width))
             scores.append(score)
         if len(self.crops) == 1:
             return maps[0], scores[0]
         boxes = [(crop.top, crop.left, crop.height, crop.width) for crop in self.crops]
-        fused = fuse(maps, boxes, [(usual.map_mean, usual.map_deviation) for usual in self.score_stats])
+        fused = fuse(maps, boxes, [(stats.map_mean, stats.map_deviation) for stats in self.score_stats])
         standardized = [
-            (score - usual.score_mean) / usual.score_deviation
-            for score, usual in zip(scores, self.score_stats, strict=True)
+            (score - stats.score_mean) / stats.score_deviation
+            for score, stats in zip(scores, self.score_stats, strict=True)
             if score is not None
         ]
         return fused, torch.stack(standardized).mean(0) if standardized else None
 
     def crop_map(
-        self, frames: UInt8[Tensor, "b H W 3"], number: int
+        self, images: UInt8[Tensor, "b H W 3"], number: int
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
-        """Return the smoothed map of one view in its own pixels, and its image score if it has one."""
+        """Return the smoothed anomaly map of one crop, in its pixels, and image scores if the method has its own."""
         crop = self.crops[number]
         method = self.methods[number]
-        backbone: Any = method.backbone
-        raw, score = method(normalize(crop_images(frames, crop), backbone.mean, backbone.std))
+        backbone = self.backbone
+        raw, score = method(normalize(crop_images(images, crop), backbone.mean, backbone.std))
         return smooth(raw, crop.height, crop.width, self.sigma), score

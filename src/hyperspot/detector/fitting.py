@@ -1,4 +1,4 @@
-"""From good photos to a calibrated scorer: hold out, fit, judge what was held out."""
+"""Fits and calibrates an anomaly model: hold out, fit, score the held-out images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,131 +8,124 @@ import torch
 from jaxtyping import Float
 
 from hyperspot.backbones import Backbone
-from hyperspot.decision import calibration
-from hyperspot.decision.calibration import Calibration
+from hyperspot.decision.calibration import Plan, split
+from hyperspot.decision.rule import DecisionRule, score_good_images
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.loading import BatchLoader, ImageLoader
 from hyperspot.detector.settings import Settings
 from hyperspot.hardware.devices import computing_on
-from hyperspot.images import Crop, InputSize, Letterbox
+from hyperspot.images import Crop, InputSize
 from hyperspot.methods import Method, method_class
-from hyperspot.utils.prefetch import prefetch_map
 from hyperspot.utils.progress import Progress
 
 STATS_IMAGES = 32
-"""Training photos that the statistics of a view are taken over."""
+"""Training images for the statistics of a crop, and for the heat range of a model without calibration."""
+
+BeforeTraining = Callable[[Method, Crop], None]
+"""Called with each method and its crop before the method is fitted, for example to set its `step_callback`."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A scorer and what was learned from the good photos it did not see."""
+    """An anomaly model and the decision rule calibrated for it."""
 
     anomaly_model: AnomalyModel
-    calibration: Calibration
-    pixel_threshold: float | None
-    heat_range: tuple[float, float]
+    decision_rule: DecisionRule
 
 
-def crops_of(frame: InputSize, crops: str) -> tuple[Crop, ...]:
-    """Return what the models of a detector see of the frame: the whole, its central 7/8, or both."""
+def crops_of(input_size: InputSize, crops: str) -> tuple[Crop, ...]:
+    """Return the crops of an input for a value of the setting `crops`."""
     return {
-        "full": (Crop.full(frame),),
-        "center": (Crop.central(frame),),
-        "fused": (Crop.central(frame), Crop.full(frame)),
+        "full": (Crop.full(input_size),),
+        "center": (Crop.central(input_size),),
+        "fused": (Crop.central(input_size), Crop.full(input_size)),
     }[crops]
 
 
 def fit(
-    photos: ImageLoader,
-    letterboxes: Sequence[Letterbox],
+    images: ImageLoader,
+    plan: Plan,
     backbone: Backbone,
     settings: Settings,
     progress: Progress,
     device: torch.device,
+    before_training: BeforeTraining | None = None,
 ) -> Fitted:
-    """Fit and calibrate as the settings ask, on a device.
+    """Fit and calibrate on a device.
 
-    With `split` the photos held out are never trained on, and the promise of the p-value is exact. With
-    `cross` every photo is judged by a model that did not see it, and the model that is kept sees all of them:
-    the promise is then approximate.
+    A `split` never trains on the held-out images, and the promise of the p-value is exact. With `cross` each image is
+    scored by a model that was not trained on it, and the final model is trained on all images: the promise is
+    approximate.
 
-    Raises CalibrationError where there are too few photos for the promised rate, and DeviceError where the memory of
-    the device is too small.
+    Raises CalibrationError if there are too few images for the promised rate, DeviceError if the device runs out of
+    memory.
     """
-    plan = calibration.plan(len(photos), settings.false_alarm_rate, settings.calibration)
-    everything = np.arange(len(photos))
-    parts = calibration.split(len(photos), plan, settings.seed)
-    held_scores: list[float] = []
-    held_maps: list[Float[np.ndarray, "_pixels"]] = []
-    anomaly_model: AnomalyModel | None = None
+    everything = np.arange(len(images))
+    parts = split(len(images), plan, settings.seed)
+    scores: list[float] = []
+    maps: list[Float[np.ndarray, "_pixels"]] = []
+    model: AnomalyModel | None = None
+
+    def fit_on(chosen: Sequence[int] | np.ndarray) -> AnomalyModel:
+        return fit_model(images, chosen, backbone, settings, progress, device, before_training)
+
     for part in parts:
-        trained = np.setdiff1d(everything, part)
-        anomaly_model = fit_model(photos, trained, backbone, settings, progress, device)
-        scores, maps = judge(anomaly_model, photos, letterboxes, part, progress)
-        held_scores += scores
-        held_maps += maps
-    if anomaly_model is None or plan.kind == "cross":
-        anomaly_model = fit_model(photos, everything, backbone, settings, progress, device)
+        model = fit_on(np.setdiff1d(everything, part))
+        part_scores, part_maps = _score(model, images, part, progress, "scoring held-out images")
+        scores += part_scores
+        maps += part_maps
+    if model is None or plan.kind == "cross":
+        model = fit_on(everything)
     if plan.kind == "none":
-        few = everything[:STATS_IMAGES]
-        _, maps = judge(anomaly_model, photos, letterboxes, few, progress)
-        values = np.concatenate(maps)
-        threshold = None
-        hot = 2 * float(values.max()) - float(np.median(values))
-    else:
-        values = np.concatenate(held_maps)
-        threshold = calibration.pixel_threshold(held_maps, settings.pixel_false_alarm_rate)
-        hot = 2 * threshold - float(np.median(values))
-    cold = float(np.median(values))
-    return Fitted(
-        anomaly_model=anomaly_model,
-        calibration=plan.calibrate(held_scores),
-        pixel_threshold=threshold,
-        heat_range=(cold, hot if hot > cold else cold + 1.0),
-    )
+        _, maps = _score(model, images, everything[:STATS_IMAGES], progress, "measuring the heat range")
+    rule = DecisionRule.from_good_images(plan.calibrate(scores), maps, settings.pixel_false_alarm_rate)
+    return Fitted(model, rule)
+
+
+def _score(
+    model: AnomalyModel, images: ImageLoader, part: np.ndarray, progress: Progress, stage: str
+) -> tuple[list[float], list[Float[np.ndarray, "_pixels"]]]:
+    return score_good_images(model.run, progress.track(images.load(part), stage, len(part)))
 
 
 def fit_model(
-    photos: ImageLoader,
+    images: ImageLoader,
     chosen: Sequence[int] | np.ndarray,
     backbone: Backbone,
     settings: Settings,
     progress: Progress,
     device: torch.device,
-    watch: Callable[[Method, Crop], None] | None = None,
+    before_training: BeforeTraining | None = None,
 ) -> AnomalyModel:
-    """Fit one method per view on the chosen photos: it learns from exact features and judges in the device's format.
-
-    `watch` is shown each method and its view before it is fitted.
-    """
+    """Fit one method per crop on the chosen images: in f32, then in the precision that suits the device."""
     backbone.to(device).precision = "f32"
     indices = [int(index) for index in chosen]
-    crops = crops_of(photos.input_size, settings.crops)
+    crops = crops_of(images.input_size, settings.crops)
     methods = []
     for crop in crops:
         method = method_class(settings.method)(backbone, settings.method_settings)
-        batches = BatchLoader(photos, indices, crop, backbone.mean, backbone.std, device)
-        if watch is not None:
-            watch(method, crop)
+        batches = BatchLoader(images, indices, crop, backbone.mean, backbone.std, device)
+        if before_training is not None:
+            before_training(method, crop)
         with computing_on(device):
             method.fit(batches, seed=settings.seed, progress=progress)
         methods.append(method.eval())
-    anomaly_model = AnomalyModel(methods, crops, photos.input_size, settings.sigma).move(device)
+    model = AnomalyModel(methods, crops, images.input_size, settings.sigma).move(device)
     if len(crops) > 1:
-        anomaly_model.score_stats = _usual(anomaly_model, photos, indices[:STATS_IMAGES])
-    return anomaly_model
+        model.score_stats = _score_stats(model, images, indices[:STATS_IMAGES])
+    return model
 
 
 @torch.inference_mode()
-def _usual(anomaly_model: AnomalyModel, photos: ImageLoader, chosen: Sequence[int]) -> tuple[ScoreStats, ...]:
-    frames = [torch.from_numpy(photos.placed(index)[None]).to(anomaly_model.device) for index in chosen]
-    usual = []
-    for number in range(len(anomaly_model.crops)):
-        with computing_on(anomaly_model.device):
-            judged = [anomaly_model.crop_map(frame, number) for frame in frames]
-        values = torch.cat([found.flatten() for found, _ in judged]).double()
-        scores = torch.cat([score for _, score in judged if score is not None] or [torch.zeros(1)]).double()
-        usual.append(
+def _score_stats(model: AnomalyModel, images: ImageLoader, indices: Sequence[int]) -> tuple[ScoreStats, ...]:
+    pixels = [torch.from_numpy(images[index].pixels[None]).to(model.device) for index in indices]
+    stats = []
+    for number in range(len(model.crops)):
+        with computing_on(model.device):
+            results = [model.crop_map(one, number) for one in pixels]
+        values = torch.cat([found.flatten() for found, _ in results]).double()
+        scores = torch.cat([score for _, score in results if score is not None] or [torch.zeros(1)]).double()
+        stats.append(
             ScoreStats(
                 float(values.mean()),
                 max(float(values.std()), 1e-12),
@@ -140,24 +133,4 @@ def _usual(anomaly_model: AnomalyModel, photos: ImageLoader, chosen: Sequence[in
                 max(float(scores.std(correction=0)), 1e-12),
             )
         )
-    return tuple(usual)
-
-
-def judge(
-    anomaly_model: AnomalyModel,
-    photos: ImageLoader,
-    letterboxes: Sequence[Letterbox],
-    chosen: Sequence[int] | np.ndarray,
-    progress: Progress,
-) -> tuple[list[float], list[Float[np.ndarray, "_pixels"]]]:
-    """Return the image score and the map values inside the photo for each chosen photo."""
-    scores, values = [], []
-    indices = [int(index) for index in chosen]
-    for index, frame in zip(
-        progress.track(indices, "judging held-out photos"), prefetch_map(photos.placed, indices), strict=True
-    ):
-        maps, own = anomaly_model.run(frame[None])
-        inside = maps[0][letterboxes[index].content]
-        scores.append(float(inside.max()) if own is None else float(own[0]))
-        values.append(inside.ravel())
-    return scores, values
+    return tuple(stats)

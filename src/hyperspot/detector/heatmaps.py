@@ -1,4 +1,4 @@
-"""From raw anomaly maps to heatmaps: upsample, smooth, fuse geometries (CFA++).
+"""From raw to smoothed anomaly maps: upsample, blur, fuse crops (CFA++).
 
 Bilinear upsampling and the separable Gaussian with its border rule are both linear along one axis, so the two
 together are one fixed matrix per axis: exact, fast on every engine, and right for inputs that are not square.
@@ -60,10 +60,9 @@ def smooth(raw: Float[Tensor, "b h w"], height: int, width: int, sigma: float) -
 
 
 def uncrop(maps: Float[Tensor, "b h w"], top: int, left: int, height: int, width: int) -> Float[Tensor, "b H W"]:
-    """Put the maps of a cropped view into the whole frame.
+    """Pad the maps of a crop to the whole input.
 
-    What the view did not see gets the lowest value of its own map: no score may come from there, and no other
-    image may decide it.
+    Pixels outside the crop get the minimum of their own map: they never decide the score, and no other image enters.
     """
     if maps.shape[1:] == (height, width):
         return maps
@@ -77,12 +76,12 @@ def fuse(
     seen: Sequence[tuple[int, int, int, int]],
     statistics: Sequence[tuple[float, float]],
 ) -> Float[Tensor, "b H W"]:
-    """Average the maps of several views, each standardized by the mean and deviation of good photos (CFA++).
+    """Average the maps of several crops, each standardized by mean and deviation over good images (CFA++).
 
     Args:
-        maps: One batch per view, in the pixels of the common frame.
-        seen: Top, left, height and width of what each view saw; outside it the view has no say.
-        statistics: Mean and standard deviation of each view's map over good training photos.
+        maps: One batch per crop, at the input size.
+        seen: Top, left, height and width of each crop; pixels outside it do not count.
+        statistics: Mean and standard deviation of each crop's map over good training images.
 
     """
     total = torch.zeros_like(maps[0])

@@ -1,103 +1,101 @@
-"""The one way an image enters: in fitting, in prediction, in evaluation and in export.
-
-A photo is decoded, placed in the common frame and kept as 8-bit pixels; `AnomalyModel` does the rest. Decoding runs
-in worker threads ahead of the model, in order, a bounded number of photos at a time.
-"""
+"""Loads training images: letterboxed once, kept in memory within a budget, in normalized batches."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
 
 from hyperspot.hardware.cached_tensors import cached_tensor
 from hyperspot.hardware.devices import CPU
-from hyperspot.images import Crop, InputSize, read_image
+from hyperspot.images import Crop, InputSize, LetterboxedImage, prepare
+from hyperspot.images.reading import ImageInput
 from hyperspot.utils.prefetch import prefetch_map
 
-ImageInput = Path | str | bytes | np.ndarray | Image.Image
-
-KEPT_BYTES = 400_000_000
-"""Placed photos kept in memory between passes; what exceeds it is decoded again."""
-BATCH = 8
+CACHE_BYTES = 400_000_000
+"""Letterboxed images kept in memory between passes; the others are decoded again."""
+BATCH_SIZE = 8
 
 
 @dataclass
 class ImageLoader:
-    """Good photos placed in the common frame: decoded once where memory allows."""
+    """Good images at the input size, decoded once where memory allows."""
 
     sources: Sequence[ImageInput]
     input_size: InputSize
-    _kept: dict[int, UInt8[np.ndarray, "H W 3"]] = field(default_factory=dict, repr=False)
+    _cache: dict[int, LetterboxedImage] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
-        """Return how many photos there are."""
+        """Return the number of images."""
         return len(self.sources)
 
-    def placed(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Return one photo in the frame; raises ImageError where it cannot be read."""
-        if index in self._kept:
-            return self._kept[index]
-        image = read_image(self.sources[index])
-        placed: UInt8[np.ndarray, "H W 3"] = self.input_size.letterbox(*image.shape[:2]).apply(image)
-        if (len(self._kept) + 1) * placed.nbytes <= KEPT_BYTES:
-            self._kept[index] = placed
-        return placed
+    def __getitem__(self, index: int) -> LetterboxedImage:
+        """Return one letterboxed image; raises ImageError if it cannot be read."""
+        if index in self._cache:
+            return self._cache[index]
+        prepared = prepare(self.sources[index], self.input_size)
+        # Without the original pixels, which are not needed in training.
+        image = LetterboxedImage(prepared.pixels, prepared.letterbox)
+        if (len(self._cache) + 1) * image.pixels.nbytes <= CACHE_BYTES:
+            self._cache[index] = image
+        return image
+
+    def load(self, indices: Sequence[int] | np.ndarray) -> Iterator[LetterboxedImage]:
+        """Yield the images of some indices, in order, prefetched."""
+        return prefetch_map(self.__getitem__, [int(index) for index in indices])
 
 
 @dataclass(frozen=True)
 class BatchLoader:
-    """Normalized batches of some photos as one view sees them, on a device; iterated as often as wanted."""
+    """Normalized batches of some images, cropped, on a device; can be iterated repeatedly."""
 
-    photos: ImageLoader
-    chosen: Sequence[int]
+    images: ImageLoader
+    indices: Sequence[int]
     crop: Crop
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device = CPU
 
     def __len__(self) -> int:
-        """Return how many batches there are."""
-        return -(-len(self.chosen) // BATCH)
+        """Return the number of batches."""
+        return -(-len(self.indices) // BATCH_SIZE)
 
     def __iter__(self) -> Iterator[Float[Tensor, "b 3 H W"]]:
-        """Yield one batch after the other, in the order of the photos."""
+        """Yield the batches, in the order of the indices."""
         batch: list[UInt8[np.ndarray, "H W 3"]] = []
-        for placed in prefetch_map(self.photos.placed, self.chosen):
-            batch.append(placed)
-            if len(batch) == BATCH:
-                yield self._seen(batch)
+        for image in self.images.load(self.indices):
+            batch.append(image.pixels)
+            if len(batch) == BATCH_SIZE:
+                yield self._normalized(batch)
                 batch = []
         if batch:
-            yield self._seen(batch)
+            yield self._normalized(batch)
 
-    def _seen(self, placed: Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[Tensor, "b 3 _h _w"]:
-        frames = torch.from_numpy(np.stack(placed)).to(self.device)
-        return normalize(crop_images(frames, self.crop), self.mean, self.std)
+    def _normalized(self, batch: Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[Tensor, "b 3 _h _w"]:
+        pixels = torch.from_numpy(np.stack(batch)).to(self.device)
+        return normalize(crop_images(pixels, self.crop), self.mean, self.std)
 
 
-def crop_images(frames: UInt8[Tensor, "b H W 3"], crop: Crop) -> UInt8[Tensor, "b h w 3"]:
-    """Return what a view sees of the frames."""
-    return frames[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+def crop_images(images: UInt8[Tensor, "b H W 3"], crop: Crop) -> UInt8[Tensor, "b h w 3"]:
+    """Return the cropped part of each image."""
+    return images[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
 
 
 def normalize(
-    frames: UInt8[Tensor, "b h w 3"], mean: Sequence[float], std: Sequence[float]
+    images: UInt8[Tensor, "b h w 3"], mean: Sequence[float], std: Sequence[float]
 ) -> Float[Tensor, "b 3 h w"]:
-    """Scale pixels to 0..1, subtract the mean and divide by the deviation of the backbone's training set."""
-    scale, shift = _scale_and_shift(tuple(mean), tuple(std), frames.device)
-    scaled = frames.permute(0, 3, 1, 2).float() * scale + shift
-    seen: Tensor = scaled.contiguous(memory_format=torch.channels_last)
-    return seen
+    """Scale pixels to 0..1, then standardize each channel as the backbone expects it."""
+    scale, shift = _scale_and_shift(tuple(mean), tuple(std), images.device)
+    scaled = images.permute(0, 3, 1, 2).float() * scale + shift
+    channels_last: Tensor = scaled.contiguous(memory_format=torch.channels_last)
+    return channels_last
 
 
 @cached_tensor
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> Float[Tensor, "2 3 1 1"]:
-    """Return a factor and a summand: the same within rounding, and half the passes over the pixels."""
+    """Return a factor and a summand: equal within rounding, with half the passes over the pixels."""
     scale = [1 / (255 * one) for one in std]
     shift = [-one / other for one, other in zip(mean, std, strict=True)]
     both: Tensor = torch.tensor([scale, shift]).to(device)

@@ -1,8 +1,8 @@
 """The model file: one safetensors file with JSON metadata. It holds numbers and text, never code.
 
-The metadata has one entry, `hyperspot`, a JSON object with at least `format` (the version of this layout), `digest`
-(SHA-256 over the tensors) and `seal` (SHA-256 over all else in the object, as Python writes it). So a foreign, older,
-newer or damaged file is told from a good one, wherever the damage is.
+The metadata has one entry, `hyperspot`: a JSON object with `format` (the version of this layout), `tensors_sha256`
+(checksum of the tensors), `metadata_sha256` (checksum of the rest of the object) and the SECTIONS below. The checksums
+find damage; they have no key and do not stop tampering.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from torch import Tensor
 from hyperspot.errors import ModelFileError
 from hyperspot.utils.atomic_files import check_writable, replacing
 
-FORMAT = 2
-SECTIONS = ("settings", "input_size", "calibration", "record")
-"""What the metadata of every model file holds, each an object."""
+FORMAT = 3
+SECTIONS = ("settings", "input_size", "decision_rule", "record")
+"""Objects in the metadata of every model file."""
 
 
 def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write a model file so that at any moment either the old or the new one is whole.
+    """Write a model file atomically.
 
-    Raises ModelFileError where the folder does not exist or cannot be written to.
+    Raises ModelFileError if the folder does not exist or cannot be written to.
     """
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    described = {**metadata, "format": FORMAT, "digest": _digest(kept)}
-    text = json.dumps({**described, "seal": _seal(described)}, allow_nan=False)
+    described = {**metadata, "format": FORMAT, "tensors_sha256": _tensors_sha256(kept)}
+    text = json.dumps({**described, "metadata_sha256": _metadata_sha256(described)}, allow_nan=False)
     try:
         with replacing(path) as partial:
             save_file(kept, partial, metadata={"hyperspot": text})
@@ -39,7 +39,7 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
 
 
 def require_writable(path: Path) -> None:
-    """Raise ModelFileError where `write` could not write the file, so that no training is done in vain."""
+    """Raise ModelFileError if `write` could not write the file; called before training."""
     if not path.parent.is_dir():
         raise ModelFileError(f"the folder {path.parent} does not exist; make it or choose another place")
     try:
@@ -51,18 +51,18 @@ def require_writable(path: Path) -> None:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and the metadata of a model file.
 
-    Raises ModelFileError where it is missing, damaged, foreign or made by a newer version.
+    Raises ModelFileError if it is missing, damaged, foreign or made by a newer version.
     """
     _check_file(path)
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = _metadata(path, opened.metadata() or {})
-            # Copied to where torch would put them: a matrix product over tensors that lie as in the file, at any
-            # eighth byte, is rounded in another order, and a loaded detector would judge otherwise in the last digits.
+            # Copied to aligned memory: with the file's 8-byte alignment matrix products round in another order, and
+            # the scores of a loaded detector would differ in the last digits.
             tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise _unreadable(path, error) from None
-    if metadata["digest"] != _digest(tensors):
+    if metadata["tensors_sha256"] != _tensors_sha256(tensors):
         raise _damaged(path)
     return tensors, metadata
 
@@ -102,23 +102,23 @@ def _metadata(path: Path, found: dict[str, str]) -> dict[str, Any]:
         raise ModelFileError(
             f"{path} was made by an older hyperspot (format {version}, this one reads {FORMAT}); train it again"
         )
-    if metadata.pop("seal", None) != _seal(metadata):
+    if metadata.pop("metadata_sha256", None) != _metadata_sha256(metadata):
         raise _damaged(path)
     if any(not isinstance(metadata.get(name), dict) for name in SECTIONS):
         raise ModelFileError(f"{path} does not hold a whole detector; train it again")
     return dict(metadata)
 
 
-def _seal(metadata: dict[str, Any]) -> str:
+def _metadata_sha256(metadata: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(metadata).encode()).hexdigest()
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def _tensors_sha256(tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        # An empty tensor may have no stride that bytes could be read by.
+        # The bytes of an empty tensor cannot be viewed.
         if tensor.numel():
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

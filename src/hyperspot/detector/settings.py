@@ -1,51 +1,57 @@
-"""Everything that decides a result, in one frozen object that is stored in the model file."""
+"""All settings that decide a result: one frozen, validated object, stored in the model file."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
-from hyperspot.backbones import DEFAULT, NONE, names
+from hyperspot.backbones import NONE, names
+from hyperspot.choices import DEFAULTS, Aspect, CalibrationMode, Crops
 from hyperspot.errors import SettingsError
 from hyperspot.methods import MethodSettings, method_class
 
 
 class Settings(BaseModel):
-    """How a detector sees, learns and decides.
+    """Settings of a detector.
 
     Attributes:
-        method: The name of the method, and `method_settings` what is set in it.
-        backbone: The name of the frozen feature extractor; `none` for a method that learns its own network, and only
-            for such a one. Without it `compact`, or `none`.
-        short_side: Pixels of the short side of the common frame all photos are placed in.
-        aspect: `keep` gives the frame the median aspect ratio of the good photos; `square` stretches every
-            photo to a square, as the papers do.
-        views: `whole` sees the whole frame, `crop` its central 7/8 (the papers' 224 of 256), `fused` both,
-            each with a model of its own, and averages their standardized maps (CFA++).
-        sigma: Deviation in frame pixels of the Gaussian that smooths the map.
-        seed: Decides every random choice.
-        false_alarm_rate: The promised share of good photos that are called anomalous, in (0, 1); none asks for
-            0.01, or the smallest rate that the number of photos supports.
-        calibration: `split` holds good photos out; `cross` trains on folds and then on all photos; `auto`
-            takes the first where there are enough photos; `none` gives scores without a verdict.
-        pixel_false_alarm_rate: The share of pixels of good photos above the threshold of the mask, in (0, 1).
+        method: Name of the method.
+        method_settings: Settings of the method, as its settings class or a mapping.
+        backbone: Name of the frozen feature extractor; `none`, and only that, for a method that trains its own network.
+            Default: `compact` or `none`.
+        short_side: Short side of the input size, in pixels; a multiple of 32.
+        aspect: `keep` gives the input the median aspect ratio of the good images; `square` stretches every image to a
+            square, as the papers do.
+        crops: What the models see of the input: `full`; `center`, its central 7/8 (224 of 256 in the papers); or
+            `fused`, one model for each, with their standardized maps averaged (CFA++).
+        sigma: Standard deviation of the Gaussian that smooths the anomaly map, in input pixels.
+        seed: Of every random choice.
+        false_alarm_rate: Promised share of good images called anomalous, in (0, 1). Default: 0.01, or the smallest
+            rate that the number of images supports.
+        calibration: `split` holds good images out; `cross` trains on folds and then on all images; `auto` splits if
+            there are enough images; `none` gives scores without decisions.
+        pixel_false_alarm_rate: Share of the pixels of good images above the threshold of the mask, in (0, 1).
+
+    Examples:
+        >>> Settings(method="padim", short_side=224).method_settings.components
+        100
 
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: str = "cfa"
+    method: str = DEFAULTS.method
     method_settings: SerializeAsAny[MethodSettings] = Field(default_factory=dict, validate_default=True)
-    backbone: str = DEFAULT
-    short_side: int = Field(default=256, ge=64, le=2048, multiple_of=32)
-    aspect: Literal["keep", "square"] = "keep"
-    crops: Literal["full", "center", "fused"] = "full"
-    sigma: float = Field(default=4.0, ge=0, le=64)
-    seed: int = Field(default=0, ge=0, lt=2**63)
-    false_alarm_rate: float | None = Field(default=None, gt=0, lt=1)
-    calibration: Literal["auto", "split", "cross", "none"] = "auto"
-    pixel_false_alarm_rate: float = Field(default=0.001, gt=0, lt=1)
+    backbone: str = DEFAULTS.backbone
+    short_side: int = Field(default=DEFAULTS.short_side, ge=64, le=2048, multiple_of=32)
+    aspect: Aspect = DEFAULTS.aspect
+    crops: Crops = DEFAULTS.crops
+    sigma: float = Field(default=DEFAULTS.sigma, ge=0, le=64)
+    seed: int = Field(default=DEFAULTS.seed, ge=0, lt=2**63)
+    false_alarm_rate: float | None = Field(default=DEFAULTS.false_alarm_rate, gt=0, lt=1)
+    calibration: CalibrationMode = DEFAULTS.calibration
+    pixel_false_alarm_rate: float = Field(default=DEFAULTS.pixel_false_alarm_rate, gt=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +63,7 @@ class Settings(BaseModel):
             raise SettingsError(f"the method '{name}' needs a backbone; choose one of {', '.join(names())}")
         if backbone != NONE and not method.uses_backbone:
             raise SettingsError(
-                f"the method '{name}' learns a network of its own and has no use for a backbone; leave '{backbone}' out"
+                f"the method '{name}' trains its own network and uses no backbone; leave '{backbone}' out"
             )
         settings_class = method.Settings
         inner = given.get("method_settings", {})
@@ -74,8 +80,24 @@ class Settings(BaseModel):
         return {**given, "backbone": backbone, "method_settings": inner}
 
 
+class SettingsChanges(TypedDict, total=False):
+    """Single settings by name, as `Detector.fit` takes them; see `Settings`."""
+
+    method: str
+    method_settings: MethodSettings | Mapping[str, Any]
+    backbone: str
+    short_side: int
+    aspect: Aspect
+    crops: Crops
+    sigma: float
+    seed: int
+    false_alarm_rate: float | None
+    calibration: CalibrationMode
+    pixel_false_alarm_rate: float
+
+
 def make_settings(values: Mapping[str, Any]) -> Settings:
-    """Return validated settings; raises SettingsError with one sentence on the first mistake."""
+    """Return validated settings; raises SettingsError with one sentence about the first mistake."""
     try:
         return Settings.model_validate(dict(values))
     except ValidationError as error:

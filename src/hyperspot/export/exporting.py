@@ -1,8 +1,8 @@
-"""From a `Detector` to one file that needs no torch: an ONNX graph, or OpenVINO IR made of it.
+"""Exports a `Detector` to a file that needs no torch: an ONNX graph, or OpenVINO IR converted from it.
 
-The graph takes 8-bit frames and holds everything after them: crops, normalization, backbone, method, smoothing
-and fusion. Its description holds what is needed to judge. Reading and placing a photo is left to `images`,
-which is the same code in every engine.
+The graph takes 8-bit images at the input size and holds everything after: crops, normalization, backbone, method,
+smoothing and fusion. Its metadata holds the decision rule. Reading and letterboxing are the same code for every engine
+(`images.preprocessing`).
 """
 
 import contextlib
@@ -15,36 +15,36 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 import hyperspot
+from hyperspot.choices import ExportFormat
 from hyperspot.data import Dataset
 from hyperspot.detector.anomaly_model import AnomalyModel
 from hyperspot.detector.detector import Detector
 from hyperspot.errors import ModelFileError, SettingsError
 from hyperspot.export.quantization import GoodImages, quantize
 from hyperspot.hardware.devices import CPU
-from hyperspot.runtime.checksum import describe, read_description, seal
-from hyperspot.runtime.engines import DESCRIPTION, HEATMAP, INPUT, SCORE
+from hyperspot.runtime.engines import HEATMAP, INPUT, IR_PROPERTY, SCORE
 from hyperspot.runtime.exported_detector import ExportedDetector
+from hyperspot.runtime.exported_file import PROPERTY, metadata_text, read_description, with_checksum
 from hyperspot.runtime.openvino_import import import_nncf, import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, SEARCH
 from hyperspot.utils.progress import SILENT, Progress
 
 OPSET = 20
-"""Of the ONNX graph; read by ONNX Runtime from 1.17 and OpenVINO from 2024.0 on."""
-Format = Literal["onnx", "openvino"]
+"""Of the ONNX graph; ONNX Runtime reads it since 1.17, OpenVINO since 2024.0."""
 TOKENS_RANK, AFFINE_RANK = 4, 2
-"""Dimensions of what enters a search: the levels (b h w d), and what the place adds (3 d)."""
+"""Dimensions of the inputs of a search: the levels (b h w d) and the affine function of the position (3 d)."""
 SUFFIX: dict[str, str] = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 class _Exported(nn.Module):
-    """A scorer that always gives a score."""
+    """An anomaly model that always returns a score."""
 
     def __init__(self, anomaly_model: AnomalyModel) -> None:
         super().__init__()
@@ -58,38 +58,38 @@ class _Exported(nn.Module):
 def export(
     detector: Detector,
     path: Path | str,
-    format: Format | None = None,  # noqa: A002
+    format: ExportFormat | None = None,  # noqa: A002
     *,
     int8: Path | str | Dataset | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Write a detector as one ONNX file, or as OpenVINO IR (`.xml` with its `.bin` beside it).
 
-    Input `frames`: 8-bit RGB, shape (b, H, W, 3), photos placed in the detector's frame. Outputs `heatmap`:
-    float32, (b, H, W); `score`: float32, (b), the method's own score or the highest value of the heatmap. The
-    batch is dynamic. Within the limits of 32-bit floats the results are those of the detector.
+    Input `images`: uint8 RGB, shape (b, H, W, 3), letterboxed to the input size. Outputs `heatmap`: float32, (b, H, W),
+    the smoothed anomaly map; `score`: float32, (b), the method's image score or the maximum of the map. The batch is
+    dynamic. The results equal those of the detector within f32 rounding.
 
-    With `int8` the backbone computes in 8-bit integers, so that scores shift a little. A detector calibrated by a
-    split has its held-out photos judged anew by the quantized file, and p-values and thresholds of the file come from
-    these: its promise is as exact as the detector's (see `quantizing`). One that was cross-fitted keeps its thresholds
-    and its promise, which is approximate.
+    With `int8` the backbone computes in 8-bit integers, so scores shift a little. If the detector was calibrated by a
+    split, its held-out images are scored again by the quantized file and set its decision rule: the promise stays exact
+    (see `quantization`). A cross-fitted detector keeps its rule, whose promise is approximate.
 
     Args:
-        detector: What to export.
-        path: Where it goes: `.onnx`, or `.xml` for OpenVINO.
-        format: `onnx` or `openvino`; without it the suffix of the path decides.
-        int8: Good photos to quantize the backbone with, in OpenVINO alone: for a detector calibrated by a split the
-            data it was trained on, of which the held-out photos serve the thresholds alone; otherwise any.
-        progress: Told how far the quantizing is.
+        detector: The detector.
+        path: `.onnx`, or `.xml` for OpenVINO.
+        format: `onnx` or `openvino`; default: inferred from the file extension.
+        int8: Good images to quantize the backbone with (OpenVINO only). For a detector calibrated by a split: its
+            training data, of which the held-out images only set the thresholds; otherwise any good images.
+        progress: Reports the stages of quantization.
 
     Returns:
         The path.
 
     Raises:
-        DataError, ImageError: Where there is no good photo to quantize with, or one cannot be read.
-        ModelFileError: Where the file cannot be written.
-        SettingsError: Where the path has another suffix, the method cannot be exported or not in int8, the photos to
-            quantize with are not those of the training, or a package is missing.
+        DataError, ImageError: If there is no good image to quantize with, or one cannot be read.
+        MissingPackageError: If a package for the export is not installed.
+        ModelFileError: If the file cannot be written.
+        SettingsError: If the suffix is wrong, the method cannot be exported or not in int8, or the images to quantize
+            with are not the training data.
 
     """
     path = Path(path)
@@ -108,13 +108,13 @@ def export(
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
             written = Path(folder) / path.name
-            written.write_bytes(graph if chosen == "openvino" else seal(graph))
+            written.write_bytes(graph if chosen == "openvino" else with_checksum(graph))
             if chosen == "openvino":
                 model = _to_openvino(written)
                 if good is not None:
                     _quantize(model, detector, good, Path(folder), progress)
                 weights = _write_ir(model, written)
-                # A reader between the two moves meets a checksum that does not match, never a wrong detector.
+                # Between the two moves the checksum does not match: a reader gets an error, never a wrong detector.
                 _publish(weights, path.with_suffix(".bin"))
             _publish(written, path)
     except OSError as error:
@@ -124,7 +124,7 @@ def export(
 
 
 def summary(path: Path) -> dict[str, Any]:
-    """Return what a person is told of a written file."""
+    """Return the facts about a written file: its format, size and precision."""
     files = [path] if path.suffix.lower() == ".onnx" else [path, path.with_suffix(".bin")]
     return {
         "model": str(path),
@@ -136,29 +136,27 @@ def summary(path: Path) -> dict[str, Any]:
 
 
 def _quantized(path: Path) -> dict[str, Any]:
-    """Return what is told of a file in int8; nothing of another."""
+    """Return the quantization record of a file in int8; an empty one for any other."""
     if _format(path, None) == "onnx":
         return {}
-    model, place = import_openvino().Core().read_model(path), ["framework", DESCRIPTION]
-    record: dict[str, Any] = read_description(path, str(model.get_rt_info(place).value))["record"]
+    model = import_openvino().Core().read_model(path)
+    record: dict[str, Any] = read_description(path, str(model.get_rt_info(IR_PROPERTY).value))["record"]
     return dict(record.get("exported", {}))
 
 
 def description(detector: Detector) -> dict[str, Any]:
-    """Return what an exported file has to know beside its graph, to judge and to tell where it comes from."""
-    values = detector.metadata()
-    values["calibration"]["scores"] = [float(score) for score in detector.calibration.scores]
+    """Return the metadata of an exported file: the decision rule, and the record of its training."""
     return {
-        **values,
+        **detector.metadata(),
         "has_image_score": _has_image_score(detector.anomaly_model),
         "opset": OPSET,
         "versions": {"hyperspot": hyperspot.__version__, "torch": torch.__version__},
     }
 
 
-def _format(path: Path, asked: Format | None) -> Format:
+def _format(path: Path, asked: ExportFormat | None) -> ExportFormat:
     suffix = path.suffix.lower()
-    found: dict[str, Format] = {SUFFIX[one]: one for one in get_args(Format)}
+    found: dict[str, ExportFormat] = {SUFFIX[one]: one for one in get_args(ExportFormat)}
     if asked is None and suffix not in found:
         raise SettingsError(f"{path} tells no format; name it .onnx, or .xml for OpenVINO")
     if asked is not None and suffix != SUFFIX[asked]:
@@ -175,7 +173,7 @@ def _require(load: Callable[[], Any], module: str, package: str) -> None:
 
 @contextlib.contextmanager
 def _on_the_cpu(detector: Detector) -> Iterator[None]:
-    """Have a detector on the CPU for a while: an exported graph names no device."""
+    """Move a detector to the CPU for a while: an exported graph names no device."""
     anomaly_model, device, precision = detector.anomaly_model, detector.device, detector.anomaly_model.precision
     if device == CPU:
         yield
@@ -197,13 +195,13 @@ def _blank(anomaly_model: AnomalyModel, batch: int) -> UInt8[Tensor, "b H W 3"]:
 
 @torch.no_grad()
 def _onnx_graph(detector: Detector) -> bytes:
-    """Return the graph as an ONNX file, not sealed yet."""
+    """Return the graph as an ONNX file, without its checksum."""
     for module in ("onnx", "onnxscript"):
         _require(partial(importlib.import_module, module), module, "hyperspot[export]")
     anomaly_model = detector.anomaly_model
-    # Describing runs the scorer once for real, which also fills the cache of smoothing matrices: filled while
-    # tracing, it would keep placeholders.
-    text = describe(description(detector))
+    # This runs the model once, which also fills the cache of smoothing matrices: filled while tracing, it would keep
+    # placeholders.
+    text = metadata_text(description(detector))
     try:
         with _quiet():
             program = torch.onnx.export(
@@ -222,25 +220,25 @@ def _onnx_graph(detector: Detector) -> bytes:
     model: Any = None if program is None else program.model_proto
     if model is None or not _any_batch(model.graph):
         raise SettingsError(
-            f"a detector by the method '{detector.settings.method}' cannot be exported, "
-            "as what it computes depends on the photo; use the model file itself, or train with --method cfa"
+            f"the method '{detector.settings.method}' cannot be exported, as its computation depends on the image; "
+            "use the model file, or train with --method cfa"
         )
     _name_partition_points(model.graph)
     _strip(model)
     entry = model.metadata_props.add()
-    entry.key, entry.value = DESCRIPTION, text
+    entry.key, entry.value = PROPERTY, text
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
 def _any_batch(graph: Any) -> bool:
-    """Return whether the batch is dynamic: the exporter freezes it without a word where it meets a loop over it."""
+    """Return whether the batch is dynamic: the exporter silently freezes it if the model loops over it."""
     first = [value.type.tensor_type.shape.dim[0] for value in (*graph.input, *graph.output)]
     return not any(dimension.HasField("dim_value") for dimension in first)
 
 
 def _name_partition_points(graph: Any) -> None:
-    """Name the tensors between which an engine may put something of its own in the place of a part (see `cuts`)."""
+    """Name the tensors at which an engine may partition the graph (see `runtime.openvino_partition`)."""
     renamed: dict[str, str] = {}
     _, _, leaving = _part(graph, ".backbone")
     renamed |= {name: f"{PYRAMID}{number}" for number, name in enumerate(leaving)}
@@ -264,13 +262,13 @@ def _name_partition_points(graph: Any) -> None:
 
 
 def _modules(node: Any) -> list[str]:
-    """Return the names of the modules that a node was traced in, outermost first."""
+    """Return the modules that a node was traced in, outermost first."""
     spaces = [entry.value for entry in node.metadata_props if entry.key == "namespace"]
     return [part.partition(":")[0] for space in spaces for part in space.split("/")]
 
 
 def _part(graph: Any, module: str) -> tuple[list[Any], list[str], list[str]]:
-    """Return the nodes traced in a module (the end of its name is enough), and what enters and what leaves it."""
+    """Return the nodes traced in a module (by the end of its name), its inputs and its outputs."""
     inside = [node for node in graph.node if any(name.endswith(module) for name in _modules(node))]
     made = {name for node in inside for name in node.output}
     entering = dict.fromkeys(name for node in inside for name in node.input if name and name not in made)
@@ -280,7 +278,7 @@ def _part(graph: Any, module: str) -> tuple[list[Any], list[str], list[str]]:
 
 
 def _strip(model: Any) -> None:
-    """Remove what the exporter notes of its own source code: paths of this machine, and a tenth of the file."""
+    """Remove the exporter's notes on source code: local paths, and a tenth of the file."""
     graph = model.graph
     for part in (graph, model, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.doc_string = ""
@@ -288,35 +286,33 @@ def _strip(model: Any) -> None:
 
 
 def _to_openvino(source: Path) -> Any:
-    """Return the model of an ONNX file, in 32-bit floats; the description goes with it."""
+    """Return the OpenVINO model of an ONNX file, in f32, with its metadata."""
     return import_openvino().Core().read_model(source.rename(source.with_suffix(".onnx")))
 
 
 def _write_ir(model: Any, target: Path) -> Path:
-    """Write sealed IR; return the file of its weights."""
+    """Write IR with its checksum; return its weights file."""
     weights = target.with_suffix(".bin")
     import_openvino().serialize(model, target, weights)
-    target.write_bytes(seal(target.read_bytes(), weights.read_bytes()))
+    target.write_bytes(with_checksum(target.read_bytes(), weights.read_bytes()))
     return weights
 
 
 def _quantize(model: Any, detector: Detector, good: GoodImages, folder: Path, progress: Progress) -> None:
-    """Quantize a graph in place; its description gets the thresholds by the verdicts of the very file it becomes."""
+    """Quantize a graph in place; its decision rule is recalibrated with the scores of the quantized file."""
     quantize(model, good, progress)
     draft = folder / "draft.xml"
     _write_ir(model, draft)
-    calibration, pixel_threshold = good.rejudge(detector, ExportedDetector.load(draft).predict, progress)
-    values = description(detector)
-    values["calibration"]["scores"] = [float(score) for score in calibration.scores]
-    values["pixel_threshold"] = pixel_threshold
+    rule = good.recalibrate(detector.decision_rule, ExportedDetector.load(draft).run, progress)
+    values = {**description(detector), "decision_rule": rule.to_dict()}
     exported = {
         "precision": "int8",
-        "ranges_from_photos": len(good.ranging),
-        "photos_judged_anew": len(good.held_out),
+        "range_images": len(good.range_images),
+        "calibration_images": len(good.held_out),
         "nncf": importlib.metadata.version("nncf"),
     }
     values["record"] = {**values["record"], "exported": exported}
-    model.set_rt_info(describe(values), ["framework", DESCRIPTION])
+    model.set_rt_info(metadata_text(values), IR_PROPERTY)
 
 
 def _publish(written: Path, target: Path) -> None:
@@ -328,7 +324,7 @@ def _publish(written: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's notes about its own insides from the person."""
+    """Silence the exporter's own log and warnings."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -5,6 +5,7 @@ import re
 import threading
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -25,6 +26,7 @@ from hyperspot.images.jpeg_damage import has_hole
 from hyperspot.images.pillow_warnings import heard, pillow_hushed
 
 ImageInput = Path | str | bytes | np.ndarray | Image.Image
+ChannelOrder = Literal["RGB", "BGR"]
 
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 REGISTERED = (PngImagePlugin, JpegImagePlugin, BmpImagePlugin, TiffImagePlugin, WebPImagePlugin)
@@ -53,7 +55,9 @@ OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16S"}
 _opening = threading.Lock()
 
 
-def read_image(source: ImageInput, max_pixels: int = MAX_PIXELS) -> UInt8[np.ndarray, "h w 3"]:
+def read_image(
+    source: ImageInput, *, channel_order: ChannelOrder = "RGB", max_pixels: int = MAX_PIXELS
+) -> UInt8[np.ndarray, "h w 3"]:
     """Return a photo as upright 8-bit RGB.
 
     The orientation that a camera noted (EXIF) is applied, 16 bits are scaled to 8 (divided by 257 and rounded),
@@ -71,7 +75,7 @@ def read_image(source: ImageInput, max_pixels: int = MAX_PIXELS) -> UInt8[np.nda
     """
     name = _name(source)
     if isinstance(source, np.ndarray):
-        return _from_array(source, name)
+        return _from_array(source[..., ::-1] if channel_order == "BGR" else source, name)
     try:
         if isinstance(source, Image.Image):
             _check_pixels(source, name, max_pixels)

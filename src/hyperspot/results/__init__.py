@@ -1,1 +1,6 @@
-"""What comes out: verdicts, regions, drawings and their conversions."""
+"""Results: verdicts, regions, their drawings and conversions to other tools' formats. Needs no torch."""
+
+from hyperspot.results.regions import Region
+from hyperspot.results.verdict import Verdict
+
+__all__ = ["Region", "Verdict"]

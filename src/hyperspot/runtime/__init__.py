@@ -1,10 +1,7 @@
-"""Detectors outside torch: exported files, the engines that run them, and the predictor that judges with them.
+"""Exported detectors and the engines that run them: OpenVINO and ONNX Runtime. Nothing here imports torch."""
 
-Nothing here imports torch but `export`, and the engine that wraps a `AnomalyModel`.
-"""
-
-from hyperspot.runtime.checksum import is_exported
 from hyperspot.runtime.engines import Engine, available, open_engine
 from hyperspot.runtime.exported_detector import ExportedDetector
+from hyperspot.runtime.exported_file import is_exported
 
 __all__ = ["Engine", "ExportedDetector", "available", "is_exported", "open_engine"]

@@ -1,9 +1,8 @@
-"""What runs a detector: torch itself, ONNX Runtime or OpenVINO, behind one interface.
+"""Engines behind one interface: torch, ONNX Runtime, OpenVINO.
 
-Every engine takes the same 8-bit frames and returns the same heatmaps and scores. The backbone runs in bf16 where the
-CPU is quick at it (see `cpu`; ONNX Runtime always takes 32-bit floats), and in 8-bit integers where the file was
-exported so. Distances and all that follows stay in 32-bit floats, because a difference of near numbers loses its
-digits in anything less.
+Every engine takes the same 8-bit images and returns the same anomaly maps and scores. The backbone runs in bf16 if the
+CPU is faster in it (see `hardware.cpu`; ONNX Runtime always computes in f32), and in int8 if the file was quantized.
+Distances and everything after them stay in f32, because a difference of near numbers loses its digits in less.
 """
 
 import contextlib
@@ -17,27 +16,27 @@ from jaxtyping import Float32, UInt8
 
 from hyperspot.errors import ModelFileError, SettingsError
 from hyperspot.hardware.cpu import Precision, native_precision
+from hyperspot.runtime.exported_file import PROPERTY
 from hyperspot.runtime.openvino_import import import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, PartitionedModel, is_quantized, named
 
 EngineName = Literal["openvino", "onnxruntime"]
 EnginePrecision = Literal["f32", "bf16", "f16", "int8"]
-"""What a backbone computes in; int8 is a property of the file and cannot be asked for when it is opened, and f16 is for
-torch on a GPU."""
+"""Precision of a backbone. int8 is a property of the file; f16 runs in torch on a GPU only."""
 
 INPUT, HEATMAP, SCORE = "images", "heatmap", "score"
-"""The names of an exported graph's input and outputs."""
-DESCRIPTION = "hyperspot"
-"""The name of the property that holds the description."""
+"""Names of the input and the outputs of an exported graph."""
+IR_PROPERTY = ["framework", PROPERTY]
+"""Where OpenVINO IR holds the metadata, in its run-time information."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Runs the graph of one detector.
+    """Runs the graph of one detector. Any number of threads may call `run` at once.
 
     Attributes:
         name: `torch`, `openvino` or `onnxruntime`.
-        number_format: What the backbone computes in; everything after it is in 32-bit floats.
+        precision: Of the backbone; everything after it is in f32.
 
     """
 
@@ -45,29 +44,26 @@ class Engine(Protocol):
     precision: EnginePrecision
 
     def run(
-        self, frames: UInt8[np.ndarray, "b H W 3"]
+        self, images: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
-        """Return the heatmap and the score of each frame.
-
-        The score is the method's own or, where it has none, the highest value of the heatmap.
-        """
+        """Return the anomaly map and the score of each image: the method's score, or the maximum of the map."""
 
 
 class TorchEngine:
-    """Runs a `AnomalyModel` (imports torch)."""
+    """Runs an `AnomalyModel` (imports torch)."""
 
     name = "torch"
 
     def __init__(self, anomaly_model: Any) -> None:
-        self._scorer = anomaly_model
+        self._anomaly_model = anomaly_model
         self.precision: EnginePrecision = anomaly_model.precision
 
     def run(
-        self, frames: UInt8[np.ndarray, "b H W 3"]
+        self, images: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
-        """Return the heatmap and the score of each frame."""
-        maps, own = self._scorer.run(frames)
-        return maps, maps.max((1, 2)) if own is None else own
+        """Return the anomaly map and the score of each image."""
+        maps, scores = self._anomaly_model.run(images)
+        return maps, maps.max((1, 2)) if scores is None else scores
 
 
 class OnnxRuntimeEngine:
@@ -85,13 +81,13 @@ class OnnxRuntimeEngine:
             options.intra_op_num_threads = threads
         with _reading(path, "ONNX Runtime"):
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        self.description: str | None = self._session.get_modelmeta().custom_metadata_map.get(DESCRIPTION)
+        self.description: str | None = self._session.get_modelmeta().custom_metadata_map.get(PROPERTY)
 
     def run(
-        self, frames: UInt8[np.ndarray, "b H W 3"]
+        self, images: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
-        """Return the heatmap and the score of each frame."""
-        maps, scores = self._session.run([HEATMAP, SCORE], {INPUT: frames})
+        """Return the anomaly map and the score of each image."""
+        maps, scores = self._session.run([HEATMAP, SCORE], {INPUT: images})
         return maps, scores
 
 
@@ -102,7 +98,6 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path, threads: int | None = None, precision: Precision | None = None) -> None:
         openvino = import_openvino()
-        # Left to itself it would run the whole graph in bf16 where the CPU knows that format.
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads is not None:
             options["INFERENCE_NUM_THREADS"] = threads
@@ -112,29 +107,29 @@ class OpenVinoEngine:
         quantized = is_quantized(model)
         if quantized and precision is not None:
             raise SettingsError(
-                f"{path} is quantized and computes in int8 alone; export it without --int8 for {precision}"
+                f"{path} is quantized and computes in int8 only; export it without --int8 for {precision}"
             )
-        self.precision: EnginePrecision = "int8" if quantized else precision or _quickest(model)
+        self.precision: EnginePrecision = "int8" if quantized else precision or _fastest(model)
         with _reading(path, "OpenVINO"):
             self._compiled = PartitionedModel(core, model.clone(), options, self.precision, threads)
-        place = ["framework", DESCRIPTION]
-        self.description: str | None = str(model.get_rt_info(place).value) if model.has_rt_info(place) else None
+        found = model.has_rt_info(IR_PROPERTY)
+        self.description: str | None = str(model.get_rt_info(IR_PROPERTY).value) if found else None
 
     def run(
-        self, frames: UInt8[np.ndarray, "b H W 3"]
+        self, images: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"]]:
-        """Return the heatmap and the score of each frame."""
-        results = self._compiled({INPUT: frames})
+        """Return the anomaly map and the score of each image."""
+        results = self._compiled({INPUT: images})
         return results[HEATMAP], results[SCORE]
 
 
-def _quickest(model: Any) -> Precision:
-    """Return the CPU's format for a graph that tells where its backbone ends; all of any other stays in f32."""
+def _fastest(model: Any) -> Precision:
+    """Return the CPU's precision for a graph that names its backbone's outputs, f32 for any other."""
     return native_precision() if named(model, PYRAMID) else "f32"
 
 
 def available() -> tuple[str, ...]:
-    """Return the engines that are installed, the preferred one first; none of them is imported."""
+    """Return the installed engines, the preferred one first; none is imported."""
     names = ("openvino", "onnxruntime", "torch")
     return tuple(name for name in names if importlib.util.find_spec(name) is not None)
 
@@ -155,9 +150,9 @@ def open_engine(
         number_format: Of the backbone, in OpenVINO; without it what suits the CPU. A quantized file has its own.
 
     Raises:
-        ModelFileError: Where the engine cannot read the file.
-        SettingsError: Where there is no such engine, or it is not installed, does not read this kind of file or does
-            not compute it in this format.
+        ModelFileError: If the engine cannot read the file.
+        SettingsError: If there is no such engine, or it is not installed, does not read this kind of file or lacks the
+            precision.
 
     """
     if precision == "f16":
@@ -177,16 +172,16 @@ def open_engine(
     if usable[0] == "openvino":
         return OpenVinoEngine(path, threads, precision)
     if precision == "bf16":
-        raise SettingsError("onnxruntime computes in f32 alone; choose openvino for bf16")
+        raise SettingsError("onnxruntime computes in f32 only; choose openvino for bf16")
     return OnnxRuntimeEngine(path, threads)
 
 
 @contextlib.contextmanager
 def _reading(path: Path, engine: str) -> Iterator[None]:
-    """Turn whatever an engine stumbles over into one sentence."""
+    """Turn the errors of an engine, which share no class, into one sentence."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - its errors share no class of their own
+    except Exception as error:  # noqa: BLE001 - see above
         reason = str(error).strip().splitlines()[-1][:160].rstrip(".") if str(error).strip() else type(error).__name__
         raise ModelFileError(
             f"{path} cannot be read by {engine} ({reason}); export it again or update {engine}"

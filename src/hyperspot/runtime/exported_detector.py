@@ -1,43 +1,37 @@
-"""A detector from an exported file: the whole verdict without torch."""
+"""A detector read from an exported file: the whole verdict without torch."""
 
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from jaxtyping import Float32, UInt8
 
-from hyperspot.decision.calibration import Calibration
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.errors import CalibrationError, ModelFileError
 from hyperspot.hardware.cpu import Precision
-from hyperspot.images import InputSize, read_image
-from hyperspot.results.verdict import Verdict
-from hyperspot.runtime.checksum import check, read_description
+from hyperspot.images import Crop, InputSize
+from hyperspot.predictor import Predictor
+from hyperspot.runtime import exported_file
 from hyperspot.runtime.engines import Engine, open_engine
 
 
-class ExportedDetector:
-    """Judges photos as the `Detector` does that it was exported from.
+class ExportedDetector(Predictor):
+    """Predicts as the `Detector` that it was exported from.
 
     Attributes:
-        engine: What runs its graph.
-        description: Everything known of it: settings, frame, calibration, and the record of how it was made.
+        engine: Runs its graph.
+        description: Metadata of the file: settings, input size, decision rule, and the training record.
 
     """
 
-    def __init__(self, engine: Engine, description: dict[str, Any]) -> None:
-        calibrated = description["calibration"]
-        cold, hot = description["heat_range"]
+    def __init__(self, engine: Engine, description: dict[str, Any], path: Path | None = None) -> None:
         self.engine = engine
         self.description = description
         self.input_size = InputSize.from_dict(description["input_size"])
+        self.crops = tuple(Crop(**crop) for crop in description["crops"])
+        self.decision_rule = DecisionRule.from_dict(description["decision_rule"])
         self.has_image_score = bool(description["has_image_score"])
-        self.judge = DecisionRule(
-            Calibration.from_scores(calibrated["kind"], calibrated["false_alarm_rate"], calibrated["scores"]),
-            description["pixel_threshold"],
-            (float(cold), float(hot)),
-        )
+        self._path = path
 
     @classmethod
     def load(
@@ -48,38 +42,53 @@ class ExportedDetector:
         threads: int | None = None,
         precision: Precision | None = None,
     ) -> "ExportedDetector":
-        """Read a file that `hyperspot export` wrote; the options are those of `engines.open_engine`.
+        """Read a file that `hyperspot export` wrote.
+
+        Args:
+            path: `.onnx`, or `.xml` with its `.bin` beside it.
+            engine: `openvino` or `onnxruntime`; default: the first of the two that is installed.
+            threads: Of the engine; default: its choice.
+            precision: Of the backbone, in OpenVINO: `f32` or `bf16`; default: what suits the CPU.
 
         Raises:
-            ModelFileError: Where the file is missing, damaged, foreign or made by a newer version.
-            SettingsError: Where no engine for it is installed.
+            ModelFileError: If the file is missing, damaged, foreign or made by a newer version.
+            MissingPackageError, SettingsError: If the engine is not installed or does not fit the file.
 
         """
         path = Path(path)
-        check(path)
+        exported_file.check(path)
         opened = open_engine(path, engine, threads=threads, precision=precision)
-        description = read_description(path, opened.description)
+        description = exported_file.read_description(path, opened.description)
         try:
-            return cls(opened, description)
+            return cls(opened, description, path)
         except (KeyError, TypeError, ValueError, CalibrationError) as error:
             raise ModelFileError(
                 f"{path} does not hold a whole detector ({type(error).__name__}: {error}); export it again"
             ) from None
 
-    def predict(self, photo: Path | str | bytes | np.ndarray | Image.Image) -> Verdict:
-        """Judge one photo: a path, encoded bytes, an array (h w 3, 8-bit RGB) or a Pillow image.
+    def run(
+        self, batch: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
+        """Return the anomaly maps and, if the method has its own, the image scores."""
+        maps, scores = self.engine.run(batch)
+        return maps, scores if self.has_image_score else None
 
-        Raises ImageError where it cannot be read.
+    def describe(self) -> dict[str, Any]:
+        """Return the settings, the training record and the versions at export, as JSON values."""
+        return {
+            "settings": self.description["settings"],
+            "training": self.description["record"],
+            "versions": self.description["versions"],
+        }
+
+    def save(self, path: Path | str) -> Path:
+        """Write the exported file again with the present decision rule; the graph is copied unchanged.
+
+        Raises ModelFileError if the suffix differs from that of the file it was read from, or it cannot be written.
         """
-        image = read_image(photo)
-        started = time.perf_counter()
-        letterbox = self.input_size.letterbox(*image.shape[:2])
-        maps, scores = self.engine.run(letterbox.apply(image)[None])
-        return self.judge.verdict(
-            image,
-            letterbox,
-            maps[0],
-            float(scores[0]) if self.has_image_score else None,
-            started=started,
-            path=Path(photo) if isinstance(photo, str | Path) else None,
-        )
+        path = Path(path)
+        if self._path is None or path.suffix.lower() != self._path.suffix.lower():
+            raise ModelFileError(f"{path} cannot be written: only a copy of {self._path} in the same format")
+        exported_file.check(self._path)
+        exported_file.rewrite(self._path, path, {**self.description, "decision_rule": self.decision_rule.to_dict()})
+        return path

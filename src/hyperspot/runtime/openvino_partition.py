@@ -1,13 +1,14 @@
-"""Runs an OpenVINO graph in parts, each as suits it.
+"""Runs an OpenVINO graph in partitions, each in its own precision.
 
-- The backbone in bf16 where the CPU multiplies it, or in the 8-bit integers that it was quantized to; all that follows
-  in 32-bit floats. OpenVINO has a hint for a whole graph only, and in bf16 the distances of near neighbors lose their
-  digits (errors up to 0.2). Alone in its part, nothing of the backbone's 8 bits is moved into what follows.
-- The search for neighbors by the compiled kernel of `native`, where there is one, instead of a matrix of distances.
+- The backbone runs in bf16 if the CPU multiplies it, or in int8 if it was quantized; everything after it runs in f32.
+  OpenVINO has one precision hint per graph, and in bf16 the distances of near neighbors lose their digits (errors up
+  to 0.2). A partition of its own also keeps the 8-bit layers out of what follows.
+- The neighbor search runs in the compiled kernel of `hardware.native`, if there is one, instead of a distance matrix.
 
-The exporter gives the tensors names between which the graph is cut.
+The exporter names the tensors at which the graph is partitioned.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,22 +20,22 @@ from hyperspot.hardware.cpu import cores, native_precision
 from hyperspot.runtime.openvino_import import import_openvino
 
 PYRAMID = "pyramid."
-"""How the names of the tensors begin that the backbone hands over."""
+"""Prefix of the names of the backbone's outputs."""
 SEARCH = "search."
-"""How the names begin of what enters and leaves the search of each view: `search.VIEW.tokens.LEVEL` and so on."""
+"""Prefix of the names of the inputs and outputs of each crop's search: `search.CROP.tokens.LEVEL` and so on."""
 
 
 class PartitionedModel:
-    """Compiled parts that are called like one compiled graph.
+    """Compiled partitions, called like one compiled graph. Any number of threads may call it at once.
 
     Args:
         core: OpenVINO's.
         model: The graph; it is taken apart.
         options: Of the compilation, without the precision.
-        number_format: Of the backbone: `f32`, `bf16`, or `int8` for a graph that is quantized.
-        threads: For the compiled search; without it as many as the process may use.
+        precision: Of the backbone: `f32`, `bf16`, or `int8` for a quantized graph.
+        threads: Of the compiled search; default: as many as the process may use.
 
-    Raises ValueError where another format than f32 is asked for and the graph does not tell where its backbone ends.
+    Raises ValueError if another precision than f32 is asked for and the graph does not name the backbone's outputs.
 
     """
 
@@ -43,15 +44,16 @@ class PartitionedModel:
     ) -> None:
         self._core, self._options = core, options
         self._threads = threads or cores()
-        self._frames = model.get_parameters()
+        self._images = model.get_parameters()
         self._stages: list[tuple[Any, list[str]]] = []
         self._searches: dict[str, _SearchPart] = {}
+        self._idle: deque[_Requests] = deque()
         entries: list[Any] = []
         if precision != "f32":
             ends = named(model, PYRAMID)
             if not ends:
-                raise ValueError("the graph does not tell where its backbone ends")
-            # What is quantized runs in 8 bits under any hint; the rest of such a backbone takes the quickest.
+                raise ValueError("the graph does not name the outputs of its backbone")
+            # Quantized layers run in int8 under any hint; the other layers take the fastest precision.
             hint = native_precision() if precision == "int8" else precision
             self._add_stage(list(ends.values()), list(ends), [], hint)
             entries = _enter(ends)
@@ -66,23 +68,33 @@ class PartitionedModel:
                 self._searches = {}
         self._tail = self._compile(model.get_results(), entries, "f32")
 
-    def __call__(self, inputs: dict[str, Any]) -> Any:
-        """Return the results of the whole graph, by their names."""
-        given = dict(inputs)
-        for compiled, names in self._stages:
-            found = compiled({name: given[name] for name in _inputs(compiled)})
-            given |= {f"entry.{name}": found[name] for name in names}
-        for name, search in self._searches.items():
-            given[f"entry.{name}"] = search([given[f"entry.{one}"] for one in search.tokens], self._threads)
-        return self._tail({name: given[name] for name in _inputs(self._tail)})
+    def __call__(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Return the results of the whole graph, by name."""
+        # Requests hold inputs and outputs: threads that shared one would get each other's results.
+        try:
+            requests = self._idle.pop()
+        except IndexError:
+            requests = _Requests([compiled for compiled, _ in self._stages], self._tail)
+        try:
+            given = dict(inputs)
+            for request, (_, names) in zip(requests.stages, self._stages, strict=True):
+                # Views into the request, which no other thread uses until it is returned.
+                found = request.infer(given, share_outputs=True)
+                given |= {f"entry.{name}": found[name] for name in names}
+            for name, search in self._searches.items():
+                given[f"entry.{name}"] = search([given[f"entry.{one}"] for one in search.tokens], self._threads)
+            return requests.tail.infer(given, share_outputs=False)
+        finally:
+            self._idle.append(requests)
 
     def parts(self, inputs: dict[str, Any]) -> dict[str, Callable[[], Any]]:
-        """Return a call for each part, with what it takes for these inputs: for finding out what is slow."""
+        """Return a call for each partition, with its inputs for these images: for profiling."""
         given, calls = dict(inputs), {}
 
         def ready(compiled: Any) -> Callable[[], Any]:
-            taken = {name: np.array(given[name]) for name in _inputs(compiled)}
-            return lambda: compiled(taken)
+            request = _Request(compiled)
+            taken = {name: np.array(given[name]) for name in request.names}
+            return lambda: request.infer(taken, share_outputs=False)
 
         for number, (compiled, names) in enumerate(self._stages):
             calls["backbone" if number == 0 else "projection"] = call = ready(compiled)
@@ -98,12 +110,33 @@ class PartitionedModel:
         self._stages.append((self._compile(ends, entries, precision), names))
 
     def _compile(self, ends: list[Any], entries: list[Any], precision: str) -> Any:
-        part = import_openvino().Model(ends, [*self._frames, *entries], "part").clone()
+        part = import_openvino().Model(ends, [*self._images, *entries], "part").clone()
         return self._core.compile_model(part, "CPU", {**self._options, "INFERENCE_PRECISION_HINT": precision})
 
 
+class _Request:
+    """An inference request of one partition, for one thread at a time."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.names = [port.get_any_name() for port in compiled.inputs]
+        self._request = compiled.create_infer_request()
+
+    def infer(self, given: dict[str, Any], *, share_outputs: bool) -> dict[str, np.ndarray]:
+        inputs = {name: given[name] for name in self.names}
+        found: dict[str, np.ndarray] = self._request.infer(inputs, share_inputs=True, share_outputs=share_outputs)
+        return found
+
+
+class _Requests:
+    """One request for each partition."""
+
+    def __init__(self, stages: Sequence[Any], tail: Any) -> None:
+        self.stages = [_Request(compiled) for compiled in stages]
+        self.tail = _Request(tail)
+
+
 class _SearchPart:
-    """The compiled search with the constants of one view, read from the graph."""
+    """The compiled search with the constants of one crop, read from the graph."""
 
     def __init__(self, model: Any, name: str, tokens: Sequence[str]) -> None:
         crop = name.removesuffix("distances")
@@ -116,7 +149,7 @@ class _SearchPart:
             self._packed = native.pack(np.ascontiguousarray(bank.T, dtype=np.float32))
 
     def __call__(self, tokens: Sequence[np.ndarray], threads: int) -> np.ndarray:
-        """Return the squared distances of all images, place by place."""
+        """Return the squared distances of all images, position by position."""
         images = zip(*tokens, strict=True)
         return np.concatenate(
             [self._packed.nearest_in_pyramid(list(image), self._affine, self.k, threads)[0] for image in images]
@@ -124,12 +157,12 @@ class _SearchPart:
 
 
 def is_quantized(model: Any) -> bool:
-    """Return whether a graph holds layers in 8-bit integers."""
+    """Return whether a graph holds quantized layers."""
     return any(node.get_type_name() == "FakeQuantize" for node in model.get_ordered_ops())
 
 
 def named(model: Any, start: str, part: str = "") -> dict[str, Any]:
-    """Return the outputs of the graph's nodes whose names begin so and hold the part, by name, in order."""
+    """Return the outputs whose names start with `start` and contain `part`, by name, in order."""
     found = {}
     for node in model.get_ordered_ops():
         for output in node.outputs():
@@ -140,26 +173,26 @@ def named(model: Any, start: str, part: str = "") -> dict[str, Any]:
 
 
 def _constant(model: Any, name: str) -> np.ndarray | None:
-    """Return the value of a tensor that no input of the graph can change."""
+    """Return the value of a constant tensor of the graph; None if there is none of that name."""
     output = named(model, name).get(name)
     if output is None:
         return None
     alone = import_openvino().Model([output], [], "constant").clone()
     from openvino.passes import ConstantFolding, Manager
 
-    # Folded rather than compiled and run, which takes a hundred times as long.
+    # Folding takes a hundredth of the time that compiling and running takes.
     folding = Manager()
     folding.register_pass(ConstantFolding())
     folding.run_passes(alone)
     node = alone.get_results()[0].input_value(0).get_node()
     if node.get_type_name() != "Constant":
-        raise ValueError(f"the graph does not tell the value of {name}")
+        raise ValueError(f"{name} is not a constant of the graph")
     value: np.ndarray = node.get_data()
     return value.copy()
 
 
 def _enter(ends: dict[str, Any]) -> list[Any]:
-    """Let what follows the ends take new inputs instead; return these."""
+    """Replace tensors by new inputs of the graph; return these."""
     opset13 = import_openvino().opset13
     entries = []
     for name, end in ends.items():
@@ -170,7 +203,3 @@ def _enter(ends: dict[str, Any]) -> list[Any]:
         entry.output(0).get_tensor().set_names({f"entry.{name}"})
         entries.append(entry)
     return entries
-
-
-def _inputs(compiled: Any) -> list[str]:
-    return [port.get_any_name() for port in compiled.inputs]

@@ -1,0 +1,29 @@
+"""The choices and defaults of the settings, once for Python and the command line. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Aspect = Literal["keep", "square"]
+Crops = Literal["full", "center", "fused"]
+CalibrationMode = Literal["auto", "split", "cross", "none"]
+ExportFormat = Literal["onnx", "openvino"]
+ResultFormat = Literal["text", "jsonl", "csv", "coco", "yolo"]
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """Default of each setting; `detector.settings.Settings` explains and validates them."""
+
+    method: str = "cfa"
+    backbone: str = "compact"
+    short_side: int = 256
+    aspect: Aspect = "keep"
+    crops: Crops = "full"
+    sigma: float = 4.0
+    seed: int = 0
+    false_alarm_rate: float | None = None
+    calibration: CalibrationMode = "auto"
+    pixel_false_alarm_rate: float = 0.001
+
+
+DEFAULTS = Defaults()

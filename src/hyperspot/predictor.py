@@ -1,0 +1,241 @@
+"""The path of an image, for every engine: preprocess, run, decide.
+
+`Detector` (torch) and `ExportedDetector` (OpenVINO, ONNX Runtime) differ in `run` alone.
+"""
+
+import copy
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from hyperspot.decision.calibration import Calibration, smallest_promise
+from hyperspot.decision.rule import DecisionRule, score_good_images
+from hyperspot.errors import DataError, ImageError
+from hyperspot.images import Crop, InputSize, PreparedImage, prepare
+from hyperspot.images.reading import ChannelOrder, ImageInput
+from hyperspot.results.verdict import Verdict
+from hyperspot.utils.prefetch import latest, prefetch_batches, prefetch_map
+from hyperspot.utils.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from hyperspot.data import Dataset
+    from hyperspot.evaluation import Evaluation
+
+BATCH_SIZE = 8
+"""Images that `predict_many` runs together at most."""
+
+
+class Predictor(ABC):
+    """Scores images and decides which are anomalous.
+
+    Attributes:
+        input_size: Size that every image is letterboxed to.
+        crops: The parts of the input that the model sees.
+        decision_rule: From anomaly maps to verdicts; `with_false_alarm_rate` and `recalibrate` change it.
+
+    """
+
+    input_size: InputSize
+    crops: tuple[Crop, ...]
+    decision_rule: DecisionRule
+
+    @abstractmethod
+    def run(
+        self, batch: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
+        """Return the anomaly maps, and the image scores if the method has its own, of 8-bit RGB images."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what made this predictor, as JSON values: `settings`, `training` and `versions`."""
+
+    def preprocess(self, image: ImageInput, *, channel_order: ChannelOrder = "RGB") -> PreparedImage:
+        """Read an image and letterbox it to the input size; raises ImageError if it cannot be read."""
+        return prepare(image, self.input_size, channel_order=channel_order)
+
+    def predict(self, image: ImageInput, *, channel_order: ChannelOrder = "RGB") -> Verdict:
+        """Return the verdict on one image.
+
+        Args:
+            image: A path, encoded bytes, a Pillow image, an array (height x width x 3, uint8, uint16 or float in 0..1)
+                or a torch tensor (3 x height x width).
+            channel_order: Of arrays and tensors; OpenCV delivers `BGR`.
+
+        Raises:
+            ImageError: If the image cannot be read.
+
+        """
+        return self._verdicts([self.preprocess(image, channel_order=channel_order)])[0]
+
+    @overload
+    def predict_many(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        batch_size: int = ...,
+        channel_order: ChannelOrder = ...,
+        errors: Literal["raise"] = ...,
+    ) -> Iterator[Verdict]: ...
+
+    @overload
+    def predict_many(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        batch_size: int = ...,
+        channel_order: ChannelOrder = ...,
+        errors: Literal["return"],
+    ) -> Iterator[Verdict | ImageError]: ...
+
+    def predict_many(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        batch_size: int = BATCH_SIZE,
+        channel_order: ChannelOrder = "RGB",
+        errors: Literal["raise", "return"] = "raise",
+    ) -> Iterator[Verdict | ImageError]:
+        """Yield the verdicts on many images, in order.
+
+        Worker threads read and letterbox ahead. Images that are ready run together, so that a slow source such as
+        stdin is answered at once and a fast one in full batches. The batch size does not change a verdict.
+
+        Args:
+            images: As `predict` takes them; iterated in a background thread.
+            batch_size: Images run together at most.
+            channel_order: Of arrays and tensors.
+            errors: `raise` stops at an unreadable image; `return` yields its ImageError in place of the verdict.
+
+        Raises:
+            ImageError: If an image cannot be read and `errors` is `raise`.
+
+        """
+
+        def preprocess(image: ImageInput) -> PreparedImage | ImageError:
+            try:
+                return self.preprocess(image, channel_order=channel_order)
+            except ImageError as error:
+                return error
+
+        for batch in prefetch_batches(preprocess, images, batch_size):
+            verdicts = iter(self._verdicts([one for one in batch if isinstance(one, PreparedImage)]))
+            for one in batch:
+                if isinstance(one, PreparedImage):
+                    yield next(verdicts)
+                elif errors == "raise":
+                    raise one
+                else:
+                    yield one
+
+    def stream(
+        self, frames: Iterable[ImageInput], *, latest_only: bool = False, channel_order: ChannelOrder = "RGB"
+    ) -> Iterator[Verdict]:
+        """Yield the verdict on each live frame before the next frame is taken: latency first.
+
+        Args:
+            frames: From a camera, as `predict` takes images.
+            latest_only: Drop frames that arrive while one is processed and continue with the newest.
+            channel_order: Of arrays and tensors; OpenCV delivers `BGR`.
+
+        Raises:
+            ImageError: If a frame cannot be read.
+
+        """
+        for frame in latest(frames) if latest_only else frames:
+            yield self.predict(frame, channel_order=channel_order)
+
+    def evaluate(self, data: "Path | str | Dataset", *, progress: Progress = SILENT, command: str = "") -> "Evaluation":
+        """Predict the test images of a labeled data set and compute every metric (see `evaluation`).
+
+        Raises:
+            DataError: If there is no labeled test image.
+            ImageError: If an image or a mask cannot be read.
+
+        """
+        from hyperspot.data import Dataset, open_dataset
+        from hyperspot.evaluation import evaluate
+
+        dataset = data if isinstance(data, Dataset) else open_dataset(Path(data))
+        return evaluate(self, dataset, progress=progress, command=command)
+
+    def with_false_alarm_rate(self, rate: float) -> Self:
+        """Return this predictor with another promised false-alarm rate, in (0, 1); nothing is trained.
+
+        Raises:
+            CalibrationError: If there is no calibration, or too few calibration images for the rate.
+
+        """
+        return self.with_decision_rule(self.decision_rule.with_false_alarm_rate(rate))
+
+    def recalibrate(
+        self,
+        good_images: "Path | str | Dataset | Sequence[ImageInput]",
+        *,
+        false_alarm_rate: float | None = None,
+        progress: Progress = SILENT,
+    ) -> Self:
+        """Return this predictor with thresholds set by other good images; nothing is trained.
+
+        The promise is exact for images that the model was not trained on.
+
+        Args:
+            good_images: A folder or data set, whose good training images are used, or a list of images.
+            false_alarm_rate: To promise, in (0, 1); default: the current rate, or the smallest that the images support.
+            progress: Reports how many images are done.
+
+        Raises:
+            CalibrationError: If there are too few images for the rate.
+            DataError: If there is no good image.
+            ImageError: If an image cannot be read.
+
+        """
+        images = good_inputs(good_images)
+        rate = false_alarm_rate
+        if rate is None:
+            kept = None if self.decision_rule.calibration.kind == "none" else self.decision_rule.calibration
+            rate = smallest_promise(len(images)) if kept is None else kept.false_alarm_rate
+        prepared = progress.track(prefetch_map(self.preprocess, images), "scoring good images", len(images))
+        scores, maps = score_good_images(self.run, prepared)
+        calibration = Calibration.from_scores("split", rate, scores)
+        rule = DecisionRule.from_good_images(calibration, maps, self.decision_rule.pixel_false_alarm_rate)
+        return self.with_decision_rule(rule)
+
+    def with_decision_rule(self, rule: DecisionRule) -> Self:
+        """Return this predictor with another decision rule; the model is shared."""
+        changed = copy.copy(self)
+        changed.decision_rule = rule
+        return changed
+
+    def _verdicts(self, batch: Sequence[PreparedImage]) -> list[Verdict]:
+        if not batch:
+            return []
+        started = time.perf_counter()
+        maps, scores = self.run(np.stack([one.pixels for one in batch]))
+        seconds = (time.perf_counter() - started) / len(batch)
+        return [
+            self.decision_rule.decide(
+                one, maps[number], None if scores is None else float(scores[number]), one.seconds + seconds
+            )
+            for number, one in enumerate(batch)
+        ]
+
+
+def good_inputs(data: "Path | str | Dataset | Sequence[ImageInput]") -> list[ImageInput]:
+    """Return the good images meant by a folder, a data set or a list; raises DataError if there is none."""
+    from hyperspot.data import Dataset, open_dataset
+
+    if isinstance(data, str | Path):
+        data = open_dataset(Path(data))
+    if isinstance(data, Dataset):
+        if not data.train:
+            raise DataError(f"{data.root} has no good training image; add some to its training folder")
+        return [sample.path for sample in data.train]
+    images = list(data)
+    if not images:
+        raise DataError("no image was given; give at least one image of a good part")
+    return images
