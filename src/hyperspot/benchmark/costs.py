@@ -31,6 +31,7 @@ from hyperspot.benchmark.runs import (
     in_order,
     pick,
     rows,
+    select,
     shared_categories,
     shown,
     spread,
@@ -113,13 +114,13 @@ def latency(runs: pd.DataFrame) -> Body:
     """Table 8: accuracy, and milliseconds from a decoded image to its verdict."""
     timed_on = Column("timed_on", "timed on", words=True), Column("threads", "threads")
     columns = (METHOD, BACKBONE, COUNT, *ACCURACY, *TIMES, *timed_on)
-    found = rows(runs[_is_accuracy(runs)], recipes_for(8, METHODS))
+    found = rows(select(runs, _is_accuracy), recipes_for(8, METHODS))
     return columns, [cells(columns, row, row.categories, **times(row, runs)) for row in found], found
 
 
 def overview(runs: pd.DataFrame) -> Body:
     """Table 12: one row per method: detection rate, image AUROC by category, means, latency, memory."""
-    found = rows(runs[_is_accuracy(runs)], recipes_for(12, METHODS))
+    found = rows(select(runs, _is_accuracy), recipes_for(12, METHODS))
     names = in_order(name for row in found if not row.departs for name in row.categories)
     by_name = (Column(f"image_auroc {name}", shown(name)) for name in names)
     metrics = map(metric_column, METRICS)
@@ -151,9 +152,7 @@ def timed(row: Row, runs: pd.DataFrame) -> pd.DataFrame:
     """
     first = row.runs.line.iloc[0]
     like = ("recipe", "backbone", "changes")
-    costs = runs[
-        [line.get("measure") == "cost" and all(line[name] == first[name] for name in like) for line in runs.line]
-    ]
+    costs = select(runs, lambda line: line.get("measure") == "cost" and all(line[name] == first[name] for name in like))
     costs = costs[pick(costs, "latency_ms").notna()]
     most = costs.groupby("category").train_images.transform("max") if len(costs) else None
     both = pd.concat([costs[costs.train_images == most] if most is not None else costs, row.runs])
@@ -203,5 +202,5 @@ def formula_mb(line: Line) -> float | None:
     return float(floats * 4 / 1e6)
 
 
-def _is_accuracy(runs: pd.DataFrame) -> pd.Series:
-    return pd.Series([line.get("measure", "accuracy") == "accuracy" for line in runs.line], runs.index, dtype=bool)
+def _is_accuracy(line: Line) -> bool:
+    return bool(line.get("measure", "accuracy") == "accuracy")

@@ -129,7 +129,7 @@ class Table:
             drawn.add_column(title, justify="left" if column.words else "right", width=wide, overflow="fold")
         for row in rows:
             drawn.add_row(*(cell.replace("[", "\\[") for cell in row))
-        dropped = ", ".join(one.title for one in self.visible[count:])
+        dropped = "; ".join(one.title for one in self.visible[count:])
         hidden = [f"Columns that do not fit: {dropped} (--markdown and --json have them)."] if dropped else []
         return drawn, [*hidden, *footnotes, *self.notes]
 

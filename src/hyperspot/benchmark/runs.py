@@ -1,7 +1,7 @@
 """JSON lines as a DataFrame: one row per run, and from it the means and deviations that tables show."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,14 +95,16 @@ class Row:
         random = str(line.get("weights") or "").startswith("random:")
         return bool(line["changes"]) or line.get("budget", "full") != "full" or bool(line.get("reduced")) or random
 
-    def values(self, metric: str, *, part: str = "last", where: Where = "input", by: str = "seed") -> pd.DataFrame:
+    def values(
+        self, metric: str, *, part: str = "last", where: Where = "input", by: str | list[str] = "seed"
+    ) -> pd.DataFrame:
         """Return a metric in per cent: one row per seed, one column per category; of equal runs the latest counts.
 
         Args:
             metric: JSON name.
             part: `last` checkpoint, `oracle`, or one crop of a fusion (`center`, `full`).
             where: Pixel metrics in the pixels of the `input`, as published ones, or of the `original` image.
-            by: Field that tells the rows apart.
+            by: Fields that tell the rows apart.
 
         """
         known = self.runs.assign(value=100 * pick(self.runs, f"{part}.{metric}"))
@@ -136,6 +138,11 @@ def rows(runs: pd.DataFrame, recipes: Sequence[str]) -> list[Row]:
 def first_same(runs: pd.DataFrame) -> str:
     """Return the identity that the runs of one row share."""
     return str(runs.same.iloc[0])
+
+
+def select(runs: pd.DataFrame, wanted: Callable[[Line], bool]) -> pd.DataFrame:
+    """Return the runs whose line is wanted."""
+    return runs[pd.Series([wanted(line) for line in runs.line], runs.index, dtype=bool)]
 
 
 def pick(runs: pd.DataFrame, column: str) -> pd.Series:

@@ -38,6 +38,7 @@ from hyperspot.benchmark.runs import (
     mean_over,
     one_fingerprint,
     rows,
+    select,
     shared_categories,
     shown,
     spread,
@@ -115,7 +116,8 @@ def randomized(runs: pd.DataFrame) -> Body:
     found = rows(runs, recipes_for(3, METHODS))
     drawn: list[Cells] = []
     for row in found:
-        values = {name: row.values(name, by="version").groupby("version").mean() for name in (*RATES, *METRICS)}
+        values = {name: row.values(name, by=["seed", "version"]) for name in (*RATES, *METRICS)}
+        values = {name: one.groupby("version").mean() for name, one in values.items()}
         named = {"mean": row.categories} if len(row.categories) > 1 else {}
         for title, names in {**{name: [name] for name in row.categories}, **named}.items():
             figures: Cells = {name: mean_over(one, names) for name, one in values.items()}
@@ -190,7 +192,7 @@ def oracle(runs: pd.DataFrame) -> Body:
         THEIR_BACKBONE,
         Column("checkpoints", "checkpoints", "chk."),
     )
-    found = rows(runs[[bool(line.get("watched")) for line in runs.line]], recipes_for(9, METHODS))
+    found = rows(select(runs, lambda line: bool(line.get("watched"))), recipes_for(9, METHODS))
     drawn: list[Cells] = []
     for row in found:
         lengths = [len(line["history"]) for line in row.runs.line if "oracle" in line]
