@@ -135,11 +135,11 @@ class Table:
 
 
 def _widths(columns: Sequence[Column], titles: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Return the width of each column: the longest word, and for columns of words as much more as there is room."""
+    """Return the width of each column: the longest word, and as much more as there is room."""
     widths, room = [], width - _least(columns, titles, rows)
     for number, column in enumerate(columns):
         least = _longest_word(column, titles[number], [row[number] for row in rows])
-        most = max([len(titles[number]), *(len(row[number]) for row in rows)]) if column.words else least
+        most = max([len(titles[number]), *(len(row[number]) for row in rows)])
         more = max(0, min(most - least, room))
         widths.append(least + more)
         room -= more

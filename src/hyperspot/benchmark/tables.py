@@ -132,8 +132,8 @@ def randomized(runs: pd.DataFrame) -> Body:
 def by_category(runs: pd.DataFrame) -> Body:
     """Table 4: every category by itself."""
     oracle = Column("oracle", "oracle I-AUROC (best checkpoint)", "oracle", optional=True)
-    difference = Column("difference", "difference", optional=True)
-    columns = (CATEGORY, METHOD, BACKBONE, SEEDS, *ACCURACY, PUBLISHED[0], THEIR_BACKBONE, difference, oracle)
+    difference = Column("difference", "difference, I-AUROC", "difference", optional=True)
+    columns = (CATEGORY, METHOD, BACKBONE, SEEDS, *ACCURACY, *PUBLISHED, THEIR_BACKBONE, difference, oracle)
     found = rows(runs, recipes_for(4, METHODS))
     drawn = [
         cells(columns, row, [category], category=shown(category))

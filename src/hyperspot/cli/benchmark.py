@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from hyperspot.cli import console
 from hyperspot.errors import DataError, SettingsError
@@ -49,6 +50,9 @@ The tables, 1 to 7 as in the CFA paper:
 
 Exit code 1 if a run failed; the others are made.
 """
+
+
+PIPE_WIDTH = 10_000
 
 
 class BudgetChoice(StrEnum):
@@ -277,12 +281,12 @@ def _show(
 
 def _print(table: "Table") -> None:
     # A file or a pipe has room for whole rows; a terminal has its width.
-    width = console.out.width if console.out.is_terminal else 1000
-    drawn, notes = table.terminal(width)
-    console.out.print(drawn, width=width)
+    page = console.out if console.out.is_terminal else Console(width=PIPE_WIDTH, highlight=False)
+    drawn, notes = table.terminal(page.width)
+    page.print(drawn)
     for note in notes:
-        console.out.print(note, markup=False, style="dim", soft_wrap=False, width=width)
-    console.out.print()
+        page.print(note, markup=False, style="dim", soft_wrap=False)
+    page.print()
 
 
 def _check(numbers: Sequence[int], plot: Path | None, device: str, *, both: bool) -> None:
