@@ -71,7 +71,9 @@ class Canvas:
         """Return the file; the same bytes at each call."""
         out = io.StringIO()
         with mpl.rc_context(STYLE):
-            self.figure.savefig(out, format="svg", metadata={"Date": None, "Title": title, "Description": description})
+            self.figure.savefig(
+                out, format="svg", metadata={"Creator": None, "Date": None, "Title": title, "Description": description}
+            )
         # Without this style browsers enlarge the embedded images smoothly.
         text = out.getvalue().replace("image-rendering:crisp-edges;image-rendering:pixelated", "")
         # Two decimals suffice, and are the same on every processor.

@@ -84,7 +84,9 @@ def draw(title: str, x_name: str, y_name: str, series: Sequence[Series], path: P
         figure.legend(loc="outside right upper")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix.lower() == ".svg" else {})
+            figure.savefig(
+                path, dpi=150, metadata={"Creator": None, "Date": None} if path.suffix.lower() == ".svg" else {}
+            )
         except OSError as error:
             raise DataError(f"cannot write the picture {path} ({error.strerror}); choose another --plot") from None
 
