@@ -9,6 +9,8 @@ import pytest
 # The same numbers on every machine; what is tested in bf16 or on a GPU asks for it.
 os.environ["HYPERSPOT_PRECISION"] = "f32"
 os.environ["HYPERSPOT_DEVICE"] = "cpu"
+# Threads that wait by spinning slow training down several times when another program keeps a core busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 DEVICES = Path(__file__).parent / "devices"

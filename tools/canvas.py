@@ -184,7 +184,7 @@ def trapezoid(axes: Axes, left: float, right: float, heights: tuple[float, float
 
 def demo(kind: str = "good", number: int = 0) -> np.ndarray:
     """Return an image of the demo product (144, 144, 3)."""
-    return render(kind, RENDERED, (7, number)).photo()
+    return render(kind, RENDERED, (7, number)).image()
 
 
 def small(pixels: np.ndarray) -> np.ndarray:

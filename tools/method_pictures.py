@@ -325,7 +325,7 @@ def vae(canvas: Canvas) -> None:
 
     axes = canvas.panel(2, "A new image", "score = squared difference per pixel", "(reconstruction: schematic)")
     new = demo("stain", STAINED)
-    clean = paint(Scene.draw(RENDERED, (7, STAINED))).photo().astype(np.float64)
+    clean = paint(Scene.draw(RENDERED, (7, STAINED))).image().astype(np.float64)
     made = ndimage.gaussian_filter(clean, (0.8, 0.8, 0))
     squared = ((new / 255 - made / 255) ** 2).sum(2)
     hot = np.clip(squared / np.quantile(squared, 0.995), 0, 1)[..., None]

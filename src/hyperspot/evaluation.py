@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -23,9 +23,6 @@ from hyperspot.results.drawing import outline
 from hyperspot.results.drawing import overlay_heatmap as color
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.progress import Progress
-
-if TYPE_CHECKING:
-    from hyperspot.predictor import Predictor
 
 PICTURE_SIDE = 256
 """Longest side in pixels of the small pictures kept for the report."""
@@ -127,7 +124,7 @@ class Evaluation:
         }
 
 
-def evaluate(predictor: "Predictor", dataset: Dataset, *, progress: Progress, command: str = "") -> Evaluation:
+def evaluate(predictor: Any, dataset: Dataset, *, progress: Progress, command: str = "") -> Evaluation:
     """Predict the test images of a data set and compute every metric.
 
     Raises:

@@ -8,23 +8,23 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import Any, Literal, TypeVar, overload
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from hyperspot.data import Dataset, open_dataset
 from hyperspot.decision.calibration import Calibration, smallest_promise
 from hyperspot.decision.rule import DecisionRule, score_good_images
 from hyperspot.errors import DataError, ImageError
+from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.images import Crop, InputSize, PreparedImage, prepare
 from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.prefetch import latest, prefetch_batches, prefetch_map
 from hyperspot.utils.progress import SILENT, Progress
 
-if TYPE_CHECKING:
-    from hyperspot.data import Dataset
-    from hyperspot.evaluation import Evaluation
+P = TypeVar("P", bound="Predictor")
 
 BATCH_SIZE = 8
 """Images that `predict_many` runs together at most."""
@@ -149,7 +149,7 @@ class Predictor(ABC):
         for frame in latest(frames) if latest_only else frames:
             yield self.predict(frame, channel_order=channel_order)
 
-    def evaluate(self, data: "Path | str | Dataset", *, progress: Progress = SILENT, command: str = "") -> "Evaluation":
+    def evaluate(self, data: Path | str | Dataset, *, progress: Progress = SILENT, command: str = "") -> Evaluation:
         """Predict the test images of a labeled data set and compute every metric (see `evaluation`).
 
         Raises:
@@ -157,13 +157,10 @@ class Predictor(ABC):
             ImageError: If an image or a mask cannot be read.
 
         """
-        from hyperspot.data import Dataset, open_dataset
-        from hyperspot.evaluation import evaluate
-
         dataset = data if isinstance(data, Dataset) else open_dataset(Path(data))
         return evaluate(self, dataset, progress=progress, command=command)
 
-    def with_false_alarm_rate(self, rate: float) -> Self:
+    def with_false_alarm_rate(self: P, rate: float) -> P:
         """Return this predictor with another promised false-alarm rate, in (0, 1); nothing is trained.
 
         Raises:
@@ -173,12 +170,12 @@ class Predictor(ABC):
         return self.with_decision_rule(self.decision_rule.with_false_alarm_rate(rate))
 
     def recalibrate(
-        self,
-        good_images: "Path | str | Dataset | Sequence[ImageInput]",
+        self: P,
+        good_images: Path | str | Dataset | Sequence[ImageInput],
         *,
         false_alarm_rate: float | None = None,
         progress: Progress = SILENT,
-    ) -> Self:
+    ) -> P:
         """Return this predictor with thresholds set by other good images; nothing is trained.
 
         The promise is exact for images that the model was not trained on.
@@ -205,7 +202,7 @@ class Predictor(ABC):
         rule = DecisionRule.from_good_images(calibration, maps, self.decision_rule.pixel_false_alarm_rate)
         return self.with_decision_rule(rule)
 
-    def with_decision_rule(self, rule: DecisionRule) -> Self:
+    def with_decision_rule(self: P, rule: DecisionRule) -> P:
         """Return this predictor with another decision rule; the model is shared."""
         changed = copy.copy(self)
         changed.decision_rule = rule
@@ -225,10 +222,8 @@ class Predictor(ABC):
         ]
 
 
-def good_inputs(data: "Path | str | Dataset | Sequence[ImageInput]") -> list[ImageInput]:
+def good_inputs(data: Path | str | Dataset | Sequence[ImageInput]) -> list[ImageInput]:
     """Return the good images meant by a folder, a data set or a list; raises DataError if there is none."""
-    from hyperspot.data import Dataset, open_dataset
-
     if isinstance(data, str | Path):
         data = open_dataset(Path(data))
     if isinstance(data, Dataset):

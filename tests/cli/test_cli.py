@@ -1,5 +1,6 @@
 """The command line as a person and as a script meet it."""
 
+import csv
 import io
 import json
 import os
@@ -21,6 +22,12 @@ FIELDS = {
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "safetensors", "huggingface_hub"}
 
 
+CLI = (
+    "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "predict", "progress",
+    "recalibrate", "summaries", "train",
+)  # fmt: skip
+
+
 def test_help_is_made_without_heavy_libraries():
     """Counted, not timed: a clock measures how busy the machine is as well."""
     script = (
@@ -33,12 +40,9 @@ def test_help_is_made_without_heavy_libraries():
     assert {name for name in loaded if name.startswith("hyperspot.")} == {
         f"hyperspot.{name}"
         for name in (
+            "choices",
             "cli",
-            "cli.app",
-            "cli.benchmark",
-            "cli.console",
-            "cli.options",
-            "cli.summaries",
+            *(f"cli.{module}" for module in CLI),
             "errors",
             "utils",
             "utils.optional_packages",
@@ -46,7 +50,7 @@ def test_help_is_made_without_heavy_libraries():
     }
     assert {name.partition(".")[0] for name in loaded - set(sys.stdlib_module_names)} & HEAVY == set()
     assert len(loaded) < 400, "as of 2026 it takes 230 modules, those of Python itself, rich and typer included"
-    for command in ("demo", "train", "predict", "evaluate", "benchmark", "info"):
+    for command in ("demo", "train", "predict", "evaluate", "recalibrate", "benchmark", "info"):
         assert command in done.stdout
 
 
@@ -95,13 +99,13 @@ def test_info_lists_the_products_of_a_folder(run, product, tmp_path):
     assert code == 0
     rows = [line.split() for line in out.splitlines()[-2:]]
     assert [row[:5] for row in rows] == [[name, "mvtec", "24", "8", "9"] for name in ("nut9", "nut10")]
-    assert err == "warning: nut10: ground_truth/lost/0.png is a mask without a photo; it is left out\n"
+    assert err == "warning: nut10: ground_truth/lost/0.png is a mask without an image; it is left out\n"
     (tmp_path / "nut8" / "train" / "good").mkdir(parents=True)
     code, out, err = run("info", tmp_path, "--json")
     assert code == 1
     assert len(out.splitlines()) == 2
     assert err.startswith("error: ")
-    assert "nut8 holds no photo" in err
+    assert "nut8 holds no image" in err
 
 
 def test_info_decodes_everything_where_asked(run, product, model_file, tmp_path):
@@ -156,7 +160,7 @@ def test_each_kind_of_warning_on_photos_is_told_of_once(run, model_file, product
     assert len(out.splitlines()) == 6
     assert err.count("arning:") == 2, "none of Pillow's, which name no photo"
     assert ".png has 16 bits and uses 12" in err
-    assert ".jpg holds EXIF data that cannot be read" in err
+    assert ".jpg has unreadable EXIF data" in err
     assert err.count("error:") == 1
 
 
@@ -165,7 +169,7 @@ def test_photos_of_one_name_do_not_overwrite_each_other(run, model_file, product
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.png").write_bytes(sorted((product / "test" / "good").iterdir())[0].read_bytes())
     assert run("predict", model_file, tmp_path / "a", tmp_path / "b" / "*.png", "--out", tmp_path / "out")[0] == 0
-    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["a.1.json", "b.1.json"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.json")) == ["1-2.json", "1.json"]
 
 
 def test_a_list_on_stdin_is_read(run, model_file, product, monkeypatch):
@@ -234,16 +238,110 @@ def test_links_in_circles_are_walked_once(run, model_file, product, tmp_path):
         assert len(out.splitlines()) == 1
 
 
-def test_exported_files_are_described_and_not_measured(run, model_file, product, tmp_path):
-    exported = tmp_path / "part.onnx"
+@pytest.mark.parametrize("name", ["part.onnx", "part.xml"])
+def test_exported_files_are_described_evaluated_and_recalibrated(run, model_file, product, tmp_path, name):
+    exported = tmp_path / name
     assert run("export", model_file, "-o", exported)[0] == 0
     code, out, _ = run("info", exported, "--json")
     assert code == 0
     assert json.loads(out)["settings"]["method"] == "cfa"
     assert run("info", exported)[0] == 0
-    code, _, err = run("evaluate", exported, product)
+    expected = json.loads(run("evaluate", model_file, product, "--json")[1])
+    for rate, alarms in ((None, expected["observed_false_alarm_rate"]), (0.5, None)):
+        options = [] if rate is None else ["--false-alarm-rate", rate]
+        code, out, _ = run("evaluate", exported, product, "--json", *options)
+        found = json.loads(out)
+        assert code == 0
+        assert found["image_auroc"] == expected["image_auroc"]
+        assert found["promised_false_alarm_rate"] == (rate or 0.2)
+        assert found["observed_false_alarm_rate"] == alarms or found["threshold"] < expected["threshold"]
+    changed = tmp_path / f"changed{exported.suffix}"
+    code, out, _ = run("recalibrate", exported, product / "test" / "good", "-o", changed, "--json")
+    assert code == 0
+    summary = json.loads(out)
+    assert summary["images"] == 8
+    assert summary["threshold"] != summary["threshold_before"]
+    code, out, _ = run("predict", changed, product / "test" / "good", "--json")
+    scores = sorted(json.loads(line)["score"] for line in out.splitlines())
+    assert json.loads(run("info", changed, "--json")[1])["decision_rule"]["scores"] == pytest.approx(scores, rel=1e-5)
+    code, _, err = run("recalibrate", exported, product / "test" / "good", "-o", changed)
     assert code == 1
-    assert "exported from" in err
+    assert "already exists" in err
+
+
+def test_a_model_file_is_recalibrated(run, model_file, product, tmp_path):
+    changed = tmp_path / "changed.safetensors"
+    code, out, _ = run(
+        "recalibrate", model_file, product / "test" / "good", "-o", changed, "--false-alarm-rate", 0.25, "--json"
+    )
+    assert code == 0
+    assert json.loads(out)["false_alarm_rate"] == 0.25
+    alarms = [
+        json.loads(line)["is_anomalous"]
+        for line in run("predict", changed, product / "test" / "good", "--json")[1].splitlines()
+    ]
+    assert sum(alarms) <= 0.25 * 9
+    code, _, err = run("recalibrate", model_file, product / "test" / "good", "-o", tmp_path / "x.onnx")
+    assert code == 1
+    assert ".safetensors" in err
+
+
+def test_nothing_is_overwritten_silently(run, model_file, product, tmp_path, monkeypatch):
+    image = sorted((product / "test" / "good").iterdir())[0]
+    assert run("predict", model_file, image, "--out", tmp_path / "out")[0] == 0
+    code, _, err = run("predict", model_file, image, "--out", tmp_path / "out")
+    assert code == 1
+    assert "already exists" in err
+    assert "--overwrite" in err
+    assert run("predict", model_file, image, "--out", tmp_path / "out", "--overwrite")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "product.safetensors").write_bytes(b"mine")
+    code, _, err = run("train", product)
+    assert code == 1
+    assert "product.safetensors already exists" in err
+    assert (tmp_path / "product.safetensors").read_bytes() == b"mine"
+    code, _, err = run("train", product, "-o", "part.onnx")
+    assert code == 1
+    assert "hyperspot export" in err
+
+
+@pytest.mark.parametrize("chosen", ["csv", "coco", "yolo"])
+def test_results_come_in_the_formats_of_other_tools(run, model_file, product, tmp_path, chosen):
+    images = sorted(product.glob("test/*/*.png"))
+    code, out, _ = run("predict", model_file, *images, "--format", "jsonl")
+    expected = [json.loads(line) for line in out.splitlines()]
+    code, out, _ = run("predict", model_file, *images, "--format", chosen, "--out", tmp_path / "out")
+    assert code == 0
+    if chosen == "csv":
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert [row["image"] for row in rows] == [one["image"] for one in expected]
+        assert [json.loads(row["regions"]) for row in rows] == [one["regions"] for one in expected]
+    elif chosen == "coco":
+        document = json.loads(out)
+        assert [one["file_name"] for one in document["images"]] == [one["image"] for one in expected]
+        assert len(document["annotations"]) == sum(len(one["regions"]) for one in expected) > 0
+    else:
+        counts = [
+            len((tmp_path / "out" / "labels" / f"{Path(one['json']).stem}.txt").read_text().splitlines())
+            for one in map(
+                json.loads, run("predict", model_file, *images, "--json", "--out", tmp_path / "again")[1].splitlines()
+            )
+        ]
+        assert counts == [len(one["regions"]) for one in expected]
+        assert run("predict", model_file, images[0], "--format", "yolo")[0] == 2
+
+
+def test_stdin_is_answered_line_by_line(model_file, product):
+    images = sorted((product / "test" / "good").iterdir())[:3]
+    command = [sys.executable, "-m", "hyperspot", "predict", str(model_file), "-", "--json"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        for image in images:
+            process.stdin.write(f"{image}\n")
+            process.stdin.flush()
+            # Answered before the next line is written.
+            assert json.loads(process.stdout.readline())["image"] == str(image)
+        process.stdin.close()
+    assert process.returncode == 0
 
 
 def test_no_work_is_done_where_its_result_cannot_be_kept(run, product, model_file, tmp_path):
@@ -279,7 +377,7 @@ def test_no_work_is_done_where_its_result_cannot_be_kept(run, product, model_fil
         (["info", "{product}/train/good/000.png"], "000.png"),
         (["info", "{product}", "--layout", "csv"], "CSV"),
         (["train", "{product}", "--set", "alpha=inf"], "alpha"),
-        (["train", "{product}", "--false-alarm-rate", "5e-324"], "good photos"),
+        (["train", "{product}", "--false-alarm-rate", "5e-324"], "good images"),
         (["predict", "{empty}", "{product}/test/good"], "is a folder"),
         (["predict", "{model}", "{product}/test/good", "--engine", "tpu"], "tpu"),
         (["predict", "{model}", "{tmp}/" + "x" * 300], "too long"),

@@ -9,23 +9,23 @@ from hyperspot.cli import summaries
 
 def test_training_and_evaluation_are_told_by_their_own_figures(detector, product):
     told = summaries.of_training(detector)
-    assert told["photos"] == 24
+    assert told["images"] == 24
     assert told["input_size"] == "128 x 128"
-    assert told["threshold"] == detector.calibration.threshold
+    assert told["threshold"] == detector.decision_rule.calibration.threshold
     evaluation = detector.evaluate(product)
     told = summaries.of_evaluation(evaluation)
     assert told["image AUROC"] == f"{100 * evaluation.image_auroc:.2f} %"
-    assert told["false alarms"].endswith("20.00 % promised")
+    assert told["false-alarm rate"].endswith("20.00 % promised")
     told = summaries.of_evaluation(replace(evaluation, image_auroc=None, promised_false_alarm_rate=None))
     assert told["image AUROC"] == "–"
-    assert told["false alarms"].endswith("– promised")
+    assert told["false-alarm rate"].endswith("– promised")
 
 
 @pytest.mark.parametrize(("called", "said"), [(True, "ANOMALOUS"), (False, "good"), (None, "no verdict")])
 def test_a_verdict_is_one_line(detector, product, capsys, called, said):
     verdict = detector.predict(product / "test" / "good" / "000.png")
     p_value = None if called is None else verdict.p_value
-    summaries.say_verdict(replace(verdict, is_anomalous=called, p_value=p_value))
+    summaries.print_verdict(replace(verdict, is_anomalous=called, p_value=p_value))
     out = capsys.readouterr().out
     assert out.startswith(said)
     assert out.endswith("000.png\n")
@@ -34,7 +34,7 @@ def test_a_verdict_is_one_line(detector, product, capsys, called, said):
 
 def test_problems_are_told_beside_the_data_and_the_description_is_left_whole(capsys):
     described = {"name": "part", "problems": ["a mask is missing"]}
-    summaries.say_data("parts", [described])
+    summaries.print_data("parts", [described])
     printed = capsys.readouterr()
     assert "part" in printed.out
     assert "problems" not in printed.out

@@ -20,11 +20,11 @@ def test_the_set_is_whole_and_the_same_from_the_same_seed(tmp_path: Path) -> Non
     dataset = open_dataset(made)
     assert (dataset.layout, dataset.problems) == ("mvtec", ())
     assert (len(dataset.train), len(dataset.test)) == (3, 6)
-    assert {photo.defect for photo in dataset.test} == {"good", *KINDS}
-    for photo in dataset.test:
-        mask = load_mask(photo, 64, 64)
+    assert {sample.defect for sample in dataset.test} == {"good", *KINDS}
+    for sample in dataset.test:
+        mask = load_mask(sample, 64, 64)
         assert mask is not None
-        assert mask.any() == (photo.label == 1)
+        assert mask.any() == (sample.label == 1)
     again = make_product_set(tmp_path / "two", seed=5, **SMALL)
     other = make_product_set(tmp_path / "three", seed=6, **SMALL)
     for path in sorted(made.rglob("*.png")):
@@ -34,10 +34,10 @@ def test_the_set_is_whole_and_the_same_from_the_same_seed(tmp_path: Path) -> Non
     make_product_set(made, seed=5, **SMALL)
 
 
-def test_photos_of_others_are_never_mixed_in(tmp_path: Path) -> None:
+def test_other_images_are_never_mixed_in(tmp_path: Path) -> None:
     make_product_set(tmp_path, **SMALL)
     (tmp_path / "train" / "good" / "mine.png").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"other photos \(mine.png\)"):
+    with pytest.raises(DataError, match=r"other images \(mine.png\)"):
         make_product_set(tmp_path, **SMALL)
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
@@ -52,11 +52,11 @@ def test_senseless_numbers_are_refused(tmp_path: Path, wrong: dict[str, int]) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("number", range(3))
-def test_the_mask_is_where_the_defect_changed_the_photo(kind: str, number: int) -> None:
+def test_the_mask_is_where_the_defect_changed_the_image(kind: str, number: int) -> None:
     canvas = render(kind, 160, (0, 9, number))
     mask = canvas.mask()
-    whole = paint(canvas.scene).photo().astype(int)
-    change = np.abs(canvas.photo().astype(int) - whole).max(axis=2)
+    whole = paint(canvas.scene).image().astype(int)
+    change = np.abs(canvas.image().astype(int) - whole).max(axis=2)
     far = ~ndimage.binary_dilation(mask, iterations=8)
     assert 12 <= mask.sum() < 0.05 * mask.size
     assert change[far].max() <= 2, "noise is the same, so nothing else may differ"
@@ -65,7 +65,7 @@ def test_the_mask_is_where_the_defect_changed_the_photo(kind: str, number: int) 
 
 
 def test_good_parts_vary_a_little() -> None:
-    first, second = (render("good", 96, (0, 0, number)).photo().astype(int) for number in range(2))
+    first, second = (render("good", 96, (0, 0, number)).image().astype(int) for number in range(2))
     difference = np.abs(first - second).mean()
     assert 1 < difference < 25
     assert not render("good", 96, (0, 0, 0)).mask().any()

@@ -1,4 +1,4 @@
-"""RD-MVTec AD: one draw for photo and mask, the same everywhere."""
+"""RD-MVTec AD: one draw for image and mask, equal everywhere."""
 
 import hashlib
 
@@ -15,7 +15,7 @@ def blot(height: int = 256, width: int = 256) -> tuple[np.ndarray, np.ndarray]:
     return np.where(mask[..., None], np.uint8(250), np.uint8(90)).repeat(3, axis=2), mask
 
 
-def test_photo_and_mask_move_together_and_keep_seven_eighths() -> None:
+def test_image_and_mask_move_together_and_keep_seven_eighths() -> None:
     image, mask = blot(256, 320)
     for version in range(5):
         turned, turned_mask = rd(image, mask, key="test/crack/000.png", version=version)
@@ -34,7 +34,7 @@ def test_the_draw_depends_on_key_and_version_alone() -> None:
     assert not np.array_equal(first, rd(image, None, key="b.png", version=0)[0])
 
 
-def test_the_frozen_versions_stay_as_they_are() -> None:
+def test_the_fixed_versions_never_change() -> None:
     rows, columns = np.indices((64, 64))
     mask = (rows + 2 * columns) % 23 < 9
     _, turned = rd(np.zeros((64, 64, 3), np.uint8), mask, key="frozen", version=3)

@@ -77,7 +77,7 @@ def alarms(textures, backbone, mode, splits):
         )
         letterboxes = [frame.letterbox(SIDE, SIDE)] * LEARNED
         fitted = fitting.fit(ImageLoader(fitted_state, frame), letterboxes, backbone, settings, SILENT, CPU)
-        assert fitted.calibration.kind == mode
+        assert fitted.decision_rule.calibration.kind == mode
         detector = Detector(fitted, settings, {})
         called.append([detector.predict(textures[number]).is_anomalous for number in drawn[LEARNED:]])
     return np.array(called)

@@ -18,6 +18,7 @@ from hyperspot.errors import DataError, SettingsError
 from hyperspot.images import read_image
 from hyperspot.runtime import ExportedDetector, open_engine
 from hyperspot.runtime.engines import TorchEngine
+from hyperspot.utils.optional_packages import install_command
 
 EXPORTS = all(importlib.util.find_spec(name) is not None for name in ("onnxscript", "openvino"))
 pytestmark = pytest.mark.skipif(not EXPORTS, reason="needs hyperspot[runtime,export]: openvino, onnx and onnxscript")
@@ -81,11 +82,11 @@ def test_its_thresholds_are_those_of_its_own_scores_on_the_photos_held_out(detec
     photos = [photo.path for photo in open_dataset(product).train]
     verdicts = [loaded.predict(photos[index]) for index in held_out]
     scores = sorted(verdict.score for verdict in verdicts)
-    assert list(loaded.judge.calibration.scores) == pytest.approx(scores, rel=1e-6)
-    assert list(detector.calibration.scores) != pytest.approx(scores, rel=1e-4)
+    assert list(loaded.decision_rule.calibration.scores) == pytest.approx(scores, rel=1e-6)
+    assert list(detector.decision_rule.calibration.scores) != pytest.approx(scores, rel=1e-4)
     pixels = np.sort(np.concatenate([verdict.input_map.ravel() for verdict in verdicts]))[::-1]
     expected = pixels[int(detector.settings.pixel_false_alarm_rate * len(pixels))]
-    assert loaded.judge.pixel_threshold == pytest.approx(expected, rel=1e-5)
+    assert loaded.decision_rule.pixel_threshold == pytest.approx(expected, rel=1e-5)
     assert loaded.description["record"]["exported"]["ranges_from_photos"] == 24 - len(held_out)
 
 
@@ -97,9 +98,9 @@ def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_pa
     options = {"weights": "random:0", "short_side": 64, "false_alarm_rate": 0.2, "crops": "fused"}
     crossed = Detector.fit(photos, calibration="cross", **options)
     loaded = ExportedDetector.load(export(crossed, tmp_path / "part.xml", int8=product / "train" / "good"))
-    assert loaded.judge.calibration.kind == "cross"
-    np.testing.assert_array_equal(loaded.judge.calibration.scores, crossed.calibration.scores)
-    assert loaded.judge.pixel_threshold == crossed.pixel_threshold
+    assert loaded.decision_rule.calibration.kind == "cross"
+    np.testing.assert_array_equal(loaded.decision_rule.calibration.scores, crossed.decision_rule.calibration.scores)
+    assert loaded.decision_rule.pixel_threshold == crossed.decision_rule.pixel_threshold
     exported = loaded.description["record"]["exported"]
     assert (exported["ranges_from_photos"], exported["photos_judged_anew"]) == (24, 0)
     # Two views, and the backbone in 8 bits for each but its first convolution.
@@ -121,11 +122,11 @@ def test_photos_that_are_not_those_of_the_training_are_refused(detector, product
     from hyperspot.export.exporting import export
 
     whole = open_dataset(product)
-    fewer = dataclasses.replace(whole, photos=whole.photos[1:])
+    fewer = dataclasses.replace(whole, samples=whole.samples[1:])
     for other in (fewer, product / "train" / "good"):
         with pytest.raises(SettingsError, match="is not the data that the detector was trained on"):
             export(detector, tmp_path / "part.xml", int8=other)
-    none = dataclasses.replace(whole, photos=tuple(photo for photo in whole.photos if photo.split == "test"))
+    none = dataclasses.replace(whole, samples=tuple(photo for photo in whole.samples if photo.split == "test"))
     with pytest.raises(DataError, match="no good photo to quantize with"):
         export(detector, tmp_path / "part.xml", int8=none)
     assert list(tmp_path.iterdir()) == []
@@ -145,12 +146,13 @@ def test_without_nncf_one_sentence_says_what_brings_it(model_file, product, tmp_
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert "exporting needs nncf; `pip install hyperspot[int8]` brings it" in capsys.readouterr().err
+    message = f"quantization to int8 needs nncf, which is not installed; install it with {install_command('int8')}"
+    assert message in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
 
 
 @quantizes
 def test_nothing_is_reported_to_the_vendor():
-    script = "import sys\nfrom hyperspot.runtime.vendor import import_nncf\nimport_nncf()\n"
+    script = "import sys\nfrom hyperspot.runtime.openvino_import import import_nncf\nimport_nncf()\n"
     script += "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]"
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,4 +1,4 @@
-"""The way into the frame and the exact way back."""
+"""Letterbox, its exact inverse, and crops."""
 
 import numpy as np
 import pytest
@@ -21,31 +21,31 @@ sides = st.integers(8, 160)
         ([(100, 103)], (256, 256)),
     ],
 )
-def test_the_frame_has_the_median_shape_of_the_photos(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
-    frame = InputSize.for_sizes(sizes)
-    assert (frame.height, frame.width) == expected
+def test_the_input_size_has_the_median_shape(sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
+    input_size = InputSize.for_sizes(sizes)
+    assert (input_size.height, input_size.width) == expected
     assert InputSize.for_sizes(sizes, aspect="square") == InputSize(256, 256, "stretch")
-    assert InputSize.from_dict(frame.to_dict()) == frame
+    assert InputSize.from_dict(input_size.to_dict()) == input_size
 
 
-def test_a_frame_needs_photos_and_sense() -> None:
+def test_an_input_size_needs_images_and_positive_sides() -> None:
     with pytest.raises(DataError, match="at least one"):
         InputSize.for_sizes([])
-    with pytest.raises(ValueError, match="no frame"):
+    with pytest.raises(ValueError, match="no input size"):
         InputSize.from_dict({"height": 0, "width": 3, "fit": "stretch"})
 
 
 @given(st.integers(64, 4000), st.integers(64, 4000))
-def test_photos_of_one_shape_never_get_a_border(height: int, width: int) -> None:
+def test_images_of_one_shape_are_never_padded(height: int, width: int) -> None:
     assume(max(height, width) <= 31 * min(height, width))
-    frame = InputSize.for_sizes([(height, width)] * 2)
-    letterbox = frame.letterbox(height, width)
-    assert (letterbox.content_height, letterbox.content_width) == (frame.height, frame.width)
-    assert min(frame.height, frame.width) == 256
+    input_size = InputSize.for_sizes([(height, width)] * 2)
+    letterbox = input_size.letterbox(height, width)
+    assert (letterbox.content_height, letterbox.content_width) == (input_size.height, input_size.width)
+    assert min(input_size.height, input_size.width) == 256
 
 
 @given(sides, sides, sides, sides)
-def test_a_contained_photo_keeps_its_shape_in_the_middle(height: int, width: int, H: int, W: int) -> None:
+def test_a_contained_image_keeps_its_shape_in_the_middle(height: int, width: int, H: int, W: int) -> None:
     letterbox = InputSize(H, W, "contain").letterbox(height, width)
     content_height, content_width = letterbox.content_height, letterbox.content_width
     assert (content_height == H) or (content_width == W)
@@ -58,7 +58,7 @@ def test_a_contained_photo_keeps_its_shape_in_the_middle(height: int, width: int
         assert abs(content_width - width * scale) <= 1
 
 
-def test_the_border_repeats_the_edge() -> None:
+def test_padding_repeats_the_edge() -> None:
     image = np.zeros((40, 20, 3), np.uint8)
     image[:, 0], image[:, -1] = 50, 200
     framed = InputSize(40, 60, "contain").letterbox(40, 20).apply(image)
@@ -84,7 +84,7 @@ def bilinear_slowly(values: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(31, 40), (9, 11), (12, 16), (50, 8), (7, 30)])
 @pytest.mark.parametrize("fit", ["stretch", "contain"])
-def test_the_way_back_is_bilinear_between_centers(size: tuple[int, int], fit: str) -> None:
+def test_the_inverse_is_bilinear_between_centers(size: tuple[int, int], fit: str) -> None:
     letterbox = InputSize.from_dict({"height": 12, "width": 16, "fit": fit}).letterbox(*size)
     heatmap = np.random.default_rng(0).random((12, 16), dtype=np.float32)
     back = letterbox.invert(heatmap)
@@ -112,7 +112,7 @@ def test_a_spot_comes_back_to_where_it_was(height: int, width: int, fit: str, da
 def test_a_mask_is_true_where_half_of_the_area_is_covered(size: tuple[int, int], fit: str) -> None:
     letterbox = InputSize.from_dict({"height": 8, "width": 12, "fit": fit}).letterbox(*size)
     mask = np.random.default_rng(3).random(size) < 0.5
-    # Every pixel split so finely that the borders of the frame's pixels fall on borders of the parts.
+    # Every pixel split so finely that the borders of the pixels fall on borders of the parts.
     fine = np.repeat(np.repeat(mask, letterbox.content_height, axis=0), letterbox.content_width, axis=1)
     blocks = fine.reshape(letterbox.content_height, size[0], letterbox.content_width, size[1])
     expected = np.zeros((8, 12), dtype=bool)
@@ -120,7 +120,7 @@ def test_a_mask_is_true_where_half_of_the_area_is_covered(size: tuple[int, int],
     assert np.array_equal(letterbox.apply_to_mask(mask), expected)
 
 
-def test_what_has_another_size_is_refused() -> None:
+def test_another_size_is_refused() -> None:
     letterbox = InputSize(32, 32, "stretch").letterbox(40, 50)
     with pytest.raises(ImageError, match="50 x 40"):
         letterbox.apply(np.zeros((50, 40, 3), np.uint8))
@@ -131,20 +131,20 @@ def test_what_has_another_size_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("frame", "crop"),
+    ("input_size", "crop"),
     [
         (InputSize(256, 256, "stretch"), Crop(16, 16, 224, 224)),
         (InputSize(640, 256, "contain"), Crop(40, 16, 560, 224)),
     ],
 )
-def test_the_central_view_is_the_papers_crop(frame: InputSize, crop: Crop) -> None:
-    assert Crop.central(frame) == crop
-    assert Crop.full(frame) == Crop(0, 0, frame.height, frame.width)
+def test_the_center_crop_is_that_of_the_papers(input_size: InputSize, crop: Crop) -> None:
+    assert Crop.central(input_size) == crop
+    assert Crop.full(input_size) == Crop(0, 0, input_size.height, input_size.width)
 
 
-def test_a_frame_too_long_for_the_memory_is_refused() -> None:
+def test_an_input_size_too_large_for_the_memory_is_refused() -> None:
     assert InputSize.for_sizes([(32, 1024)], 256).width == 8192
     with pytest.raises(DataError, match="33 times as long"):
         InputSize.for_sizes([(1, 33)], 256)
-    with pytest.raises(ValueError, match="is no frame"):
+    with pytest.raises(ValueError, match="is no input size"):
         InputSize.from_dict({"height": 9000, "width": 64, "fit": "contain"})

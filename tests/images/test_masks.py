@@ -1,4 +1,4 @@
-"""The parts and inner pixels of masks are SciPy's."""
+"""Connected components and erosion equal SciPy's."""
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hyperspot.images.masks import connected_runs, erode
-from hyperspot.results.verdict import Region, find_regions, outline
+from hyperspot.results.drawing import outline
+from hyperspot.results.regions import Region, find_regions
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
 
 def spiral(size: int) -> np.ndarray:
-    """Return one line of one pixel's width, wound up so that its runs meet only at its very end."""
+    """Return a spiral one pixel wide, whose runs meet only at its very end."""
     mask = np.zeros((size, size), dtype=bool)
     row, column, down, right = 0, -1, 0, 1
     for turn in range(size):
@@ -27,7 +28,7 @@ def spiral(size: int) -> np.ndarray:
 
 
 def comb(size: int) -> np.ndarray:
-    """Return teeth that hang together at the bottom alone."""
+    """Return teeth that are connected at the bottom alone."""
     mask = np.zeros((size, size), dtype=bool)
     mask[:, ::2] = mask[-1] = True
     return mask
@@ -91,18 +92,18 @@ def slow_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_parts_are_scipys_in_scipys_order(name):
+def test_components_are_scipys_in_scipys_order(name):
     np.testing.assert_array_equal(labels_of(SHAPES[name]), ndimage.label(SHAPES[name], EIGHT_CONNECTED)[0])
 
 
 @given(arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=24)))
-def test_parts_of_any_mask(mask):
+def test_components_of_any_mask(mask):
     np.testing.assert_array_equal(labels_of(mask), ndimage.label(mask, EIGHT_CONNECTED)[0])
 
 
 @pytest.mark.parametrize("reach", [1, 2, 3, 5, 8, 13])
 @pytest.mark.parametrize("name", SHAPES)
-def test_inner_pixels_are_scipys(name, reach):
+def test_erosion_is_scipys(name, reach):
     mask = SHAPES[name]
     before = mask.copy()
     expected = ndimage.binary_erosion(mask, EIGHT_CONNECTED, iterations=reach, border_value=1)
@@ -111,7 +112,7 @@ def test_inner_pixels_are_scipys(name, reach):
 
 
 @given(arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=16)), st.integers(1, 20))
-def test_inner_pixels_of_any_mask(mask, reach):
+def test_erosion_of_any_mask(mask, reach):
     expected = ndimage.binary_erosion(mask, EIGHT_CONNECTED, iterations=reach, border_value=1)
     np.testing.assert_array_equal(erode(mask, reach), expected)
 
@@ -126,7 +127,7 @@ def test_regions_and_outlines_follow(name):
     np.testing.assert_array_equal(outline(image, mask), slow_outline(image, mask))
 
 
-def test_regions_of_one_score_keep_the_order_of_reading():
+def test_regions_of_equal_score_keep_reading_order():
     mask = SHAPES["sparse noise"]
     heatmap = np.ones(mask.shape, dtype=np.float32)
     assert find_regions(mask, heatmap) == slow_regions(mask, heatmap)

@@ -146,7 +146,7 @@ def test_the_file_tells_what_it_is_and_nothing_of_the_machine(detector, exported
     description = ExportedDetector.load(exported["onnx"]).description
     assert description["settings"] == detector.settings.model_dump(mode="json")
     assert description["record"] == json.loads(json.dumps(detector.record))
-    assert description["calibration"]["scores"] == list(detector.calibration.scores)
+    assert description["decision_rule"]["scores"] == list(detector.decision_rule.calibration.scores)
     assert description["opset"] == 20
     for path in (exported["onnx"], *exported["onnx"].parent.glob("*.xml")):
         content = path.read_bytes()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from hyperspot import metrics
 from hyperspot.benchmark.published import Entry, published
 from hyperspot.benchmark.render import Cell, Cells, Column, Given
 from hyperspot.benchmark.runs import IMAGE, METRICS, PIXEL, PRO, RATES, Row, mean_over
@@ -9,19 +10,10 @@ from hyperspot.benchmark.runs import IMAGE, METRICS, PIXEL, PRO, RATES, Row, mea
 Body = tuple[tuple[Column, ...], list[Cells], list[Row]]
 """Columns, cells and runs of a table."""
 
-METRIC_TITLES = {
-    "image_auroc": "I-AUROC",
-    "pixel_auroc": "P-AUROC",
-    "aupro_30": "AUPRO",
-    "seg_f1": "Seg-F1",
-    "detection_rate": "detection rate",
-    "observed_false_alarm_rate": "false alarms",
-}
-
 
 def metric_title(name: str) -> str:
     """Return the column title of a metric."""
-    return METRIC_TITLES[name]
+    return metrics.get(name).short_title
 
 
 def metric_column(name: str) -> Column:

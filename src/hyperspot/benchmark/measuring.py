@@ -89,7 +89,7 @@ def _fewer(dataset: Dataset, train: int | None, test: int | None) -> Dataset:
     if train is not None and train > len(dataset.train):
         raise DataError(f"{dataset.root} has {len(dataset.train)} good training images, {train} were asked for")
     kept = [*dataset.train[:train], *_spread_out(dataset.test, test)]
-    return dataset if train is test is None else replace(dataset, photos=tuple(kept))
+    return dataset if train is test is None else replace(dataset, samples=tuple(kept))
 
 
 def _spread_out(samples: list[Sample], count: int | None) -> list[Sample]:

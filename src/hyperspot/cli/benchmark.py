@@ -3,7 +3,6 @@
 Heavy libraries are imported inside the command, as in the rest of the command line.
 """
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -15,7 +14,7 @@ from rich.console import Console
 
 from hyperspot.cli import console
 from hyperspot.errors import DataError, SettingsError
-from hyperspot.utils.optional_packages import explain
+from hyperspot.utils.optional_packages import require
 
 if TYPE_CHECKING:
     from hyperspot.benchmark.plans import Absent, Asked
@@ -197,7 +196,7 @@ def benchmark(
         _show(number, lines, selection.missing(lines, absent), markdown=markdown, json=json, plot=plot)
     if failed:
         runs = "1 run" if failed == 1 else f"{failed} runs"
-        console.complain(f"{runs} failed; the reasons are in {out}, and the next call repeats them")
+        console.print_error(f"{runs} failed; the reasons are in {out}, and the next call repeats them")
         raise typer.Exit(1)
 
 
@@ -268,7 +267,7 @@ def _show(
     table = draw(number, lines, absent)
     if json:
         for row in table.json_rows():
-            console.say_json(row)
+            console.print_json(row)
     elif markdown:
         typer.echo(table.markdown())
     else:
@@ -291,11 +290,8 @@ def _print(table: "Table") -> None:
 
 def _check(numbers: Sequence[int], plot: Path | None, device: str, *, both: bool) -> None:
     """Refuse options that do not fit together."""
-    try:
-        for package in ("pandas", *(["matplotlib"] if plot else [])):
-            importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise explain(error, "the benchmark") from None
+    for package in ("pandas", *(["matplotlib"] if plot else [])):
+        require(package, "benchmark", "the benchmark")
     from hyperspot.benchmark.plans import TIMED, TITLES
 
     if both:
@@ -314,7 +310,7 @@ def _read(paths: Sequence[Path]) -> "list[Line]":
 
     lines, problems = records.read(paths)
     for problem in problems:
-        console.warn(problem)
+        console.print_warning(problem)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: bars, tables and one-sentence errors, all on stderr but results."""
+"""Terminal output: tables and results on stdout, errors and warnings on stderr."""
 
 import contextlib
 import io
@@ -6,31 +6,21 @@ import json
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from typing import Any, Literal, TextIO, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TextIO
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from hyperspot.errors import DeviceWarning, ImageWarning
-
-T = TypeVar("T")
 
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def open_streams() -> None:
-    """Make the standard streams take any text, whatever the locale, also where the caller closed them."""
+    """Make the standard streams accept any text in any locale, even if the caller closed them."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -40,82 +30,39 @@ def open_streams() -> None:
 
 
 def plain(text: object) -> str:
-    """Return text on one line, safe to print: file names may hold anything, line breaks and escape codes too."""
+    """Return text on one line, safe to print: file names may contain line breaks and escape codes."""
     return "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode() for character in str(text)
     )
 
 
-def say(*parts: str | tuple[str, str]) -> None:
-    """Print one line of text on stdout: plain parts, and pairs of a part and its style."""
+def print_line(*parts: str | tuple[str, str]) -> None:
+    """Print one line on stdout: plain parts, and pairs of a part and its style."""
     styled = [part if isinstance(part, tuple) else (part, "") for part in parts]
     out.print(Text.assemble(*((plain(text), style) for text, style in styled)))
 
 
-class Bars:
-    """Progress bars, one per stage, with the latest numbers and the seconds left."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description:<24}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[numbers]}"),
-            console=err,
-            disable=not err.is_terminal,
-        )
-        self._depth = 0
-        self._numbers = ""
-
-    def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
-        """Yield `items` while a bar shows how many of `total` are done."""
-        if total is None and isinstance(items, Sized):
-            total = len(items)
-        self._numbers = ""
-        task = self._progress.add_task(stage, total=total, numbers="")
-        if not err.is_terminal:
-            err.print(f"{stage} ({total})" if total else stage)
-        self._depth += 1
-        if self._depth == 1:
-            self._progress.start()
-        try:
-            for item in items:
-                yield item
-                self._progress.update(task, advance=1, numbers=self._numbers)
-        finally:
-            self._depth -= 1
-            if self._depth == 0:
-                self._progress.stop()
-
-    def note(self, **values: int | float) -> None:
-        """Show the latest numbers of the running stage."""
-        self._numbers = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name != "step")
-
-
-def say_json(values: Mapping[str, Any]) -> None:
+def print_json(values: Mapping[str, Any]) -> None:
     """Print one JSON object on one line of stdout."""
     sys.stdout.write(json.dumps(values, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
-def complain(message: str) -> None:
-    """Print one sentence about a mistake on stderr."""
+def print_error(message: str) -> None:
+    """Print an error on stderr."""
     err.print(Text.assemble(("error:", "bold red"), " ", plain(message)))
 
 
-def warn(message: str) -> None:
-    """Print one loud sentence on stderr about something the result suffers from."""
+def print_warning(message: str) -> None:
+    """Print a warning on stderr."""
     err.print(Text.assemble(("warning:", "bold yellow"), " ", plain(message)))
 
 
 @contextlib.contextmanager
 def image_warnings() -> Iterator[None]:
-    """Print warnings of ours as one sentence: on a device each, on photos one a kind, as a folder gives thousands."""
-    told: set[type[Warning]] = set()
-    telling = threading.Lock()
+    """Print our warnings as one sentence each; of those on images only the first per kind."""
+    seen: set[type[Warning]] = set()
+    lock = threading.Lock()
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
@@ -128,23 +75,23 @@ def image_warnings() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, DeviceWarning):
-                warn(str(message))
+                print_warning(str(message))
             elif not issubclass(category, ImageWarning):
                 usual(message, category, filename, lineno, file, line)
             else:
-                # Photos are read side by side, and whichever comes first is named.
-                with telling:
-                    first = category not in told
-                    told.add(category)
+                # Images are read in parallel; the first one is named.
+                with lock:
+                    first = category not in seen
+                    seen.add(category)
                 if first:
-                    warn(f"{message}; told of one such photo only")
+                    print_warning(f"{message}; further images of this kind are not reported")
 
         warnings.showwarning = show
         yield
 
 
 def table(title: str, rows: Mapping[str, Any]) -> None:
-    """Print names and values in two columns; what is inside a value of several parts gets rows of its own."""
+    """Print names and values in two columns; nested values get indented rows."""
     drawn = Table(
         title=Text(plain(title)), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False
     )
@@ -156,7 +103,7 @@ def table(title: str, rows: Mapping[str, Any]) -> None:
 
 
 def grid(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows that have the same names, under which their values stand: numbers to the right, the last may fold."""
+    """Print rows with equal keys as a table: numbers right-aligned, the last column may fold."""
     drawn = Table(
         title=Text(plain(title)),
         title_justify="left",
@@ -185,7 +132,7 @@ def _rows(values: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, An
 
 
 def percent(value: float | None) -> str:
-    """Return a rate as per cent, or a dash where it is undefined."""
+    """Return a rate as a percentage, or a dash if it is undefined."""
     return "–" if value is None else f"{100 * value:.2f} %"
 
 

@@ -1,139 +1,113 @@
-"""Judging what a person names: files, folders, patterns and lists, where one bad photo stops nothing."""
+"""Finds the images that a person names: files, folders, patterns, and paths on stdin."""
 
 import codecs
 import glob
+import hashlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
-import numpy as np
-from jaxtyping import UInt8
+from hyperspot.errors import DataError
+from hyperspot.images import find_images
 
-from hyperspot.errors import DataError, HyperspotError, ImageError, SettingsError
-from hyperspot.hardware.cpu import Precision
-from hyperspot.images import find_images, read_image
-from hyperspot.results.verdict import Verdict
-from hyperspot.runtime import ExportedDetector, is_exported
-from hyperspot.utils.optional_packages import explain
-from hyperspot.utils.prefetch import prefetch_map
-
-ENGINES = ("torch", "openvino", "onnxruntime")
+LONGEST_STEM = 200
+"""Bytes of a result's stem; file systems allow 255 for a name, with its ending."""
 
 
-@runtime_checkable
-class Predictor(Protocol):
-    """What judges a photo: a `Detector`, or an `ExportedDetector` without torch."""
+@dataclass(frozen=True)
+class Input:
+    """An image, and the stem of its results: its path below the folder that was named."""
 
-    def predict(self, photo: UInt8[np.ndarray, "h w 3"], /) -> Verdict:
-        """Return the verdict on a decoded photo."""
-        ...
+    path: Path
+    stem: str
 
 
-def open_predictor(
-    path: Path, engine: str | None = None, precision: Precision | None = None, device: str = "auto"
-) -> Predictor:
-    """Return the detector of a model file or of an exported file; torch is imported for the former alone.
+@dataclass
+class Inputs:
+    """The images found; `count` is None if they come from stdin."""
 
-    Raises ModelFileError where the file is missing, damaged or foreign; SettingsError where the engine is not
-    installed, cannot compute in that format, a model file is asked to run in another engine than torch, or an exported
-    one elsewhere than on the CPU; DeviceError where there is no such device or it does not compute in that format; and
-    MissingPackageError where a model file is given and torch, or what else it takes, is not installed.
+    inputs: Iterable[Input]
+    count: int | None
+
+    def __iter__(self) -> Iterator[Input]:
+        """Yield the images, each with a stem that no other of the run has."""
+        taken: set[str] = set()
+        for one in self.inputs:
+            stem, number = one.stem, 2
+            while stem in taken:
+                stem, number = f"{one.stem}-{number}", number + 1
+            taken.add(stem)
+            yield Input(one.path, stem)
+
+
+def find_inputs(named: Sequence[str], *, recursive: bool = False) -> Inputs:
+    """Return the images meant by files, folders, patterns and `-` (paths on stdin), in that order.
+
+    Lines on stdin are read one at a time, as they arrive.
+
+    Raises DataError if a name matches nothing.
     """
-    if is_exported(path):
-        if device not in ("auto", "cpu"):
-            raise SettingsError(f"{path} is an exported file and runs on the CPU; for {device} give the model file")
-        return ExportedDetector.load(path, engine=engine, precision=precision)
-    if engine is not None and engine not in ENGINES:
-        raise SettingsError(f"there is no engine '{engine}'; choose one of {', '.join(ENGINES)}")
-    if engine not in (None, "torch"):
-        raise SettingsError(f"{path} runs in torch alone; `hyperspot export` makes a file for {engine}")
-    try:
-        from hyperspot.detector.detector import Detector
-    except ModuleNotFoundError as error:
-        raise explain(error, f"judging by the model file {path}, unlike by one that `hyperspot export` made,") from None
-    return Detector.load(path, device=device, precision=precision)
+    if "-" in named:
+        if sys.stdin is None:
+            raise DataError("there is no list on stdin; pipe one in, or give images, folders or patterns")
+        before, after = list(named[: named.index("-")]), list(named[named.index("-") + 1 :])
+        first = list(_find(before, recursive))
+        last = list(_find(after, recursive))
+        return Inputs(_joined(first, _listed(), last), None)
+    found = list(_find(named, recursive))
+    if not found:
+        raise DataError("no image was named; give images, folders or patterns")
+    return Inputs(found, len(found))
 
 
-def find_inputs(named: Sequence[str], *, recursive: bool = False) -> list[Path]:
-    """Return the photos meant by files, folders, patterns and `-` (a list on stdin), in that order.
+def _joined(*parts: Iterable[Input]) -> Iterator[Input]:
+    for part in parts:
+        yield from part
 
-    Raises DataError where a name leads nowhere.
-    """
-    photos: list[Path] = []
+
+def _find(named: Iterable[str], recursive: bool) -> Iterator[Input]:
     for name in named:
-        if name == "-":
-            photos += _listed()
-            continue
         path = Path(name)
         if path.is_dir():
             found = find_images(path, recursive=recursive)
             if not found:
-                more = "" if recursive else "; --recursive looks into sub-folders"
-                raise DataError(f"the folder {path} holds no photo{more}")
-            photos += found
+                more = "" if recursive else "; --recursive includes sub-folders"
+                raise DataError(f"the folder {path} holds no image{more}")
+            yield from (_input(image, path) for image in found)
         elif path.exists() or path.is_symlink():
-            photos.append(path)
+            yield _input(path, path.parent)
         else:
-            # By the real folder, because ** follows links around in circles.
-            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207
-            matched = list({(match.parent.resolve(), match.name): match for match in reversed(matches)}.values())[::-1]
+            matched = _matches(name)
             if not matched:
-                raise DataError(f"{name} does not exist and matches nothing; give a photo, a folder or a pattern")
-            photos += [match for match in matched if match.is_file()]
-    if not photos:
-        raise DataError("no photo was named; give photos, folders or patterns")
-    return photos
+                raise DataError(f"{name} does not exist and matches nothing; give an image, a folder or a pattern")
+            base = Path(os.path.commonpath([match.parent for match in matched]))
+            yield from (_input(match, base) for match in matched if match.is_file())
 
 
-def _listed() -> list[Path]:
-    """Return the paths on stdin, one a line; names need not be text, and editors may begin a list with a mark."""
-    if sys.stdin is None:
-        raise DataError("there is no list on stdin; pipe one in, or give photos, folders or patterns")
-    content = sys.stdin.buffer.read().removeprefix(codecs.BOM_UTF8)
-    return [Path(os.fsdecode(line)) for line in content.splitlines() if line.strip()]
+def _matches(pattern: str) -> list[Path]:
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    # By the real folder, because ** follows links in circles.
+    return list({(match.parent.resolve(), match.name): match for match in reversed(matches)}.values())[::-1]
 
 
-def predict_paths(
-    detector: Predictor, photos: Sequence[Path], out: Path | None
-) -> Iterator[tuple[Verdict, dict[str, Path | None]] | HyperspotError]:
-    """Yield the verdict on each photo and the files written for it, or the error that names a bad one."""
-    for photo, stem, image in zip(photos, _stems(photos), prefetch_map(_read, photos), strict=True):
-        if isinstance(image, ImageError):
-            yield image
-            continue
-        try:
-            verdict = replace(detector.predict(image), path=photo)
-            files: dict[str, Path | None] = {"heatmap": None, "mask": None}
-            if out is not None:
-                files |= verdict.save(out, stem)
-            yield verdict, files
-        except OSError as error:
-            yield DataError(f"{out} cannot be written to ({error.strerror}); choose another --out")
-            return
+def _input(path: Path, base: Path) -> Input:
+    stem = path.relative_to(base).with_suffix("").as_posix()
+    folder, _, name = stem.rpartition("/")
+    encoded = os.fsencode(name)
+    if len(encoded) > LONGEST_STEM:
+        short = os.fsdecode(encoded[: LONGEST_STEM - 9])
+        stem = f"{folder}/" * bool(folder) + f"{short}-{hashlib.sha256(encoded).hexdigest()[:8]}"
+    return Input(path, stem)
 
 
-def _read(photo: Path) -> UInt8[np.ndarray, "h w 3"] | ImageError:
-    try:
-        return read_image(photo)
-    except ImageError as error:
-        return error
-
-
-def _stems(photos: Sequence[Path]) -> list[str]:
-    """Return a name for each photo's results; photos of one name get their folder before it, then a number."""
-    stems: list[str] = []
-    taken: set[str] = set()
-    counts: dict[str, int] = {}
-    for photo in photos:
-        counts[photo.stem] = counts.get(photo.stem, 0) + 1
-    for photo in photos:
-        stem = photo.stem if counts[photo.stem] == 1 else f"{photo.parent.name}.{photo.stem}".lstrip(".")
-        unique, number = stem, 2
-        while unique in taken:
-            unique, number = f"{stem}-{number}", number + 1
-        taken.add(unique)
-        stems.append(unique)
-    return stems
+def _listed() -> Iterator[Input]:
+    """Yield the paths on stdin, one per line; names need not be UTF-8, and a byte order mark is skipped."""
+    first = True
+    for line in sys.stdin.buffer:
+        name = line.removeprefix(codecs.BOM_UTF8) if first else line
+        first = False
+        if name.strip():
+            path = Path(os.fsdecode(name.rstrip(b"\r\n")))
+            yield _input(path, path.parent)

@@ -1,111 +1,104 @@
-"""The words of the command line: choices with a fixed set of values, and what several commands take alike.
+"""Options that several commands share. Imports no heavy library: help is made of it."""
 
-Like the rest of the command line this imports no heavy library: help is made of it.
-"""
-
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Aspect(StrEnum):
-    """How photos are placed in the common frame."""
-
-    KEEP = "keep"
-    SQUARE = "square"
-
-
-class Crops(StrEnum):
-    """What of the frame is looked at."""
-
-    FULL = "full"
-    CENTER = "center"
-    FUSED = "fused"
-
-
-class ExportFormat(StrEnum):
-    """What a detector is exported as."""
-
-    ONNX = "onnx"
-    OPENVINO = "openvino"
-
-
-class Numbers(StrEnum):
-    """What the backbone computes in."""
-
-    F32 = "f32"
-    BF16 = "bf16"
-    F16 = "f16"
-
-
-class CalibrationMode(StrEnum):
-    """Where the good photos that set the threshold come from."""
-
-    AUTO = "auto"
-    SPLIT = "split"
-    CROSS = "cross"
-    NONE = "none"
-
+from hyperspot.choices import Aspect, CalibrationMode, Crops
 
 Data = Annotated[
     Path,
     typer.Argument(
-        help="A folder of good photos, a data set (MVTec AD, VisA, BTAD, MPDD, KolektorSDD/2) or a CSV manifest.",
+        help="A folder of good images, a data set (MVTec AD, VisA, BTAD, MPDD, KolektorSDD/2) or a CSV manifest.",
+        show_default=False,
+    ),
+]
+GoodImages = Annotated[
+    Path, typer.Argument(help="A folder of good images, or a data set with good training images.", show_default=False)
+]
+Model = Annotated[
+    Path,
+    typer.Argument(
+        help="A model file made by `hyperspot train`, or an exported file (.onnx, .xml), which needs no torch.",
         show_default=False,
     ),
 ]
 ModelFile = Annotated[Path, typer.Argument(help="A model file made by `hyperspot train`.", show_default=False)]
-Layout = Annotated[str, typer.Option(help="The layout of the data; recognized where not given.")]
-Category = Annotated[str | None, typer.Option(help="Which category of a data set with several.", show_default=False)]
+Layout = Annotated[str, typer.Option(help="Layout of the data; auto recognizes it.")]
+Category = Annotated[str | None, typer.Option(help="Category of a data set with several.", show_default=False)]
 Weights = Annotated[
     str | None,
     typer.Option(
-        help="A safetensors file of backbone weights, or random:SEED; compact has its own in the package.",
+        help="A safetensors file of backbone weights, or random:SEED; the package contains those of compact.",
         show_default=False,
     ),
 ]
 Device = Annotated[
     str,
+    typer.Option(metavar="auto|cpu|cuda|cuda:N", help="Device to compute on; auto takes a GPU if torch finds one."),
+]
+Engine = Annotated[
+    str | None,
+    typer.Option(help="Engine for an exported file: openvino or onnxruntime; default: the first installed.",
+                 show_default=False),
+]  # fmt: skip
+PrecisionOption = Annotated[
+    str | None,
     typer.Option(
-        metavar="auto|cpu|cuda|cuda:N",
-        help="Where to compute: the CPU or a GPU by CUDA; auto takes a GPU where torch finds one.",
+        metavar="f32|bf16|f16",
+        help="Precision of the backbone (f16 on a GPU only); default: what suits the device.",
+        show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line on stdout, nothing else.")]
 OpenReport = Annotated[bool, typer.Option("--open", help="Open the report in the browser.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 
-ModelOutput = Annotated[Path, typer.Option("--output", "-o", help="Where the model file goes.")]
-MethodName = Annotated[str, typer.Option(help="The method that learns.")]
+ModelOutput = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Model file to write (.safetensors); default: DATA's name, never replaced.",
+                 show_default=False),
+]  # fmt: skip
+MethodName = Annotated[
+    str, typer.Option(help="Method: cfa, patchcore, padim, spade, cflow, cutpaste, patch_svdd, vae.")
+]
 MethodSetting = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="A setting of the method, as often as wanted, e.g. --set variant=released --set gamma_c=4.",
+        help="A setting of the method; may be repeated, e.g. --set variant=released --set gamma_c=4.",
         show_default=False,
     ),
 ]
 BackboneName = Annotated[
     str | None,
-    typer.Option(help="The frozen feature extractor; compact where the method uses one.", show_default=False),
+    typer.Option(help="Frozen feature extractor; default: compact if the method uses one.", show_default=False),
 ]
-ShortSide = Annotated[int, typer.Option(help="Pixels of the short side of the common frame.")]
-AspectChoice = Annotated[Aspect, typer.Option(help="Keep the photos' aspect ratio, or stretch to a square.")]
-CropsChoice = Annotated[Crops, typer.Option(help="Look at the whole frame, its central 7/8, or both (CFA++).")]
-Sigma = Annotated[float, typer.Option(help="Smoothing of the heatmap in frame pixels.")]
-Seed = Annotated[int, typer.Option(help="Decides every random choice.")]
+ShortSide = Annotated[int, typer.Option(help="Short side of the input size, in pixels; a multiple of 32.")]
+AspectOption = Annotated[Aspect, typer.Option(help="Keep the aspect ratio of the images, or stretch to a square.")]
+CropsOption = Annotated[Crops, typer.Option(help="Use the full input, its central 7/8, or both fused (CFA++).")]
+Sigma = Annotated[float, typer.Option(help="Smoothing of the anomaly map: standard deviation in input pixels.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 FalseAlarmRate = Annotated[
     float | None,
     typer.Option(
-        help="The promised share of good parts called anomalous; without it 0.01, or what the photos support.",
+        help="Promised share of good parts called anomalous; default: 0.01, or what the number of images supports.",
         show_default=False,
     ),
 ]
-Calibration = Annotated[
-    CalibrationMode, typer.Option(help="Hold good photos out (split), cross-fit, or give no verdict.")
+OtherFalseAlarmRate = Annotated[
+    float | None,
+    typer.Option(
+        "--false-alarm-rate",
+        help="Promised share of good parts called anomalous; default: that of the model.",
+        show_default=False,
+    ),
+]
+CalibrationOption = Annotated[
+    CalibrationMode, typer.Option(help="Hold good images out (split), cross-fit (cross), or make no decisions (none).")
 ]
 PixelFalseAlarmRate = Annotated[
-    float, typer.Option(help="The share of pixels of good parts above the threshold of the mask.")
+    float, typer.Option(help="Share of the pixels of good parts above the mask's threshold.")
 ]

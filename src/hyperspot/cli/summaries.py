@@ -1,4 +1,4 @@
-"""What a person is told of a result in the terminal: which figures, under which names, in which order."""
+"""What the commands print about results: which values, under which names, in which order."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,11 @@ from hyperspot.cli import console
 if TYPE_CHECKING:
     from hyperspot.detector.detector import Detector
     from hyperspot.evaluation import Evaluation
-    from hyperspot.results.verdict import Verdict
+    from hyperspot.results import Verdict
 
-CALLED = {True: ("ANOMALOUS", "bold red"), False: ("good     ", "green"), None: ("no verdict", "dim")}
-TOLD_ASIDE = ("problems", "damaged")
-IN_ROWS = {
+DECISIONS = {True: ("ANOMALOUS", "bold red"), False: ("good     ", "green"), None: ("no verdict", "dim")}
+PRINTED_BELOW = ("problems", "damaged")
+COLUMNS = {
     "name": "product",
     "layout": "layout",
     "train_good": "train good",
@@ -23,74 +23,84 @@ IN_ROWS = {
     "decoded": "decoded",
     "sizes": "sizes",
 }
-"""What is told of each of several products, and the title of its column."""
+"""Columns of the table of several products, by their keys."""
 
 
 def of_training(detector: "Detector") -> dict[str, Any]:
-    """Return what was learned from, by what means, and what is promised."""
-    frame = detector.input_size
+    """Return the facts about a trained detector: data, model, promise."""
+    calibration, size = detector.decision_rule.calibration, detector.input_size
     return {
         "images": detector.record["data"]["images"],
         "method": detector.settings.method,
         "backbone": detector.record["backbone"]["name"],
         "weights": detector.record["backbone"]["weights_source"],
-        "input_size": f"{frame.width} x {frame.height}",
-        "calibration": detector.decision_rule.calibration.kind,
-        "false_alarm_rate": detector.decision_rule.calibration.false_alarm_rate,
-        "threshold": detector.decision_rule.calibration.threshold,
+        "input_size": f"{size.width} x {size.height}",
+        "calibration": calibration.kind,
+        "false_alarm_rate": calibration.false_alarm_rate,
+        "threshold": calibration.threshold,
         "seconds": detector.record["seconds"],
     }
 
 
 def of_evaluation(evaluation: "Evaluation") -> dict[str, Any]:
-    """Return the figures that matter most, as per cent."""
+    """Return the most important metrics, as percentages."""
     pixels = evaluation.pixels
     return {
-        "photos": len(evaluation.judged),
+        "images": len(evaluation.judged),
+        "detection rate": console.percent(evaluation.detection_rate),
+        "false-alarm rate": f"{console.percent(evaluation.observed_false_alarm_rate)} observed, "
+        f"{console.percent(evaluation.promised_false_alarm_rate)} promised",
         "image AUROC": console.percent(evaluation.image_auroc),
         "pixel AUROC": console.percent(pixels.pixel_auroc),
         "AUPRO (0.30 / 0.05)": f"{console.percent(pixels.aupro_30)} / {console.percent(pixels.aupro_05)}",
         "AUPIMO": console.percent(pixels.aupimo),
-        "defects found": console.percent(evaluation.detection_rate),
-        "false alarms": f"{console.percent(evaluation.observed_false_alarm_rate)} observed, "
-        f"{console.percent(evaluation.promised_false_alarm_rate)} promised",
         "segmentation F1": console.percent(evaluation.seg_f1),
         "seconds": evaluation.seconds,
     }
 
 
-def say_verdict(verdict: "Verdict") -> None:
-    """Print the verdict on one photo on one line."""
+def print_verdict(verdict: "Verdict") -> None:
+    """Print the verdict on one image on one line."""
     p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"
     regions = f"  {len(verdict.regions)} region(s)" if verdict.regions else ""
-    console.say(CALLED[verdict.is_anomalous], f"  score {verdict.score:.4g}{p_value}{regions}  {verdict.path}")
+    console.print_line(
+        DECISIONS[verdict.is_anomalous], f"  score {verdict.score:.4g}{p_value}{regions}  {verdict.path}"
+    )
 
 
-def say_model(name: str, metadata: Mapping[str, Any]) -> None:
-    """Print how a model was made, its settings, and what its verdicts rest on."""
+def print_model(name: str, metadata: Mapping[str, Any]) -> None:
+    """Print how a model was made, its settings that have an effect, and its decision rule."""
     console.table(name, {"format": metadata["format"], **metadata["record"]})
-    console.table("Settings", metadata["settings"])
-    verdict = {**metadata["calibration"], "pixel_threshold": metadata["pixel_threshold"]}
-    verdict.pop("scores", None)
-    console.table("Verdict", verdict)
+    console.table("Settings", effective_settings(metadata["settings"]))
+    rule = dict(metadata["decision_rule"])
+    scores = rule.pop("scores", None)
+    if scores is not None:
+        rule["calibration_images"] = len(scores)
+    console.table("Decision rule", rule)
 
 
-def say_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:
-    """Print what was recognized in a data set, or in several a row each, and warn of what is amiss."""
+def effective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the general settings and, of the method's, those that its variant uses."""
+    inner = settings["method_settings"]
+    return {**settings, "method_settings": {name: value for name, value in inner.items() if value is not None}}
+
+
+def print_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:
+    """Print what was recognized in a data set, or in several as a table, and the problems."""
     if len(described) == 1:
         (only,) = described
-        shown = {key: value for key, value in only.items() if key not in TOLD_ASIDE}
+        shown = {key: value for key, value in only.items() if key not in PRINTED_BELOW}
         console.table(name, shown)
     elif described:
-        console.grid(name, [{title: one[key] for key, title in IN_ROWS.items() if key in one} for one in described])
+        console.grid(name, [{title: one[key] for key, title in COLUMNS.items() if key in one} for one in described])
     for one in described:
         before = "" if len(described) == 1 else f"{one['name']}: "
-        tell_problems(before + problem for problem in one["problems"])
+        print_problems(before + problem for problem in one["problems"])
         for sentence in one.get("damaged", ()):
-            console.complain(sentence)
+            console.print_error(sentence)
 
 
-def tell_problems(problems: Iterable[str]) -> None:
-    """Print one warning for each thing that is amiss."""
+def print_problems(problems: Iterable[str]) -> None:
+    """Print one warning per problem."""
     for problem in problems:
-        console.warn(problem)
+        console.print_warning(problem)

@@ -1,4 +1,4 @@
-"""Data sets: layouts on the disk, samples, checks, and the synthetic demo product."""
+"""Data sets: layouts, samples, their problems, and the synthetic demo product."""
 
 from hyperspot.data.checking import describe_each
 from hyperspot.data.datasets import Dataset, list_categories, load_mask, open_dataset

@@ -1,4 +1,4 @@
-"""What is in a folder: one data set or several products, told from their headers or with every picture decoded."""
+"""Describes a data set, or each product of a folder, from headers or with every image decoded."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,20 +22,20 @@ def describe_each(
     check: bool = False,
     progress: Progress = SILENT,
 ) -> Iterator[dict[str, Any] | DataError]:
-    """Yield what `Dataset.describe` tells of a data set, or of each product where a folder holds several.
+    """Yield `Dataset.describe` of a data set, or of each product if a folder holds several.
 
     Args:
-        root: As `open_dataset` takes it, or a folder of several products.
-        layout: `auto`, or the name of the layout.
-        category: Which product alone.
-        check: Whether to decode every photo and mask. The description then tells how many were decoded (`decoded`)
-            and has a sentence for each that cannot be (`damaged`), which is no longer among the problems.
-        progress: Listens.
+        root: As for `open_dataset`, or a folder of several products.
+        layout: The name of the layout; `auto` recognizes it.
+        category: Limits the description to one product.
+        check: Whether to decode every image and mask. The description then has the number decoded (`decoded`) and a
+            sentence for each that is damaged (`damaged`), which is no longer among the problems.
+        progress: Shows the progress of decoding.
 
-    An error is yielded for each of several products that cannot be opened.
+    A product among several that cannot be opened is yielded as an error.
 
     Raises:
-        DataError: Where one data set is meant and cannot be opened, as `open_dataset` raises it.
+        DataError: A single data set cannot be opened, as by `open_dataset`.
 
     """
     several = layout in ("auto", *LAYOUTS) and layout != "csv" and category is None and recognize(Path(root)) is None
@@ -57,12 +57,12 @@ def describe_each(
 
 
 def _decode_all(dataset: Dataset, progress: Progress) -> tuple[int, list[str]]:
-    """Decode every photo and mask; return how many could be, and a sentence on each that could not."""
-    photos = {photo.path: None for photo in dataset.photos}
-    masks = {mask: None for photo in dataset.photos for mask in photo.masks}
-    reads: list[Read] = [*((read_image, path) for path in photos), *((read_mask, path) for path in masks)]
-    stage = f"decoding {dataset.name}"
-    damaged = [said for said in progress.track(prefetch_map(_error, reads), stage, len(reads)) if said is not None]
+    """Decode every image and mask; return the number decoded and a sentence for each failure."""
+    images = dict.fromkeys(sample.path for sample in dataset.samples)
+    masks = dict.fromkeys(mask for sample in dataset.samples for mask in sample.masks)
+    reads: list[Read] = [*((read_image, path) for path in images), *((read_mask, path) for path in masks)]
+    errors = progress.track(prefetch_map(_error, reads), f"decoding {dataset.name}", len(reads))
+    damaged = [error for error in errors if error is not None]
     return len(reads) - len(damaged), damaged
 
 

@@ -1,4 +1,4 @@
-"""RD-MVTec AD: photos turned and cropped at random, to test how much a method leans on aligned parts."""
+"""RD-MVTec AD: images rotated and cropped at random, to test how much a method depends on aligned parts."""
 
 import hashlib
 
@@ -6,43 +6,41 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from hyperspot.data.problems import mask_mismatch
 from hyperspot.errors import ImageError
 
 LARGEST_ANGLE = 10.0
-"""In degrees, either way."""
+"""In degrees, in either direction."""
 KEPT = 224 / 256
-"""Of each side, by the crop."""
+"""Fraction of each side kept by the crop."""
 VERSIONS = 5
-"""Frozen versions of the set; figures are given as mean and deviation over them."""
+"""Fixed versions of the set; metrics are reported as mean and standard deviation over them."""
 
 
 def rd(
     image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "_h _w"] | None, *, key: str, version: int
 ) -> tuple[UInt8[np.ndarray, "H W 3"], Bool[np.ndarray, "H W"] | None]:
-    """Turn a photo by up to 10 degrees about its center and crop 7/8 of each side, its mask by the same draw.
+    """Rotate an image by up to 10 degrees about its center and crop 7/8 of each side, its mask by the same draw.
 
-    As in PaDiM (Defard et al. 2020) and CFA (Lee et al. 2022), where turning bares a corner it stays black. Unlike in
-    their code the draw is made once per photo and version, from a hash, and not anew at every access.
+    As in PaDiM (Defard et al. 2020) and CFA (Lee et al. 2022), corners bared by the rotation are black. Unlike in their
+    code, the draw is made once per image and version, from a hash, and not at every access.
 
     Args:
-        image: The photo.
-        mask: Of its defect, if there is one.
-        key: Names the photo the same on every machine, for example its path below the data set.
-        version: Which of the frozen versions, 0 to 4 by custom.
+        image: The image.
+        mask: The mask of its defect, if there is one.
+        key: A name of the image that is equal on every machine, for example its path relative to the data set.
+        version: Which of the fixed versions, usually 0 to 4.
 
     Returns:
-        The cropped photo and mask, of 7/8 of the sides.
+        The cropped image and mask, 7/8 of the sides.
 
     Raises:
-        ImageError: Where the mask has not the size of the photo.
+        ImageError: The mask has another size than the image.
 
     """
     height, width = image.shape[:2]
     if mask is not None and mask.shape != (height, width):
-        raise ImageError(
-            f"the mask of {key} has {mask.shape[1]} x {mask.shape[0]} pixels, its photo {width} x {height}; "
-            "scale the mask to the size of the photo"
-        )
+        raise ImageError(mask_mismatch(f"of {key}", mask.shape, (height, width)))
     for_angle, for_top, for_left = _draw(key, version)
     angle = (2 * for_angle - 1) * LARGEST_ANGLE
     kept_height, kept_width = max(1, round(height * KEPT)), max(1, round(width * KEPT))
@@ -57,7 +55,7 @@ def rd(
 
 
 def _draw(key: str, version: int) -> tuple[float, float, float]:
-    """Return three numbers in [0, 1) that look random and are the same on every machine."""
+    """Return three pseudo-random numbers in [0, 1), equal on every machine."""
     digest = hashlib.sha256(f"{version}:{key}".encode()).digest()
     first, second, third = (int.from_bytes(digest[start : start + 8], "big") >> 11 for start in (0, 8, 16))
     return first / 2**53, second / 2**53, third / 2**53

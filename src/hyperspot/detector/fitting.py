@@ -69,7 +69,7 @@ def fit(
     def fit_on(chosen: Sequence[int] | np.ndarray) -> AnomalyModel:
         return fit_model(images, chosen, backbone, settings, progress, device, before_training)
 
-    for part in parts:
+    for part in progress.track(parts, "cross-fitting folds") if plan.kind == "cross" else parts:
         model = fit_on(np.setdiff1d(everything, part))
         part_scores, part_maps = _score(model, images, part, progress, "scoring held-out images")
         scores += part_scores

@@ -19,6 +19,7 @@ from hyperspot.errors import ModelFileError
 from hyperspot.utils.atomic_files import check_writable, replacing
 
 FORMAT = 3
+SUFFIX = ".safetensors"
 SECTIONS = ("settings", "input_size", "decision_rule", "record")
 """Objects in the metadata of every model file."""
 
@@ -38,10 +39,22 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> N
         raise _unwritable(path, error) from None
 
 
-def require_writable(path: Path) -> None:
-    """Raise ModelFileError if `write` could not write the file; called before training."""
+def require_writable(path: Path, *, replace: bool = True) -> None:
+    """Raise ModelFileError if `write` could not write the file; called before training.
+
+    Args:
+        path: Of the model file.
+        replace: Whether an existing file may be replaced.
+
+    """
+    if path.suffix.lower() != SUFFIX:
+        raise ModelFileError(
+            f"{path} does not end in {SUFFIX}; choose another name, and make other formats with `hyperspot export`"
+        )
     if not path.parent.is_dir():
         raise ModelFileError(f"the folder {path.parent} does not exist; make it or choose another place")
+    if path.exists() and not replace:
+        raise ModelFileError(f"{path} already exists; name the model file with --output")
     try:
         check_writable(path)
     except OSError as error:

@@ -6,14 +6,11 @@ smoothing and fusion. Its metadata holds the decision rule. Reading and letterbo
 """
 
 import contextlib
-import importlib
 import importlib.metadata
 import logging
-import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +31,8 @@ from hyperspot.runtime.exported_detector import ExportedDetector
 from hyperspot.runtime.exported_file import PROPERTY, metadata_text, read_description, with_checksum
 from hyperspot.runtime.openvino_import import import_nncf, import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, SEARCH
+from hyperspot.utils.atomic_files import sync
+from hyperspot.utils.optional_packages import require
 from hyperspot.utils.progress import SILENT, Progress
 
 OPSET = 20
@@ -97,9 +96,9 @@ def export(
     if int8 is not None and chosen != "openvino":
         raise SettingsError(f"int8 is for OpenVINO alone; name the file {path.with_suffix('.xml').name}")
     if chosen == "openvino":
-        _require(import_openvino, "openvino", "hyperspot[runtime]")
+        import_openvino()
     if int8 is not None:
-        _require(import_nncf, "nncf", "hyperspot[int8]")
+        import_nncf()
     if not path.parent.is_dir():
         raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
     good = None if int8 is None else GoodImages.of(detector, int8)
@@ -164,13 +163,6 @@ def _format(path: Path, asked: ExportFormat | None) -> ExportFormat:
     return found[suffix]
 
 
-def _require(load: Callable[[], Any], module: str, package: str) -> None:
-    try:
-        load()
-    except ImportError:
-        raise SettingsError(f"exporting needs {module}; `pip install {package}` brings it") from None
-
-
 @contextlib.contextmanager
 def _on_the_cpu(detector: Detector) -> Iterator[None]:
     """Move a detector to the CPU for a while: an exported graph names no device."""
@@ -197,7 +189,7 @@ def _blank(anomaly_model: AnomalyModel, batch: int) -> UInt8[Tensor, "b H W 3"]:
 def _onnx_graph(detector: Detector) -> bytes:
     """Return the graph as an ONNX file, without its checksum."""
     for module in ("onnx", "onnxscript"):
-        _require(partial(importlib.import_module, module), module, "hyperspot[export]")
+        require(module, "export", "exporting")
     anomaly_model = detector.anomaly_model
     # This runs the model once, which also fills the cache of smoothing matrices: filled while tracing, it would keep
     # placeholders.
@@ -316,9 +308,7 @@ def _quantize(model: Any, detector: Detector, good: GoodImages, folder: Path, pr
 
 
 def _publish(written: Path, target: Path) -> None:
-    with written.open("rb") as handle:
-        os.fsync(handle.fileno())
-    written.chmod(0o644)
+    sync(written)
     written.replace(target)
 
 

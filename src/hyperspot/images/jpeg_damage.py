@@ -1,11 +1,11 @@
-"""Holes in JPEG files: zeros amid the coded pixels, as copies leave them that were cut off or lost a block.
+"""Finds holes in JPEG files: zeros amid the coded pixels, left by copies that were interrupted or lost a block.
 
-Decoders fill such a hole with gray or smeared blocks and say nothing, so that a good part would be called anomalous, or
-a bad one learned from. Other damage they notice themselves, as a rule: most of what overwrites 512 bytes or more.
+Decoders fill such a hole with gray or smeared blocks without an error, so that a good part would become anomalous, or a
+bad one be trained on. They detect most other damage of 512 bytes or more themselves.
 """
 
 LONGEST = 256
-"""Zero bytes in a row that an intact file may have at most: several blocks of the same coefficient over and over."""
+"""Longest run of zero bytes in an intact file: several blocks of one coefficient repeated."""
 
 END_OF_IMAGE, START_OF_SCAN, HUFFMAN_TABLES = 0xD9, 0xDA, 0xC4
 SEQUENTIAL = (0xC0, 0xC1)
@@ -14,11 +14,11 @@ END_OF_BLOCK = 0
 
 
 def has_hole(data: bytes) -> bool:
-    """Return whether zeros stand amid the coded pixels that cannot have been coded (ITU-T T.81).
+    """Return whether zeros stand amid the coded pixels that no encoder wrote (ITU-T T.81).
 
-    The code word of zeros is the first of its table. Where it ends a block, as encoders choose it for flat pictures, a
-    long row of zeros is a plain surface, and nothing can be told; else it would be one coefficient over and over.
-    Progressive files and others than the usual kind are not looked into: False.
+    The code word of zeros is the first of its table. If it ends a block, as encoders choose it for flat images, a long
+    run of zeros is a plain surface: undecidable, False. Otherwise it would be one coefficient repeated. Progressive and
+    other non-sequential files are not examined: False.
     """
     place, ends_blocks = 2, True
     while data[place : place + 1] == b"\xff" and place + 4 <= len(data):
@@ -39,7 +39,7 @@ def has_hole(data: bytes) -> bool:
 
 
 def _first_of_ac_tables(segment: bytes) -> list[int]:
-    """Return the symbol that the code word of zeros stands for in each table of coefficients but the mean."""
+    """Return the symbol of the code word of zeros in each table of AC coefficients."""
     found, place = [], 0
     while place + 17 < len(segment):
         if segment[place] >> 4:

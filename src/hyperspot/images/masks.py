@@ -1,7 +1,7 @@
-"""Connected parts and inner pixels of masks, exact and with NumPy alone.
+"""Connected components and erosion of masks, exact, in NumPy.
 
-SciPy would do as well. Judging an exported file does without it, because it is as large as an inference engine and
-takes longer to import.
+SciPy has both. Prediction with an exported file does without it: it is as large as an inference engine and takes longer
+to import.
 """
 
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from jaxtyping import Bool, Int
 
 
 class Runs(NamedTuple):
-    """The set pixels of a mask as runs: a row each, the first column, the column after the last, and the part.
+    """The set pixels of a mask as runs: row, first column, column after the last, and connected component.
 
-    They are in reading order, and so are the numbers of the parts, from 0 on, by their first pixels.
+    Runs are in reading order; components are numbered from 0 in the order of their first pixels.
     """
 
     rows: Int[np.ndarray, "_runs"]
@@ -23,8 +23,8 @@ class Runs(NamedTuple):
 
 
 def connected_runs(mask: Bool[np.ndarray, "h w"]) -> Runs:
-    """Return the runs of a mask and which 8-connected part each belongs to."""
-    # Small parts are usual: what lies outside the box around them is looked at once.
+    """Return the runs of a mask and the 8-connected component of each."""
+    # Components are usually small: the work is limited to their bounding box.
     top, bottom = _extent(mask, axis=0)
     left, right = _extent(mask[top:bottom], axis=1)
     bordered = np.zeros((bottom - top, right - left + 2), dtype=bool)
@@ -35,12 +35,12 @@ def connected_runs(mask: Bool[np.ndarray, "h w"]) -> Runs:
 
 
 def erode(mask: Bool[np.ndarray, "h w"], reach: int) -> Bool[np.ndarray, "h w"]:
-    """Return the pixels that see nothing unset within `reach` rows and columns; beyond the border all counts as set."""
+    """Return the pixels with nothing unset within `reach` rows and columns; beyond the border all counts as set."""
     inner = mask.copy()
     for along in (inner, inner.T):
         seen = 0
         while seen < reach:
-            # What sees `seen` pixels far, shifted by as many, sees twice as far without a gap.
+            # Shifting by the reach so far doubles it without a gap.
             step = min(reach - seen, max(seen, 1))
             before = along.copy(order="K")
             along[step:] &= before[:-step]
@@ -69,7 +69,7 @@ def _touching(
 
 
 def _join(count: int, one: Int[np.ndarray, "pairs"], other: Int[np.ndarray, "pairs"]) -> Int[np.ndarray, "_count"]:
-    """Return the number of the part of each of `count` nodes that the pairs connect."""
+    """Return the component of each of `count` nodes connected by the pairs."""
     roots = np.arange(count)
     while True:
         high, low = np.maximum(roots[one], roots[other]), np.minimum(roots[one], roots[other])

@@ -1,4 +1,4 @@
-"""Keeps Pillow's own warnings, which name no photo, away from people while a thread of ours decodes."""
+"""Suppresses Pillow's own warnings, which name no file, in threads that decode for us."""
 
 import contextlib
 import threading
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 
-class _PillowHere:
-    """Stands in a filter of `warnings` for the pattern of a module's name; matches Pillow in threads that decode.
+class _PillowInThisThread:
+    """Stands for the pattern of a module's name in a filter of `warnings`; matches Pillow in decoding threads.
 
-    Filters belong to the process and `warnings.catch_warnings` swaps them for every thread at once. A pattern is
-    asked in the thread that warns, so that one filter is enough for all and nothing else in the process is touched.
+    Filters belong to the process, and `warnings.catch_warnings` replaces them for every thread at once. The pattern is
+    matched in the thread that warns, so that one filter serves all threads and changes nothing else.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class _PillowHere:
 
     @property
     def heard(self) -> int:
-        """How many warnings were kept away in this thread."""
+        """Number of warnings suppressed in this thread."""
         return getattr(self._thread, "heard", 0)
 
     @contextlib.contextmanager
@@ -38,21 +38,23 @@ class _PillowHere:
             self._thread.decodes = before
 
 
-_pillow = _PillowHere()
+_pillow = _PillowInThisThread()
 _FILTER = ("ignore", None, Warning, _pillow, 0)
 
 
 @contextlib.contextmanager
 def pillow_hushed() -> Iterator[None]:
-    """Keep Pillow's warnings of this thread away; what it raises, and what others warn of, is as ever."""
+    """Suppress Pillow's warnings in this thread; its exceptions and all other warnings are unchanged."""
     filters: list[Any] = warnings.filters  # type: ignore[assignment]
-    # Whoever enters or leaves `catch_warnings` or sets filters of their own may put others before it.
+    # Other filters may have been put before it; moved, not added, so that the list does not grow.
     if not filters or filters[0] is not _FILTER:
+        with contextlib.suppress(ValueError):
+            filters.remove(_FILTER)
         filters.insert(0, _FILTER)
     with _pillow.decoding():
         yield
 
 
 def heard() -> int:
-    """Return how many of Pillow's warnings were kept away in this thread so far."""
+    """Return how many of Pillow's warnings were suppressed in this thread so far."""
     return _pillow.heard

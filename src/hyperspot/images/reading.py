@@ -1,11 +1,13 @@
-"""Reads photos and masks safely: every format, bit depth and orientation becomes plain 8-bit RGB."""
+"""Reads images and masks safely: every format, bit depth and orientation becomes upright 8-bit RGB."""
 
 import io
+import os
 import re
+import sys
 import threading
 import warnings
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -20,25 +22,32 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from hyperspot.errors import DataError, ExifWarning, ImageError, ImageWarning
-from hyperspot.hardware.native import resizing
+from hyperspot.errors import ExifWarning, HyperspotError, ImageError, ImageWarning, SettingsError
+from hyperspot.images.arrays import array_to_rgb, is_array, to_8_bits
 from hyperspot.images.jpeg_damage import has_hole
 from hyperspot.images.pillow_warnings import heard, pillow_hushed
 
-ImageInput = Path | str | bytes | np.ndarray | Image.Image
-ChannelOrder = Literal["RGB", "BGR"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    ImageInput = (
+        str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
+    )
+    ChannelOrder = Literal["RGB", "BGR"]
+else:
+    # Unchecked at run time: torch must not be imported here, and `read_image` reports wrong types itself.
+    ImageInput, ChannelOrder = Any, Any
+
+ACCEPTED = "a path, bytes, a binary file, a Pillow image, a NumPy array or a torch tensor"
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 REGISTERED = (PngImagePlugin, JpegImagePlugin, BmpImagePlugin, TiffImagePlugin, WebPImagePlugin)
-"""Where one of FORMATS were not registered by its import, Pillow would load all its formats at the first photo."""
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".tif", ".tiff", ".webp"})
-JUNK_FOLDERS = frozenset({"__macosx", "$recycle.bin"})
+"""Imported to register FORMATS: if one were missing, Pillow would import all its formats at the first image."""
 MAX_PIXELS = 200_000_000
-"""Photos with more pixels are refused: a small file can unfold to more than the memory holds."""
+"""Larger images are refused: a small file can decompress to more than the memory holds."""
+LONGEST_NAME = 300
 
-TWELVE_BITS = 4095
-
-ORIENTATION, WIDTH, HEIGHT = 0x0112, 0x0100, 0x0101
+ORIENTATION, WIDTH, HEIGHT, BITS_PER_SAMPLE, PLANAR_CONFIGURATION = 0x0112, 0x0100, 0x0101, 0x0102, 0x011C
+PLANAR = 2
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,9 +57,10 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What turns a picture upright, by the orientation that EXIF notes."""
+"""The transposition that makes an image upright, by EXIF orientation."""
 SIDEWAYS = (5, 6, 7, 8)
-OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16S"}
+OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+"""Pillow's raw modes of 16 bits, and the mode that reads the low bytes instead of the high ones."""
 
 _opening = threading.Lock()
 
@@ -58,197 +68,233 @@ _opening = threading.Lock()
 def read_image(
     source: ImageInput, *, channel_order: ChannelOrder = "RGB", max_pixels: int = MAX_PIXELS
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Return a photo as upright 8-bit RGB.
+    """Return an image as upright 8-bit RGB.
 
-    The orientation that a camera noted (EXIF) is applied, 16 bits are scaled to 8 (divided by 257 and rounded),
-    gray and palettes become RGB, alpha is dropped, and of an animation the first picture is taken. An ImageWarning is
-    given where 16 bits hold 12 or fewer: scaled as they are, such photos are all but black. An ExifWarning is given
-    where the orientation is lost, because what the camera noted cannot be read: such photos are taken as upright.
+    The EXIF orientation is applied, 16 bits are scaled to 8 (divided by 257 and rounded), floats in 0 .. 1 are
+    multiplied by 255 and rounded, gray and palettes become RGB, alpha is dropped, and the first frame of an animation
+    is taken. The result is a new array: it shares no memory with `source`, whose buffer may be reused.
+
+    An ImageWarning is issued if a 16-bit image uses 12 bits or fewer, since it becomes nearly black, and an ExifWarning
+    if the EXIF data are unreadable, since the image is taken as upright.
 
     Args:
-        source: A path, the bytes of a file, a Pillow image, or an array: h w 3 (8-bit RGB) or h w (8 or 16 bits).
-        max_pixels: What has more pixels is refused before it is decoded.
+        source: A path; the bytes of an image file (bytes, bytearray, memoryview); a binary file, read from its start if
+            it is seekable; a Pillow image; a NumPy array of shape h w 3 (or h w 1, or h w 4 with alpha) or h w; or a
+            torch tensor of shape 3 h w (or 1 h w, or 4 h w with alpha) or h w. Arrays and tensors are uint8, uint16
+            or floats in 0 .. 1.
+        channel_order: Channel order of an array or a tensor; images of OpenCV are `BGR`. Encoded and Pillow images know
+            their order: `BGR` is an error for them.
+        max_pixels: Encoded and Pillow images with more pixels are refused before they are decoded.
 
     Raises:
-        ImageError: Where it is missing, empty, truncated, not an image, or too large, or a JPEG file with a hole.
+        ImageError: The source is no image: missing, empty, truncated, damaged (a JPEG file with a hole), too large, or
+            an object of a wrong type, shape, dtype or range.
+        SettingsError: `channel_order` is unknown, or `BGR` for an encoded or Pillow image.
+
+    Examples:
+        >>> import numpy as np
+        >>> from hyperspot.images import read_image
+        >>> blue = np.zeros((2, 4, 3), np.float32)
+        >>> blue[..., 0] = 1  # as OpenCV orders the channels
+        >>> image = read_image(blue, channel_order="BGR")
+        >>> image.shape, image.dtype, image[0, 0].tolist()
+        ((2, 4, 3), dtype('uint8'), [0, 0, 255])
 
     """
+    if channel_order not in ("RGB", "BGR"):
+        raise SettingsError(f"there is no channel order '{channel_order}'; choose RGB or BGR")
+    if is_array(source):
+        return array_to_rgb(source, channel_order)
     name = _name(source)
-    if isinstance(source, np.ndarray):
-        return _from_array(source[..., ::-1] if channel_order == "BGR" else source, name)
     try:
-        if isinstance(source, Image.Image):
-            _check_pixels(source, name, max_pixels)
+        data = source if isinstance(source, Image.Image) else _encoded(source, name)
+        if channel_order == "BGR":
+            raise SettingsError(
+                f"{name} stores its channel order; channel_order='BGR' is for arrays and tensors, leave it out here"
+            )
+        if isinstance(data, Image.Image):
+            _check_header(data, name, max_pixels)
             with pillow_hushed():
-                return _to_rgb(source, name)
-        with pillow_hushed(), _open(source, max_pixels) as image:
-            pixels = _deep_rgb(image, source, max_pixels)
+                return _to_rgb(data, name)
+        with pillow_hushed(), _open(io.BytesIO(data), name, max_pixels) as image:
+            pixels = _deep_rgb(image, data, name, max_pixels)
             pixels = _to_rgb(image, name) if pixels is None else pixels
-            # Last, as what the decoder notices it tells more exactly.
-            if image.format in ("JPEG", "MPO") and has_hole(source if isinstance(source, bytes) else _bytes(source)):
+            # Last, because the decoder reports other damage more precisely.
+            if image.format in ("JPEG", "MPO") and has_hole(data):
                 raise ImageError(
-                    f"{name} is damaged: it has a hole, zeros amid its pixels, as a copy that was cut off leaves it; "
-                    "copy it again"
+                    f"{name} is damaged: zeros stand amid its pixels, as an interrupted copy leaves them; copy it again"
                 )
             return pixels
-    except (ImageError, ImageWarning):
+    except (HyperspotError, ImageWarning, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise whatever they stumble over
+    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything
         raise _unreadable(name, error) from None
 
 
 def read_size(source: Path | str | Image.Image) -> tuple[int, int]:
-    """Return height and width of a photo as `read_image` gives it, from its header alone.
+    """Return height and width of an image as `read_image` returns it, from its header alone.
 
-    Raises ImageError where the file is missing, empty or not an image.
+    Raises ImageError if the file is missing, empty or not an image.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from hyperspot.images import read_size
+        >>> read_size(Image.new("L", (40, 30)))
+        (30, 40)
+
     """
+    name = _name(source)
     try:
         if isinstance(source, Image.Image):
             with pillow_hushed():
                 return _upright_size(source)
-        with pillow_hushed(), _open(source, MAX_PIXELS) as image:
+        path = _existing(source)
+        with pillow_hushed(), path.open("rb") as file, _open(file, name, MAX_PIXELS) as image:
             return _upright_size(image)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise whatever they stumble over
-        raise _unreadable(_name(source), error) from None
+    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything
+        raise _unreadable(name, error) from None
 
 
 def read_mask(path: Path | str) -> Bool[np.ndarray, "h w"]:
-    """Return a mask: true where it is not black, so that masks of several classes are taken as one.
+    """Return a mask: true where it is not black, so that masks of several classes become one.
 
-    In lossy files (JPEG) true is at least half bright, because compression leaves traces of gray in the black.
-    Raises ImageError as `read_image` does.
+    In lossy files (JPEG, lossy WebP, TIFF with JPEG compression) true is at least half bright, because compression
+    leaves traces of gray in the black. Alpha is ignored. Raises ImageError as `read_image` does.
     """
+    name = _name(path)
     try:
-        with pillow_hushed(), _open(path, MAX_PIXELS) as image:
-            lossy = image.format in ("JPEG", "MPO")
-            upright = _upright(image, str(path))
+        data = _existing(path).read_bytes()
+        with pillow_hushed(), _open(io.BytesIO(data), name, MAX_PIXELS) as image:
+            lossy = _is_lossy(image, data)
+            upright = _upright(image, name)
             if upright.mode not in ("1", "L", "I", "I;16", "I;16B", "I;16L", "F"):
                 upright = upright.convert("RGBA" if upright.mode in ("P", "PA") else "RGB")
             values = np.asarray(upright)
-    except (ImageError, ImageWarning):
+    except (ImageError, ImageWarning, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise whatever they stumble over
-        raise _unreadable(str(path), error) from None
+    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything
+        raise _unreadable(name, error) from None
     marked = values >= 128 if lossy else values != 0
     return np.ascontiguousarray(marked if marked.ndim == 2 else marked[..., :3].any(axis=2))
 
 
-def is_image_file(path: Path | str) -> bool:
-    """Return whether a path looks like a photo by its name: a known suffix, not hidden, no system's litter."""
-    path = Path(path)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith((".", "~"))
+def _is_lossy(image: Image.Image, data: bytes) -> bool:
+    if image.format != "WEBP":
+        return image.format in ("JPEG", "MPO") or "jpeg" in str(image.info.get("compression", ""))
+    place = 12  # of the first chunk, after RIFF, size and WEBP
+    while place + 8 <= len(data):
+        kind, size = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        place += 8 + size + size % 2
+    return True  # an animation, which holds its frames in chunks of its own
 
 
-def find_images(folder: Path | str, recursive: bool = False) -> list[Path]:
-    """Return the image files of a folder in natural order (2.png before 10.png); hidden ones are left out.
-
-    Raises DataError where there is no such folder.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; give the folder that holds the photos")
-    found = [entry for place in _places(folder, recursive) for entry in place.iterdir() if _is_photo(entry)]
-    return sorted(found, key=lambda path: [natural_key(part) for part in path.relative_to(folder).parts])
-
-
-def _places(folder: Path, recursive: bool) -> list[Path]:
-    """Return a folder and, where wanted, all in it; one that links lead to more than once, or back to, counts once."""
-    places, seen, waiting = [], set(), [folder]
-    while waiting:
-        place = waiting.pop(0)
-        real = place.resolve()
-        if real not in seen:
-            seen.add(real)
-            places.append(place)
-            waiting += find_folders(place) if recursive else []
-    return places
+def _name(source: object) -> str:
+    """Return how messages name a source; never its content."""
+    if isinstance(source, str | os.PathLike):
+        name = os.fsdecode(source)
+        return name if len(name) <= LONGEST_NAME else f"{name[:60]}..."
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "<bytes>"
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "") or "<image>")
+    named = getattr(source, "name", None)
+    return named if isinstance(named, str) else "<stream>"
 
 
-def _is_photo(entry: Path) -> bool:
-    # A broken link is listed, so that somebody is told of it.
-    return is_image_file(entry) and (entry.is_file() or (entry.is_symlink() and not entry.exists()))
-
-
-def find_folders(folder: Path) -> list[Path]:
-    """Return the folders in a folder in natural order; hidden ones are left out."""
-    inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-    return sorted(
-        (entry for entry in inner if entry.name.lower() not in JUNK_FOLDERS),
-        key=lambda entry: natural_key(entry.name),
-    )
-
-
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return what sorts names the way people count: 2 before 10, and case last."""
-    parts = re.split(r"(\d+)", name.casefold())
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
-
-
-def resize(image: UInt8[np.ndarray, "_h _w 3"], height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
-    """Scale a photo bilinearly; where it gets smaller, all pixels count (antialiased), the same on every machine."""
-    if image.shape[:2] == (height, width):
-        return image.copy()
-    scaled = resizing.resize(image, height, width)
-    if scaled is not None:
-        return scaled
-    # Asked for both at once, Pillow takes the shorter way round first, from version 13 on, and rounds otherwise.
-    narrowed = Image.fromarray(image).resize((width, image.shape[0]), Image.Resampling.BILINEAR)
-    return np.asarray(narrowed.resize((width, height), Image.Resampling.BILINEAR)).copy()
-
-
-def _open(source: Path | str | bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Read the header of one of the known formats; never more than `max_pixels`."""
-    if isinstance(source, bytes):
-        if not source:
-            raise ImageError("<bytes> is empty; give the bytes of an image file")
+def _encoded(source: Any, name: str) -> bytes:
+    """Return the bytes of an image file."""
+    if isinstance(source, str | os.PathLike):
+        return _existing(source).read_bytes()
+    if isinstance(source, bytes | bytearray | memoryview):
+        data: object = bytes(source)
+    elif callable(getattr(source, "read", None)) and not isinstance(source, type):
+        data = _read_stream(source, name)
     else:
-        path = Path(source)
-        if not path.exists():
-            what = (
-                "is a link that leads nowhere; mend or remove it"
-                if path.is_symlink()
-                else "does not exist; check the name"
-            )
-            raise ImageError(f"{path} {what}")
-        if path.is_dir():
-            raise ImageError(f"{path} is a folder; name a photo in it")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty (0 bytes); copy it again")
-    # Pillow's own limit is one number per process: borrowed for the moment of opening, then put back.
+        raise _wrong_type(source)
+    if not isinstance(data, bytes):
+        raise ImageError(f"{name} is a file opened as text; open it in binary mode: open(path, 'rb')")
+    if not data:
+        raise ImageError(f"{name} is empty; give the bytes of an image file")
+    return data
+
+
+def _read_stream(stream: Any, name: str) -> object:
+    try:
+        if getattr(stream, "seekable", lambda: False)():
+            stream.seek(0)
+        return None if isinstance(stream, io.TextIOBase) else stream.read()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name} cannot be read ({error}); pass an open binary file") from None
+
+
+def _existing(source: str | os.PathLike[str]) -> Path:
+    """Return the path of a file that can hold an image."""
+    path, name = Path(os.fsdecode(source)), _name(source)
+    if not path.exists():
+        if path.is_symlink():
+            raise ImageError(f"{name} is a broken link; repair or remove it")
+        raise ImageError(f"{name} does not exist; check the name")
+    if path.is_dir():
+        raise ImageError(f"{name} is a folder; name an image in it")
+    if path.stat().st_size == 0:
+        raise ImageError(f"{name} is empty (0 bytes); copy it again")
+    return path
+
+
+def _wrong_type(source: object) -> ImageError:
+    if source is None:
+        return ImageError(f"None is no image (did cv2.imread find the file?); pass {ACCEPTED}")
+    kind = type(source).__name__
+    article = "an" if kind[:1].lower() in "aeiou" else "a"
+    several = " its images one by one, each as" if isinstance(source, list | tuple | set | frozenset) else ""
+    return ImageError(f"{article} {kind} is no image; pass{several} {ACCEPTED}")
+
+
+def _open(stream: io.BytesIO | io.BufferedReader, name: str, max_pixels: int) -> ImageFile.ImageFile:
+    """Read the header of one of the known formats with at most `max_pixels`."""
+    # Pillow's own limit is one number per process: it is changed for the moment of opening.
     with _opening:
         usual = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = max_pixels
         try:
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+            # From a stream, never from a path: Pillow 13 maps sideways TIFF files into memory with swapped sides.
+            image = Image.open(stream, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = usual
-    _check_pixels(image, _name(source), max_pixels)
+    _check_header(image, name, max_pixels)
     return image
 
 
-def _check_pixels(image: Image.Image, name: str, max_pixels: int) -> None:
+def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise ImageError(
-            f"{name} has {image.width} x {image.height} pixels, more than the {max_pixels:,} that are read; "
-            "scale it down"
+            f"{name} has {image.width} x {image.height} pixels, more than the limit of {max_pixels:,}; scale it down"
+        )
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANAR_CONFIGURATION) == PLANAR and max(tags.get(BITS_PER_SAMPLE, (8,))) > 8:
+        # Pillow reads them as 8 bits: noise.
+        raise ImageError(
+            f"{name} stores 16-bit colors in separate planes, which is not supported; save it with interleaved colors"
         )
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """Return the EXIF orientation noted in the header (1 is upright); none where it is lost, as EXIF is unreadable."""
+    """Return the EXIF orientation in the header (1: upright), none if the EXIF data are unreadable."""
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & image.info.keys():
         return 1  # Pillow would decode the whole file in search of it
     before = heard()
     try:
         exif = image.getexif()
         if ORIENTATION not in exif and image.info.get("exif"):
-            # Pillow may have met damage when it opened the file, and kept quiet: here it shows again.
+            # Pillow may have hidden damage when it opened the file: it shows again here.
             Image.Exif().load(image.info["exif"])
         elif ORIENTATION in exif:
             return int(exif[ORIENTATION])
-    except Exception:  # noqa: BLE001 - damaged EXIF raises whatever its reader stumbles over
+    except Exception:  # noqa: BLE001 - damaged EXIF data raise anything
         return None
     return 1 if heard() == before else None
 
@@ -256,23 +302,22 @@ def _orientation(image: Image.Image) -> int | None:
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if image.format == "TIFF":
-        # Some versions of Pillow swap the sides of a sideways TIFF when opening, some when loading.
+        # Some versions of Pillow swap the sides of a sideways TIFF file when opening, some when loading.
         tags = image.tag_v2  # type: ignore[attr-defined]
         width, height = tags[WIDTH], tags[HEIGHT]
     return (width, height) if _orientation(image) in SIDEWAYS else (height, width)
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
-    """Return the decoded image, turned as the camera was held."""
-    # What a PNG file notes after its pixels is unknown to `read_size`; a TIFF file is turned by Pillow as it is loaded.
+    """Return the decoded image with its EXIF orientation applied."""
+    # `read_size` does not see EXIF data after the pixels of a PNG file; Pillow turns a TIFF file while loading it.
     noted = _orientation(image) if image.format == "PNG" else None
     image.load()
     if image.format != "PNG":
         noted = _orientation(image)
     if noted is None:
         warnings.warn(
-            f"{name} holds EXIF data that cannot be read, so that it is taken as upright; if it is not, turn it and "
-            "save it again",
+            f"{name} has unreadable EXIF data and is taken as upright; if it is not, turn it and save it again",
             ExifWarning,
             stacklevel=2,
         )
@@ -283,24 +328,22 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
 def _to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
     image = _upright(image, name)
     if image.mode == "F":
-        raise ImageError(f"{name} holds fractions, whose range is unknown; save it with 8 or 16 bits")
+        raise ImageError(f"{name} holds floats of unknown range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ImageError(f"{name} holds values beyond 16 bits; save it with 8 or 16 bits")
-        return _from_array(values.astype(np.uint16), name)
-    # A palette's transparency may be given per color, which Pillow only takes to RGBA without complaint.
+        return _gray(to_8_bits(values.astype(np.uint16), name))
+    # A palette may have an alpha value per color, which Pillow converts without a warning only to RGBA.
     convertible = image.convert("RGBA") if image.mode in ("P", "PA") else image
     return np.asarray(convertible if convertible.mode == "RGB" else convertible.convert("RGB")).copy()
 
 
-def _deep_rgb(
-    image: ImageFile.ImageFile, source: Path | str | bytes, max_pixels: int
-) -> UInt8[np.ndarray, "h w 3"] | None:
-    """Return 16-bit RGB, or gray with alpha, rounded to 8, or none for other depths.
+def _deep_rgb(image: ImageFile.ImageFile, data: bytes, name: str, max_pixels: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Return 16-bit RGB, or gray with alpha, rounded to 8 bits; none for other depths.
 
-    Pillow keeps the high bytes alone. Read once more in the other byte order the same file gives the low ones; the
-    four bytes of gray with alpha are read as if they were RGBA.
+    Pillow keeps the high bytes alone. Decoded again in the other byte order, the same file gives the low bytes; the
+    four bytes of gray with alpha are read as RGBA.
     """
     if image.mode not in ("RGB", "RGBA", "RGBX") or not image.tile:
         return None
@@ -311,65 +354,31 @@ def _deep_rgb(
     if not gray and (layout not in ("RGB", "RGBA", "RGBX") or order not in OTHER_BYTE):
         return None
     other = "RGBA" if gray else f"{layout};{OTHER_BYTE[order]}"
-    name = _name(source)
-    with _open(source, max_pixels) as again:
+    with _open(io.BytesIO(data), name, max_pixels) as again:
         again.tile = [
             one._replace(args=(other, *one.args[1:]) if isinstance(one.args, tuple) else other) for one in again.tile
         ]
         second = np.asarray(_upright(again, name))
     if gray:
-        return _from_array(second[..., 0] * np.uint16(256) + second[..., 1], name)
+        return _gray(to_8_bits(second[..., 0] * np.uint16(256) + second[..., 1], name))
     high = np.asarray(_upright(image, name))[..., :3].astype(np.uint32)
-    return _to_8_bits(high * 256 + second[..., :3], name)
+    return to_8_bits(high * 256 + second[..., :3], name)
 
 
-def _from_array(values: np.ndarray, name: str) -> UInt8[np.ndarray, "h w 3"]:
-    if values.size and values.ndim == 3 and values.shape[2] == 3 and values.dtype == np.uint8:
-        return np.array(values, order="C")
-    if values.size and values.ndim == 2 and values.dtype in (np.uint8, np.uint16):
-        gray = values if values.dtype == np.uint8 else _to_8_bits(values, name)
-        return np.repeat(gray[..., None], 3, axis=2)
-    raise ImageError(
-        f"an array of shape {values.shape} and type {values.dtype} is no photo; "
-        "give height x width x 3 (8-bit RGB) or height x width (8 or 16 bits)"
-    )
-
-
-def _to_8_bits(values: np.ndarray, name: str) -> np.ndarray:
-    if 0 < values.max() <= TWELVE_BITS:
-        # What its camera's range is cannot be told from one photo, and guessed for each they would not be alike.
-        warnings.warn(
-            f"{name} has 16 bits and uses 12 of them or fewer, so that it is all but black here; if that is not how it "
-            "looks, let the camera or a converter scale such photos to all 16 bits, or to 8",
-            ImageWarning,
-            stacklevel=2,
-        )
-    rounded: np.ndarray = (values.astype(np.uint32) + 128) // 257
-    return rounded.astype(np.uint8)
-
-
-def _bytes(source: Path | str) -> bytes:
-    return Path(source).read_bytes()
-
-
-def _name(source: ImageInput) -> str:
-    if isinstance(source, bytes):
-        return "<bytes>"
-    if isinstance(source, np.ndarray):
-        return "<array>"
-    if isinstance(source, Image.Image):
-        return str(getattr(source, "filename", "") or "<image>")
-    return str(source)
+def _gray(values: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    return np.repeat(values[..., None], 3, axis=2)
 
 
 def _unreadable(name: str, error: Exception) -> ImageError:
     if isinstance(error, UnidentifiedImageError):
         return ImageError(f"{name} is not a PNG, JPEG, BMP, TIFF or WebP image; convert or remove it")
     if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        # Pillow's own sentence speaks of twice the limit that was asked for.
+        # Pillow's own message names twice the limit.
         count = re.search(r"\d+", str(error))
-        pixels = f"{int(count.group()):,} pixels" if count else "more pixels than are read"
-        return ImageError(f"{name} unfolds to {pixels}, too many to be read; scale it down")
+        pixels = f"{int(count.group()):,} pixels" if count else "too many pixels"
+        return ImageError(f"{name} decompresses to {pixels}, more than the limit; scale it down")
     if isinstance(error, PermissionError):
-        return ImageError(f"{name} may not be read; give yourself the permission")
+        return ImageError(f"{name}: permission denied; check the file permissions")
+    if isinstance(error, OSError) and error.errno is not None:
+        return ImageError(f"{name} cannot be opened ({error.strerror}); check the name and the disk")
     return ImageError(f"{name} is damaged and cannot be read ({error}); copy or save it again")

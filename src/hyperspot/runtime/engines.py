@@ -19,6 +19,7 @@ from hyperspot.hardware.cpu import Precision, native_precision
 from hyperspot.runtime.exported_file import PROPERTY
 from hyperspot.runtime.openvino_import import import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, PartitionedModel, is_quantized, named
+from hyperspot.utils.optional_packages import missing
 
 EngineName = Literal["openvino", "onnxruntime"]
 EnginePrecision = Literal["f32", "bf16", "f16", "int8"]
@@ -150,9 +151,9 @@ def open_engine(
         number_format: Of the backbone, in OpenVINO; without it what suits the CPU. A quantized file has its own.
 
     Raises:
+        MissingPackageError: If no engine for this kind of file is installed.
         ModelFileError: If the engine cannot read the file.
-        SettingsError: If there is no such engine, or it is not installed, does not read this kind of file or lacks the
-            precision.
+        SettingsError: If there is no such engine, or it does not read this kind of file or lacks the precision.
 
     """
     if precision == "f16":
@@ -166,9 +167,7 @@ def open_engine(
     usable = [one for one in wanted if one in available()]
     if not usable:
         extra = "runtime" if "openvino" in wanted else "onnxruntime"
-        raise SettingsError(
-            f"{path.name} needs {' or '.join(wanted)}, not installed here; `pip install hyperspot[{extra}]` brings it"
-        )
+        raise missing(" or ".join(wanted), extra, path.name)
     if usable[0] == "openvino":
         return OpenVinoEngine(path, threads, precision)
     if precision == "bf16":

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,34 +10,40 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a file beside `path` to write to, which takes its place when the block ends well.
+    """Yield the path of an empty temporary file that replaces `path` if the block succeeds.
 
-    At any moment the old or the new file is whole; where the block raises, nothing of the new one is left. Raises
-    OSError where the folder is missing or cannot be written to, or `path` is a folder, a device or the like.
+    At any moment either the old or the new file is whole; if the block raises, the temporary file is removed. The file
+    permissions follow the umask. Raises OSError if the folder is missing or not writable, or `path` is a folder, a
+    device or another special file.
     """
     _refuse_special(path)
-    # A part of the name: all of it may be as long as names can be, in bytes, of which a character takes up to four.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".partial")
-    os.close(handle)
-    partial = Path(name)
+    # Part of the name only: it may be as long as names can be, in bytes, of which a character takes up to four.
+    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
+    # Created with its final permissions: changing them later is refused on network shares and FUSE mounts.
+    partial.touch(exist_ok=False)
     try:
         yield partial
-        partial.chmod(0o644)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Flush a written file to the disk; raises OSError if that fails."""
+    # Windows refuses to flush a file opened for reading only.
+    with path.open("r+b") as written:
+        os.fsync(written.fileno())
+
+
 def check_writable(path: Path) -> None:
-    """Raise OSError where `replacing` could not write the file, so that long work is not done in vain."""
+    """Raise OSError if `replacing` could not write the file, before long work is done in vain."""
     _refuse_special(path)
     with tempfile.TemporaryFile(dir=path.parent):
         pass
 
 
 def _refuse_special(path: Path) -> None:
-    # A move would silently put a file in the place of a device such as /dev/null.
+    # Otherwise a regular file would silently replace a device like /dev/null.
     if path.exists() and not path.is_file():
-        raise OSError(0, "it is a folder" if path.is_dir() else "it is not a plain file", str(path))
+        raise OSError(0, "it is a folder" if path.is_dir() else "it is not a regular file", str(path))

@@ -1,9 +1,10 @@
-"""Arrays that may outgrow the memory: what is above a stated budget lies in temporary files.
+"""Out-of-core arrays: above a memory budget they are kept in temporary files.
 
-The files have no name, so that nothing is left of them whatever ends the process, and lie on a disk: in the folder
-that TMPDIR names, or else in /var/tmp, since /tmp is a part of the memory on many machines.
+The files are nameless where the system allows it, so that none is left however the process ends. They are created in
+the folder TMPDIR, otherwise in /var/tmp if there is one, since /tmp often lies in memory.
 """
 
+import errno
 import os
 import tempfile
 import weakref
@@ -15,11 +16,21 @@ import numpy as np
 from jaxtyping import Shaped
 
 BUDGET = 2**26
-"""Bytes of one shelf, or of one array by `zeros`, that are held in memory: 64 MiB."""
+"""Bytes of one SpooledArray, or of one array of `zeros`, kept in memory: 64 MiB."""
 
 
 class SpooledArray:
-    """Flat arrays of one type, put one after the other and read again in the same order."""
+    """A sequence of flat arrays of one dtype, appended and read again in the same order.
+
+    Examples:
+        >>> import numpy as np
+        >>> spooled = SpooledArray(np.float32)
+        >>> spooled.put(np.zeros(3, np.float32))
+        >>> spooled.put(np.ones(2, np.float32))
+        >>> [block.tolist() for block in spooled.blocks(4)]
+        [[0.0, 0.0, 0.0, 1.0], [1.0]]
+
+    """
 
     def __init__(self, dtype: type[np.generic]) -> None:
         self.dtype = np.dtype(dtype)
@@ -30,11 +41,11 @@ class SpooledArray:
 
     @property
     def total(self) -> int:
-        """How many values there are in all arrays together."""
+        """Number of values in all arrays together."""
         return sum(self.sizes)
 
     def put(self, values: Shaped[np.ndarray, " n"]) -> None:
-        """Keep a copy of a flat array; raises OSError where the disk is full."""
+        """Append a copy of a flat array; raises OSError if the disk is full."""
         if self._file is None and self._held_bytes + values.nbytes > BUDGET:
             self._file = _temporary_file()
             weakref.finalize(self, self._file.close)
@@ -47,11 +58,11 @@ class SpooledArray:
         self.sizes.append(len(values))
 
     def __len__(self) -> int:
-        """Return how many arrays were put."""
+        """Return the number of arrays."""
         return len(self.sizes)
 
     def __iter__(self) -> Iterator[Shaped[np.ndarray, "_n"]]:
-        """Yield each array; it must not be changed."""
+        """Yield each array, which must not be changed."""
         yield from self._held
         start = 0
         for size in self.sizes[len(self._held) :]:
@@ -61,7 +72,7 @@ class SpooledArray:
             yield values
 
     def blocks(self, size: int) -> Iterator[Shaped[np.ndarray, "_n"]]:
-        """Yield all values in new arrays of `size`, the last one shorter, whatever arrays they came in."""
+        """Yield all values in order as new arrays of `size` values, the last one shorter."""
         left = self.total
         block = np.empty(min(size, left), dtype=self.dtype)
         filled = 0
@@ -81,31 +92,41 @@ class SpooledArray:
         while len(unread):
             count = self._file.readinto(unread)
             if not count:
-                raise OSError(0, "a temporary file lost its end")
+                raise OSError(0, "a temporary file was truncated")
             unread = unread[count:]
 
 
 def zeros(size: int, dtype: type[np.generic]) -> Shaped[np.ndarray, " n"]:
-    """Return a flat array of zeros, mapped to a temporary file where it is above the budget.
+    """Return a flat array of zeros, mapped to a temporary file if it exceeds the budget.
 
-    The system counts the mapped pages as memory of the process as long as nothing else needs the room.
-
-    Raises OSError where the disk is full.
+    The mapped pages count as memory of the process until the system needs them. Raises OSError if the disk is full.
     """
     needed = size * np.dtype(dtype).itemsize
     if needed <= BUDGET:
         return np.zeros(size, dtype=dtype)
     with _temporary_file() as opened:
-        # Reserved at once: a disk that turns out to be full while the array is filled would end the process.
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(opened.fileno(), 0, needed)
+        _reserve(opened.fileno(), needed)
         return np.asarray(np.memmap(opened, dtype=dtype, mode="w+", shape=size))
 
 
 def pieces(size: int, length: int) -> Iterator[slice]:
-    """Yield the slices that cut `size` values into pieces of `length`."""
+    """Yield slices of `length`, the last one shorter, that cover `size` values."""
     for start in range(0, size, length):
         yield slice(start, min(start + length, size))
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Reserve disk space: if the disk turned out to be full later, writing to the mapped array would end the process.
+
+    Raises OSError if the disk is full; does nothing where the system or the file system cannot reserve space.
+    """
+    if not hasattr(os, "posix_fallocate"):  # Windows, macOS
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
 
 
 def _temporary_file() -> Any:

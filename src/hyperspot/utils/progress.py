@@ -1,4 +1,4 @@
-"""How long work tells a person where it is, without knowing who listens."""
+"""Progress of long work, reported to whatever shows it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
@@ -8,19 +8,19 @@ T = TypeVar("T")
 
 @runtime_checkable
 class Progress(Protocol):
-    """A listener for long work; the command line shows bars, tests and scripts pass `SILENT`."""
+    """Shows the progress of long work: bars on the command line, nothing with `SILENT`."""
 
     def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
-        """Yield `items` unchanged while showing how many of `total` are done in `stage`."""
+        """Yield `items` unchanged, showing how many of `total` are done in `stage`."""
         ...
 
     def note(self, **values: int | float) -> None:
-        """Show the latest numbers of the running stage, such as a loss or a radius."""
+        """Show the latest numbers of the running stage, for example the loss."""
         ...
 
 
 class Silent:
-    """A listener that shows nothing."""
+    """Shows nothing."""
 
     def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:  # noqa: ARG002
         """Yield `items` unchanged."""

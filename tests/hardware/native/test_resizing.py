@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hyperspot import images as decode
 from hyperspot.hardware.native import resizing
-from hyperspot.images import reading as decode
 
 compiled = pytest.mark.skipif(resizing._library() is None, reason="nothing was compiled, or the CPU has no AVX2")
 sides = st.integers(1, 90)

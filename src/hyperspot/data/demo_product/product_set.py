@@ -1,4 +1,4 @@
-"""Makes the demo's photos: good flanges, and flanges with a scratch, a stain or a missing bolt, exactly masked."""
+"""Renders the demo data set: good flanges, and flanges with a scratch, a stain or a missing bolt, with exact masks."""
 
 import math
 import os
@@ -28,11 +28,11 @@ from hyperspot.data.demo_product.rendering import (
     without_specks,
 )
 from hyperspot.errors import DataError, SettingsError
-from hyperspot.images.reading import find_images
+from hyperspot.images.finding import find_images
 
 KINDS = ("missing_bolt", "scratch", "stain")
 SMALLEST = 64
-"""In fewer pixels the screws can no longer be told from dirt."""
+"""Smallest side in pixels that shows the screws."""
 OIL, RUST = (0.34, 0.26, 0.15), (0.66, 0.30, 0.12)
 CHAMFER = BORE_EDGE - BORE
 
@@ -42,29 +42,29 @@ Place = tuple[float, float]
 def make_product_set(
     root: Path | str, *, seed: int = 0, train: int = 40, good: int = 16, defective: int = 24, size: int = 256
 ) -> Path:
-    """Write photos of a rendered product in the layout of MVTec AD; the same seed gives the same photos.
+    """Write images of a rendered product in the layout of MVTec AD; the same seed gives the same images.
 
     Args:
-        root: The folder to write to; photos of an earlier call with the same numbers are replaced.
-        seed: Decides everything that varies.
-        train: Good photos to learn from.
-        good: Good photos to test.
-        defective: Defective photos to test, spread evenly over the kinds of defect.
-        size: Pixels of each side.
+        root: The folder to write to; images of an earlier call with the same numbers are replaced.
+        seed: Seed of all random numbers.
+        train: Number of good training images.
+        good: Number of good test images.
+        defective: Number of defective test images, spread evenly over the kinds of defect.
+        size: Side of the images, in pixels.
 
     Returns:
         The folder.
 
     Raises:
-        DataError: Where the folder holds other photos or cannot be written to.
-        SettingsError: Where a number is out of its range.
+        DataError: The folder holds other images or cannot be written to.
+        SettingsError: A number is out of its range.
 
     """
     root = Path(root)
     if min(seed, train, good, defective) < 0:
-        raise SettingsError("the seed and the numbers of photos cannot be negative; give 0 or more")
+        raise SettingsError("the seed and the numbers of images cannot be negative; give 0 or more")
     if size < SMALLEST:
-        raise SettingsError(f"a photo of {size} pixels is too small to show the product; give {SMALLEST} or more")
+        raise SettingsError(f"an image of {size} pixels is too small to show the product; give {SMALLEST} or more")
     jobs = [(root / "train" / "good" / f"{number:03}.png", "good", (seed, 0, number)) for number in range(train)]
     jobs += [(root / "test" / "good" / f"{number:03}.png", "good", (seed, 1, number)) for number in range(good)]
     for number in range(defective):
@@ -84,7 +84,7 @@ def make_product_set(
 
 
 def render(kind: str, size: int, seed: tuple[int, ...]) -> Canvas:
-    """Return one part, `good` or with a kind of defect; take its `photo()` and its `mask()`."""
+    """Return one part, `good` or with a kind of defect; take its `image()` and `mask()`."""
     scene = Scene.draw(size, seed)
     random = np.random.default_rng((*seed, 3))
     if kind == "missing_bolt":
@@ -95,7 +95,7 @@ def render(kind: str, size: int, seed: tuple[int, ...]) -> Canvas:
             _scratch(canvas, random)
         elif kind == "stain":
             _stain(canvas, random)
-        # A defect that fell where nothing of it can be seen is none: another is drawn.
+        # A defect without a visible pixel is none: another is drawn.
         if kind == "good" or canvas.mask().any():
             return canvas
 
@@ -103,22 +103,22 @@ def render(kind: str, size: int, seed: tuple[int, ...]) -> Canvas:
 def _write(root: Path, size: int, job: tuple[Path, str, tuple[int, ...]]) -> None:
     path, kind, seed = job
     canvas = render(kind, size, seed)
-    Image.fromarray(canvas.photo()).save(path)
+    Image.fromarray(canvas.image()).save(path)
     if kind != "good":
         mask = canvas.mask().astype(np.uint8) * 255
         Image.fromarray(mask).save(root / "ground_truth" / kind / f"{path.stem}_mask.png")
 
 
 def _refuse_others(root: Path, ours: set[Path]) -> None:
-    """Raise DataError where photos would be mixed with others."""
+    """Raise DataError if the folder holds other images."""
     others = [path for path in find_images(root, recursive=True) if path not in ours] if root.is_dir() else []
     others = [path for path in others if root / "ground_truth" not in path.parents]
     if others:
-        raise DataError(f"{root} already holds other photos ({others[0].name}); choose an empty folder")
+        raise DataError(f"{root} already holds other images ({others[0].name}); choose an empty folder")
 
 
 def _scratch(canvas: Canvas, random: np.random.Generator) -> None:
-    """Drag something hard over the metal: a thin bright furrow with a dark flank, now deeper, now lighter."""
+    """Draw a scratch: a thin bright furrow of varying depth with a dark flank."""
     path = _path(canvas.scene, random)
     width = random.uniform(0.0055, 0.0095)
     _furrow(canvas, random, path, width, random.uniform(0.75, 1.0))
@@ -130,7 +130,7 @@ def _scratch(canvas: Canvas, random: np.random.Generator) -> None:
 
 
 def _path(scene: Scene, random: np.random.Generator) -> Float[np.ndarray, "_n 2"]:
-    """Return the corners of a long, slightly bent line that keeps off the screws and the bore."""
+    """Return the vertices of a long, slightly bent line that avoids the screws and the bore."""
     while True:
         length, heading, bend = random.uniform(0.35, 0.75), random.uniform(0, 2 * math.pi), random.normal(0, 0.025)
         headings = heading + np.cumsum(random.normal(bend, 0.012, 16))
@@ -158,7 +158,7 @@ def _furrow(
     pressed = np.clip(1 + 0.25 * pressure[(along * 63).astype(np.intp)], 0.45, 1.2)
     taper = np.clip(np.minimum(along, 1 - along) * 8, 0.3, 1)
     local = np.maximum(width * pressed * taper, 0.35 * canvas.pixel)
-    # It jumps over the groove below the hub, and ends where the part does.
+    # It skips the groove below the hub and ends at the rim.
     radius = np.hypot(x, y)
     jumped = canvas.inside(np.abs(radius - (HUB_TOP + GROOVE) / 2), (GROOVE - HUB_TOP) / 2 + 0.015)
     touched = (1 - jumped) * canvas.inside(radius, FACE) * (1 - canvas.inside(bore_distance(canvas, box), CHAMFER))
@@ -171,7 +171,7 @@ def _furrow(
 
 
 def _stain(canvas: Canvas, random: np.random.Generator) -> None:
-    """Spill oil or let the metal rust: a blot with a ragged border, and some drops beside it."""
+    """Draw a stain of oil or rust: a blot with a ragged border and some drops beside it."""
     tint = OIL if random.random() < 0.5 else RUST
     size = random.uniform(0.075, 0.14)
     x, y = _free_place(canvas.scene, random, 0.02)

@@ -1,6 +1,6 @@
-"""Renders the demo's product: a turned flange with six socket screws, lit on a brushed plate.
+"""Renders the demo product: a turned flange with six socket screws, lit on a brushed plate.
 
-Lengths are in halves of the picture's side, x to the right and y down, the part's center near 0, 0; light is linear.
+Lengths are in halves of the image's side, x to the right and y down, the part's center near 0, 0; light is linear.
 """
 
 import math
@@ -23,17 +23,17 @@ Picture = Float32[np.ndarray, "3 h w"]
 
 @dataclass(frozen=True)
 class Scene:
-    """What differs from one photo of a good part to the next.
+    """The parameters that vary between images of good parts.
 
     Attributes:
-        size: Pixels of the side of the photo.
-        seed: Of its textures and noise.
-        center: Where the part lies.
-        turn: How far the part is turned, in radians.
-        scale: Of the part.
-        light: Where the main light comes from, in radians.
-        brightness: Of the light.
-        sockets: How far each screw happens to be turned, in radians.
+        size: Side of the image, in pixels.
+        seed: Seed of textures and noise.
+        center: Position of the part.
+        turn: Rotation of the part, in radians.
+        scale: Scale of the part.
+        light: Direction of the main light, in radians.
+        brightness: Brightness of the light.
+        sockets: Rotation of each screw, in radians.
 
     """
 
@@ -63,14 +63,14 @@ class Scene:
         )
 
     def bolt(self, number: int) -> tuple[float, float]:
-        """Return where the center of a screw lies on the part."""
+        """Return the center of a screw."""
         angle = self.turn + 2 * math.pi * (number + 0.5) / BOLTS
         return BOLT_CIRCLE * math.cos(angle), BOLT_CIRCLE * math.sin(angle)
 
 
 @dataclass
 class Canvas:
-    """A picture in the making, on a finer grid than the photo, and where a defect covers it."""
+    """An image being rendered on a finer grid, and the cover of its defect."""
 
     scene: Scene
     picture: Picture = field(init=False)
@@ -96,24 +96,24 @@ class Canvas:
         return slice(int(top), int(bottom)), slice(int(left), int(right))
 
     def inside(self, distance: Layer, edge: float, blur: float = 0.0) -> Layer:
-        """Return how much of each place lies within an edge (1 inside), with a soft border if wanted."""
+        """Return the share of each pixel within an edge (1 inside), optionally with a soft border."""
         share = np.clip((edge - distance) / (self.pixel + blur) + 0.5, 0, 1)
         return share * share * (3 - 2 * share) if blur else share
 
     def lay(
         self, light: Layer, cover: Layer, tint: tuple[float, ...], box: tuple[slice, slice] = (slice(None), slice(None))
     ) -> None:
-        """Cover a part of the picture with tinted light."""
+        """Cover a part of the image with tinted light."""
         for plane, share in zip(self.picture, tint, strict=True):
             part = plane[box]
             part += cover * (light * np.float32(share) - part)
 
     def shade(self, factor: Layer, box: tuple[slice, slice] = (slice(None), slice(None))) -> None:
-        """Darken or lighten a part of the picture."""
+        """Darken or lighten a part of the image."""
         self.picture[:, *box] *= factor
 
-    def photo(self) -> UInt8[np.ndarray, "h w 3"]:
-        """Return what the camera makes of it: lens, sensor noise and tone curve."""
+    def image(self) -> UInt8[np.ndarray, "h w 3"]:
+        """Return the image of the camera, with lens blur, sensor noise and tone curve."""
         scene, random = self.scene, np.random.default_rng((*self.scene.seed, 2))
         light = _shrink(self.picture * (scene.brightness * (1 - 0.10 * (self.x**2 + self.y**2))))
         light = ndimage.gaussian_filter(light, (0, 0.45, 0.45))
@@ -125,12 +125,12 @@ class Canvas:
         return np.ascontiguousarray(np.round(255 * toned ** (1 / 2.2)).astype(np.uint8).transpose(1, 2, 0))
 
     def mask(self) -> Bool[np.ndarray, "h w"]:
-        """Return which pixels of the photo the defect covers by a quarter or more, without specks."""
+        """Return the pixels of the image that the defect covers by a quarter or more, without specks."""
         return without_specks(_shrink(self.defect) >= 0.25, 4)
 
 
 def without_specks(pieces: Bool[np.ndarray, "h w"], least: int) -> Bool[np.ndarray, "h w"]:
-    """Drop what nobody would see: as regions of the mask of their own, specks would count like whole scratches."""
+    """Drop invisible specks: as separate regions of the mask they would count as whole scratches."""
     labels, _ = ndimage.label(pieces)
     sizes = np.bincount(labels[pieces])
     large = sizes >= min(least, sizes.max(initial=0))
@@ -139,7 +139,7 @@ def without_specks(pieces: Bool[np.ndarray, "h w"], least: int) -> Bool[np.ndarr
 
 
 def paint(scene: Scene, missing: int | None = None) -> Canvas:
-    """Render a part; where `missing` names a screw, its threaded hole is empty."""
+    """Render a part; the threaded hole of the screw `missing` is empty."""
     canvas = Canvas(scene)
     random = np.random.default_rng((*scene.seed, 1))
     _plate(canvas, random)
@@ -149,7 +149,7 @@ def paint(scene: Scene, missing: int | None = None) -> Canvas:
         if number == missing:
             _hole(canvas, scene.bolt(number))
         else:
-            # Its own numbers: a screw looks the same whether another is missing or not.
+            # A generator per screw: it looks the same whether another is missing or not.
             own = np.random.default_rng((*scene.seed, 1, number))
             _screw(canvas, scene.bolt(number), scene.sockets[number], own)
     return canvas
@@ -277,7 +277,7 @@ def _turned_gloss(cos: Layer, sin: Layer, light: float) -> Layer:
 
 
 def _turning_marks(radius: Layer, toward: Layer, random: np.random.Generator) -> Layer:
-    """Return the fine rings that the tool leaves; they fade in and out around the part."""
+    """Return the fine rings left by the tool, which fade in and out around the part."""
     rings = random.standard_normal((2, 1024), dtype=np.float32)
     rings = 0.6 * rings + 0.9 * ndimage.gaussian_filter1d(rings, 3, axis=1) * 3
     place = np.minimum((radius * (1023 / 1.5)).astype(np.intp), 1023)

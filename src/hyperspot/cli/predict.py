@@ -1,0 +1,77 @@
+"""`hyperspot predict`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyperspot.choices import ResultFormat
+from hyperspot.cli import console, options
+from hyperspot.cli.progress import Bars
+from hyperspot.errors import HyperspotError
+
+FOUND_ANOMALIES = 3
+
+
+def predict(
+    model: options.Model,
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders or patterns such as 'line/*.png'; - reads paths from stdin, one per line, and "
+            "answers each at once.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the overlay, heatmap, mask and JSON of each image.", show_default=False),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    format: Annotated[  # noqa: A002
+        ResultFormat,
+        typer.Option(
+            help="Output on stdout: text; jsonl, one object per line; csv; coco, one JSON document of all images; "
+            "yolo, label files in --out/labels."
+        ),
+    ] = "text",
+    json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl.")] = False,
+    false_alarm_rate: options.OtherFalseAlarmRate = None,
+    engine: options.Engine = None,
+    precision: options.PrecisionOption = None,
+    device: options.Device = "auto",
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with 3 if an image is anomalous.")
+    ] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Include sub-folders.")] = False,
+) -> None:
+    """Predict images: score, p-value, decision, heatmap, mask and regions.
+
+    An unreadable image is reported on stderr and the run continues; the exit code is then 1.
+    """
+    from hyperspot.cli.inputs import find_inputs
+    from hyperspot.cli.models import open_predictor
+    from hyperspot.cli.results import predict_paths, result_writer
+
+    chosen: ResultFormat = "jsonl" if json else format
+    if chosen == "yolo" and out is None:
+        raise typer.BadParameter("--format yolo writes label files; give --out FOLDER")
+    found = find_inputs(images, recursive=recursive)
+    predictor = open_predictor(model, engine=engine, precision=precision, device=device, rate=false_alarm_rate)
+    anomalies = unread = 0
+    results = predict_paths(predictor, found, out, overwrite=overwrite)
+    if not sys.stdout.isatty():
+        results = Bars().track(results, "predicting", found.count)
+    with result_writer(chosen, out) as write:
+        for result in results:
+            if isinstance(result, HyperspotError):
+                console.print_error(str(result))
+                unread += 1
+                continue
+            anomalies += result.verdict.is_anomalous is True
+            write(result)
+    if unread:
+        raise typer.Exit(1)
+    if fail_on_anomaly and anomalies:
+        raise typer.Exit(FOUND_ANOMALIES)

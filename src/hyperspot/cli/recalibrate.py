@@ -1,0 +1,53 @@
+"""`hyperspot recalibrate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hyperspot.cli import console, options, summaries
+from hyperspot.cli.progress import Bars
+
+
+def recalibrate(
+    model: options.Model,
+    good_images: options.GoodImages,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="File to write, of the same kind as the model.", show_default=False),
+    ],
+    false_alarm_rate: options.OtherFalseAlarmRate = None,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    overwrite: options.Overwrite = False,
+    engine: options.Engine = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Set the thresholds of a model with other good images, in seconds and without training.
+
+    The promised false-alarm rate is exact for images that the model was not trained on.
+    """
+    from hyperspot.cli.models import open_predictor, save_predictor
+    from hyperspot.data import open_dataset
+    from hyperspot.results.verdict import refuse_existing
+
+    if not overwrite:
+        refuse_existing([output])
+    predictor = open_predictor(model, engine=engine, device=device)
+    dataset = open_dataset(good_images, layout, category)
+    summaries.print_problems(dataset.problems)
+    changed = predictor.recalibrate(dataset, false_alarm_rate=false_alarm_rate, progress=Bars())
+    save_predictor(changed, output)
+    calibration = changed.decision_rule.calibration
+    summary = {
+        "model": str(output),
+        "images": len(calibration.scores),
+        "false_alarm_rate": calibration.false_alarm_rate,
+        "threshold": calibration.threshold,
+        "threshold_before": predictor.decision_rule.calibration.threshold,
+    }
+    if json:
+        console.print_json(summary)
+    else:
+        console.table("Recalibrated", summary)

@@ -1,0 +1,113 @@
+"""Results in the formats of other tools: COCO, YOLO and supervision."""
+
+from typing import Any
+
+import numpy as np
+
+from hyperspot.images.masks import connected_runs
+from hyperspot.results.regions import Region, find_regions
+from hyperspot.results.verdict import Verdict
+from hyperspot.utils.optional_packages import require
+
+CATEGORY = {"id": 1, "name": "anomaly", "supercategory": "anomaly"}
+
+
+class CocoBuilder:
+    """Collects verdicts in one COCO document: `images`, `annotations` and `categories`.
+
+    Each region is an annotation with its box, area, score and mask (uncompressed run-length encoding). Each image also
+    has the keys `score` and `is_anomalous`.
+
+    Examples:
+        >>> CocoBuilder().document()["categories"][0]["name"]
+        'anomaly'
+
+    """
+
+    def __init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, verdict: Verdict) -> None:
+        """Append the image and the regions of a verdict."""
+        height, width = verdict.mask.shape
+        number = len(self._images) + 1
+        self._images.append(
+            {
+                "id": number,
+                "file_name": None if verdict.path is None else str(verdict.path),
+                "width": width,
+                "height": height,
+                "score": verdict.score,
+                "is_anomalous": verdict.is_anomalous,
+            }
+        )
+        for region, mask in region_masks(verdict):
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "image_id": number,
+                    "category_id": CATEGORY["id"],
+                    "bbox": [region.left, region.top, region.width, region.height],
+                    "area": region.area,
+                    "score": region.score,
+                    "segmentation": _run_lengths(mask),
+                    "iscrowd": 0,
+                }
+            )
+
+    def document(self) -> dict[str, Any]:
+        """Return the COCO document as JSON values."""
+        return {"images": self._images, "annotations": self._annotations, "categories": [CATEGORY]}
+
+
+def to_yolo(verdict: Verdict) -> str:
+    """Return a YOLO label file: `class x_center y_center width height` per region, relative to the image, class 0."""
+    height, width = verdict.mask.shape
+    lines = []
+    for region in verdict.regions:
+        x, y = (region.left + region.width / 2) / width, (region.top + region.height / 2) / height
+        lines.append(f"0 {x:.6f} {y:.6f} {region.width / width:.6f} {region.height / height:.6f}\n")
+    return "".join(lines)
+
+
+def to_supervision(verdict: Verdict) -> Any:
+    """Return the regions as `supervision.Detections`, with boxes, masks and scores.
+
+    Raises MissingPackageError if supervision is not installed.
+    """
+    supervision = require("supervision", "supervision", "converting to supervision.Detections")
+    if not verdict.regions:
+        return supervision.Detections.empty()
+    regions, masks = zip(*region_masks(verdict), strict=True)
+    return supervision.Detections(
+        xyxy=np.array([region.xyxy for region in regions], dtype=np.float32),
+        mask=np.stack(masks),
+        confidence=np.array([region.score for region in regions], dtype=np.float32),
+        class_id=np.zeros(len(regions), dtype=int),
+        data={"class_name": np.array(["anomaly"] * len(regions))},
+    )
+
+
+def region_masks(verdict: Verdict) -> list[tuple[Region, np.ndarray]]:
+    """Return each region with its mask, bool of the image's height x width, in the order of `verdict.regions`."""
+    if not verdict.regions:
+        return []
+    runs = connected_runs(verdict.mask)
+    found = []
+    for part in range(int(runs.parts.max()) + 1):
+        mask = np.zeros(verdict.mask.shape, dtype=bool)
+        for row, start, stop in zip(*(one[runs.parts == part] for one in runs[:3]), strict=True):
+            mask[row, start:stop] = True
+        (region,) = find_regions(mask, verdict.heatmap)
+        found.append((region, mask))
+    return sorted(found, key=lambda one: -one[0].score)
+
+
+def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
+    """Return uncompressed COCO run lengths: column by column, first of zeros."""
+    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
+    # The last run is empty if the mask ends with a set pixel.
+    return {"size": list(mask.shape), "counts": [int(count) for count in (counts if counts[-1] else counts[:-1])]}
