@@ -39,7 +39,7 @@ def main() -> None:
     adding, defective = 0.0, 0
     for heatmap, mask in images(options.images, options.side):
         started = time.perf_counter()
-        statistics.add(heatmap, mask)
+        statistics.update(heatmap, mask)
         adding += time.perf_counter() - started
         defective += int(mask.sum())
     started = time.perf_counter()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hyperspot.detector.settings import Settings
     from hyperspot.errors import HyperspotError
     from hyperspot.evaluation import Evaluation
+    from hyperspot.metrics import Metric, register_metric
     from hyperspot.report import write_report
     from hyperspot.results import Region, Verdict
     from hyperspot.runtime import ExportedDetector
@@ -23,10 +24,12 @@ _HOMES = {
     "Evaluation": "evaluation",
     "ExportedDetector": "runtime",
     "HyperspotError": "errors",
+    "Metric": "metrics",
     "Region": "results",
     "Settings": "detector.settings",
     "Verdict": "results",
     "open_dataset": "data",
+    "register_metric": "metrics",
     "write_report": "report",
 }
 
@@ -36,11 +39,13 @@ __all__ = [
     "Evaluation",
     "ExportedDetector",
     "HyperspotError",
+    "Metric",
     "Region",
     "Settings",
     "Verdict",
     "__version__",
     "open_dataset",
+    "register_metric",
     "write_report",
 ]
 

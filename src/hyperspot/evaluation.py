@@ -1,41 +1,66 @@
-"""Every metric of a detector on a labeled data set, each photo judged once and then forgotten.
+"""Evaluation on labeled test images: every registered metric, curves, and small pictures for the report.
 
-Nothing is chosen on the test photos: the thresholds come from good parts alone. The figures whose definition
-needs the best threshold of the test set carry `max` in their names.
+Thresholds come from good images alone; none is chosen on the test images. Metrics that need the best threshold of the
+test set have `max` in their names. Images are processed one after the other and not kept.
 """
 
 import io
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
 
+from hyperspot import metrics
 from hyperspot.data import Dataset, Sample, load_mask
+from hyperspot.decision.rule import DecisionRule
 from hyperspot.errors import DataError
 from hyperspot.images import Crop
-from hyperspot.metrics import PixelStatistics, auroc, average_precision, f1_max, roc_curve
-from hyperspot.results.drawing import outline
-from hyperspot.results.drawing import overlay_heatmap as color
+from hyperspot.metrics import Level, MaskCounts, PixelStatistics
+from hyperspot.results.drawing import TRUTH_COLOR, outline, overlay_heatmap
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.progress import Progress
 
-PICTURE_SIDE = 256
-"""Longest side in pixels of the small pictures kept for the report."""
-TRUTH_COLOR = (60, 220, 90)
+PICTURE_SIDE = 384
+"""Longest side in pixels of the pictures for the report."""
 
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What was said of one test photo, with small JPEG pictures of it.
+@runtime_checkable
+class Evaluable(Protocol):
+    """The part of a predictor that evaluation uses (see `predictor.Predictor`)."""
 
-    `pictures` holds the photo, the heatmap over it, and the found mask beside the true one (green).
+    crops: tuple[Crop, ...]
+    decision_rule: DecisionRule
+
+    def predict_many(self, images: Iterable[Path], /) -> Iterator[Verdict]:
+        """Yield the verdict on each image, in order."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return settings, training record and versions, as JSON values."""
+        ...
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The verdict on one test image, with its label and small JPEG pictures.
+
+    Attributes:
+        path: The image file.
+        defect: The defect type, or `good`.
+        label: 0 is good, 1 is defective.
+        score: Higher is more anomalous.
+        p_value: As in `Verdict`.
+        is_anomalous: As in `Verdict`.
+        milliseconds: As in `Verdict`.
+        pictures: The image, the heatmap over it, and the outlines of the predicted mask and of the true one (green).
+
     """
 
     path: Path
@@ -49,208 +74,240 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class PixelFigures:
-    """Metrics over pixels, in 0..1; none where they are undefined for want of defect masks."""
+class DefectResult:
+    """Results on the test images of one defect type; `detected` is None without calibration.
 
-    pixel_auroc: float | None
-    aupro_30: float | None
-    aupro_05: float | None
-    aupimo: float | None
-    pixel_ap: float | None
-    pixel_f1_max: float | None
+    Examples:
+        >>> DefectResult("crack", images=4, detected=3, mean_score=0.7).detection_rate
+        0.75
+
+    """
+
+    defect: str
+    images: int
+    detected: int | None
+    mean_score: float
+
+    @property
+    def detection_rate(self) -> float | None:
+        """Share of the images called anomalous, in 0..1; None without calibration."""
+        return None if self.detected is None else self.detected / self.images
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All figures of one evaluation, rates in 0..1.
+    """The results of one evaluation.
 
     Attributes:
-        name: The data set.
-        image_auroc: Area under the ROC curve of the image scores; none where one class is missing.
-        pixels: Metrics at the photos' own resolution.
-        pixels_at_input: The same in the pixels the detector sees (the published figures' protocol).
-        seg_f1: F1 of the delivered masks over all pixels, at the detector's own threshold.
-        promised_false_alarm_rate: What calibration on good parts promised; none without calibration.
-        observed_false_alarm_rate: The share of good test photos called anomalous.
-        found_rate: The share of defective test photos called anomalous.
-        judged: One entry per test photo, in the order of the data set.
-        calibration_scores: Scores of the held-out good photos, and `threshold` what follows from them.
-        image_roc: False-alarm and detection rate over all image thresholds; `pixel_roc` over pixels;
-            `pro` per-region overlap against false-positive rate.
-        problems: What is amiss with the data.
-        made_by: The command, settings, versions and data behind the figures.
-        seconds: Wall time of the evaluation.
+        name: The product.
+        metrics: Every registered metric by its JSON name, in the order of the registry; rates are in 0..1. None is
+            undefined: a class or the masks are missing, or the detector is not calibrated.
+        metrics_at_input: Pixel metrics at the input size, as published figures are.
+        promised_false_alarm_rate: The rate that calibration promises; None without calibration.
+        threshold: Image scores above it are anomalous; None without calibration.
+        image_results: One per test image, in the order of the data set.
+        image_roc: False-alarm rates and detection rates at all image thresholds; None if a class is missing.
+        pixel_roc: False-positive and true-positive rates of pixels; None without masks.
+        pro: False-positive rates of pixels and per-region overlaps; None without masks.
+        problems: Problems of the data, one sentence each.
+        made_by: Command, data, settings, training record and versions.
+        seconds: Wall time.
+
+    Examples:
+        >>> values = dict.fromkeys((metric.name for metric in metrics.registered()), 0.5)
+        >>> evaluation = Evaluation(
+        ...     name="screw",
+        ...     metrics=values | {"detection_rate": 0.9},
+        ...     metrics_at_input={"pixel_auroc": 0.98},
+        ...     promised_false_alarm_rate=0.01,
+        ...     threshold=0.31,
+        ... )
+        >>> evaluation.detection_rate, evaluation.metrics["aupimo"]
+        (0.9, 0.5)
+        >>> evaluation.to_dict()["at_input"]
+        {'pixel_auroc': 0.98}
 
     """
 
     name: str
-    image_auroc: float | None
-    image_ap: float | None
-    image_f1_max: float | None
-    pixels: PixelFigures
-    pixels_at_input: PixelFigures
-    seg_f1: float | None
+    metrics: dict[str, float | None]
+    metrics_at_input: dict[str, float | None]
     promised_false_alarm_rate: float | None
-    observed_false_alarm_rate: float | None
-    detection_rate: float | None
     threshold: float | None
-    calibration_scores: tuple[float, ...]
-    judged: tuple[Judged, ...] = field(repr=False)
-    image_roc: Curve | None = field(repr=False)
-    pixel_roc: Curve | None = field(repr=False)
-    pro: Curve | None = field(repr=False)
-    problems: tuple[str, ...]
-    made_by: dict[str, Any] = field(repr=False)
-    seconds: float
+    image_results: tuple[ImageResult, ...] = field(default=(), repr=False)
+    image_roc: Curve | None = field(default=None, repr=False)
+    pixel_roc: Curve | None = field(default=None, repr=False)
+    pro: Curve | None = field(default=None, repr=False)
+    problems: tuple[str, ...] = ()
+    made_by: dict[str, Any] = field(default_factory=dict, repr=False)
+    seconds: float = 0.0
+
+    @property
+    def detection_rate(self) -> float | None:
+        """Share of defective images called anomalous, in 0..1."""
+        return self.metrics["detection_rate"]
+
+    @property
+    def observed_false_alarm_rate(self) -> float | None:
+        """Share of good images called anomalous, in 0..1."""
+        return self.metrics["observed_false_alarm_rate"]
+
+    @property
+    def image_auroc(self) -> float | None:
+        """Area under the ROC curve of the image scores, in 0..1."""
+        return self.metrics["image_auroc"]
+
+    @property
+    def pixel_auroc(self) -> float | None:
+        """Area under the ROC curve of all pixels, in 0..1."""
+        return self.metrics["pixel_auroc"]
+
+    @property
+    def aupro_30(self) -> float | None:
+        """Area under the per-region overlap up to a false-positive rate of 0.30, in 0..1."""
+        return self.metrics["aupro_30"]
+
+    @property
+    def seg_f1(self) -> float | None:
+        """F1 of the predicted masks over all pixels, in 0..1."""
+        return self.metrics["seg_f1"]
+
+    @property
+    def defect_results(self) -> tuple[DefectResult, ...]:
+        """Results by defect type, the lowest detection rate first."""
+        by_type: dict[str, list[ImageResult]] = {}
+        for result in self.image_results:
+            if result.label == 1:
+                by_type.setdefault(result.defect, []).append(result)
+        results = [
+            DefectResult(
+                defect=defect,
+                images=len(group),
+                detected=None if self.threshold is None else sum(bool(one.is_anomalous) for one in group),
+                mean_score=sum(one.score for one in group) / len(group),
+            )
+            for defect, group in by_type.items()
+        ]
+        return tuple(sorted(results, key=lambda one: (one.detection_rate or 0.0, one.defect)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures and where they come from, ready for JSON."""
+        """Return metrics, thresholds and provenance as JSON values, the detection and false-alarm rates first."""
+        values = dict(self.metrics)
         return {
             "name": self.name,
-            "image_auroc": self.image_auroc,
-            "image_ap": self.image_ap,
-            "image_f1_max": self.image_f1_max,
-            **asdict(self.pixels),
-            "at_input": asdict(self.pixels_at_input),
-            "seg_f1": self.seg_f1,
+            "detection_rate": values.pop("detection_rate"),
             "promised_false_alarm_rate": self.promised_false_alarm_rate,
-            "observed_false_alarm_rate": self.observed_false_alarm_rate,
-            "detection_rate": self.detection_rate,
+            "observed_false_alarm_rate": values.pop("observed_false_alarm_rate"),
+            **values,
+            "at_input": dict(self.metrics_at_input),
             "threshold": self.threshold,
-            "images": len(self.judged),
+            "images": len(self.image_results),
             "seconds": round(self.seconds, 3),
             "problems": list(self.problems),
             "made_by": self.made_by,
         }
 
 
-def evaluate(predictor: Any, dataset: Dataset, *, progress: Progress, command: str = "") -> Evaluation:
-    """Predict the test images of a data set and compute every metric.
+def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, command: str = "") -> Evaluation:
+    """Predict the test images of a data set and compute every registered metric.
+
+    Args:
+        predictor: Detector or exported detector.
+        dataset: Labeled images, with masks or without.
+        progress: Reports how many images are done.
+        command: The command line, for the report.
 
     Raises:
         DataError: If the data set has no labeled test image.
-        ImageError: If one cannot be read.
+        ImageError: If an image or a mask cannot be read.
 
     """
-    calibration = predictor.decision_rule.calibration
-    threshold = calibration.threshold
-    made_by = {
-        "command": command,
-        "data": {"path": str(dataset.root), "layout": dataset.layout, "images": len(dataset.test)},
-        **predictor.describe(),
-    }
     started = time.perf_counter()
-    photos = dataset.test
-    if not photos:
-        raise DataError(
-            f"{dataset.root} has no labeled test photo; put some into test/good and test/<name of the defect>"
-        )
-    tally = _Tally(predictor.crops)
-    judged = []
-    problems = list(dataset.problems)
-    verdicts = predictor.predict_many(photo.path for photo in photos)
-    for photo, verdict in zip(progress.track(photos, "judging test photos", len(photos)), verdicts, strict=True):
-        truth = load_mask(photo, *verdict.heatmap.shape)
-        if photo.label == 1 and truth is not None and not truth.any():
-            # Counted, all its pixels would pass for those of a good part.
-            problems.append(f"{photo.path} is defective and its mask is black; it does not count in the pixel metrics")
+    samples = dataset.test
+    if not samples:
+        raise DataError(f"{dataset.root} has no labeled test image; add some to test/good and test/DEFECT")
+    statistics = _Statistics(predictor.crops)
+    results, empty = [], []
+    verdicts = predictor.predict_many([sample.path for sample in samples])
+    tracked = progress.track(samples, "predicting test images", len(samples))
+    for sample, verdict in zip(tracked, verdicts, strict=True):
+        truth = load_mask(sample, *verdict.heatmap.shape)
+        if sample.label == 1 and truth is not None and not truth.any():
+            # Otherwise its defective pixels would count as normal.
+            empty.append(f"{sample.path} is defective and its mask is empty; pixel metrics exclude it")
             truth = None
-        tally.add(verdict, truth)
-        judged.append(_judged(photo, verdict, truth))
-    scores = np.array([one.score for one in judged])
-    labels = np.array([one.label for one in judged])
-    both = 0 < labels.sum() < len(labels)
-    unmasked = sum(photo.label == 1 and not photo.masks for photo in photos)
-    if unmasked:
-        problems.append(f"{unmasked} defective photos have no mask and do not count in the pixel metrics")
-    for label, missing in ((0, "good"), (1, "defective")):
-        if label not in labels:
-            where = "test/DEFECT" if label else "test/good"
-            cause = f"there is no {missing} test photo, so that good and defective ones cannot be told apart"
-            problems.append(f"{cause}; put some into {where}")
-    progress.note()
+        if truth is not None:
+            statistics.update(verdict, truth)
+        results.append(_image_result(sample, verdict, truth))
+    scores = np.array([result.score for result in results], dtype=np.float64)
+    labels = np.array([result.label for result in results])
+    arguments: dict[Level, tuple[Any, ...]] = {"image": (scores, labels), "pixel": (statistics.original,)}
+    calibration = predictor.decision_rule.calibration
+    calibrated = calibration.threshold is not None
+    if calibrated:
+        arguments["decision"] = (np.array([bool(result.is_anomalous) for result in results]), labels)
+        arguments["mask"] = (statistics.masks,)
     return Evaluation(
         name=dataset.name,
-        image_auroc=auroc(scores, labels),
-        image_ap=average_precision(scores, labels),
-        image_f1_max=f1_max(scores, labels),
-        pixels=_figures(tally.original),
-        pixels_at_input=_figures(tally.at_input),
-        seg_f1=tally.seg_f1 if threshold is not None else None,
-        promised_false_alarm_rate=None if threshold is None else calibration.false_alarm_rate,
-        observed_false_alarm_rate=_share_called(judged, 0),
-        detection_rate=_share_called(judged, 1),
-        threshold=threshold,
-        calibration_scores=tuple(float(score) for score in calibration.scores),
-        judged=tuple(judged),
-        image_roc=_curve(roc_curve(scores, labels)) if both else None,
-        pixel_roc=_curve(tally.original.roc_curve()),
-        pro=_curve(tally.original.pro_curve()),
-        problems=tuple(problems),
-        made_by=made_by,
+        metrics=metrics.compute(arguments),
+        metrics_at_input=metrics.compute({"pixel": (statistics.at_input,)}, at_input=True),
+        promised_false_alarm_rate=calibration.false_alarm_rate if calibrated else None,
+        threshold=calibration.threshold,
+        image_results=tuple(results),
+        image_roc=_curve(metrics.roc_curve(scores, labels)),
+        pixel_roc=_curve(statistics.original.roc_curve()),
+        pro=_curve(statistics.original.pro_curve()),
+        problems=(*dataset.problems, *empty, *_missing(samples)),
+        made_by={
+            "command": command,
+            "data": {"path": str(dataset.root), "layout": dataset.layout, "images": len(samples)},
+            **predictor.describe(),
+        },
         seconds=time.perf_counter() - started,
     )
 
 
-class _Tally:
-    """Pixels counted so far, at both resolutions."""
+class _Statistics:
+    """Pixel statistics at the size of the images and at the input size, and counts of the predicted masks."""
 
     def __init__(self, crops: Sequence[Crop]) -> None:
         self.original = PixelStatistics()
         self.at_input = PixelStatistics()
+        self.masks = MaskCounts()
         top, left = min(crop.top for crop in crops), min(crop.left for crop in crops)
         bottom = max(crop.top + crop.height for crop in crops)
         right = max(crop.left + crop.width for crop in crops)
-        self.seen = (slice(top, bottom), slice(left, right))
-        self.hits = self.misses = self.false = 0
+        self._seen = (slice(top, bottom), slice(left, right))
 
-    def add(self, verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> None:
-        """Count one photo; one whose defect nobody outlined does not count."""
-        if truth is None:
-            return
-        self.original.add(verdict.heatmap, truth)
-        seen = self.seen
-        uncrop = verdict.letterbox.apply_to_mask(truth)
-        self.at_input.add(verdict.input_map[seen], uncrop[seen])
-        self.hits += int((verdict.mask & truth).sum())
-        self.false += int((verdict.mask & ~truth).sum())
-        self.misses += int((~verdict.mask & truth).sum())
-
-    @property
-    def seg_f1(self) -> float | None:
-        if self.hits + self.misses == 0:
-            return None
-        return 2 * self.hits / (2 * self.hits + self.false + self.misses)
+    def update(self, verdict: Verdict, truth: Bool[np.ndarray, "h w"]) -> None:
+        """Add one image."""
+        self.original.update(verdict.heatmap, truth)
+        self.at_input.update(verdict.input_map[self._seen], verdict.letterbox.apply_to_mask(truth)[self._seen])
+        self.masks.update(verdict.mask, truth)
 
 
-def _figures(pixels: PixelStatistics) -> PixelFigures:
-    return PixelFigures(
-        pixel_auroc=pixels.pixel_auroc,
-        aupro_30=pixels.aupro(0.30),
-        aupro_05=pixels.aupro(0.05),
-        aupimo=pixels.aupimo(),
-        pixel_ap=pixels.pixel_ap,
-        pixel_f1_max=pixels.pixel_f1_max,
-    )
-
-
-def _share_called(judged: Sequence[Judged], label: int) -> float | None:
-    calls = [one.is_anomalous for one in judged if one.label == label and one.is_anomalous is not None]
-    return sum(calls) / len(calls) if calls else None
+def _missing(samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield the problems of a test set that leave metrics undefined or incomplete."""
+    unmasked = sum(sample.label == 1 and not sample.masks for sample in samples)
+    if unmasked:
+        yield f"{unmasked} defective images have no mask; pixel metrics exclude them"
+    for label, missing, folder in ((0, "good", "test/good"), (1, "defective", "test/DEFECT")):
+        if all(sample.label != label for sample in samples):
+            yield f"there is no {missing} test image, so that AUROC is undefined; add some to {folder}"
 
 
 def _curve(points: tuple[Float[np.ndarray, "_p"], ...] | None) -> Curve | None:
     if points is None:
         return None
-    x, y = points[0], points[1]
+    x, y = points
     return tuple(map(float, x)), tuple(map(float, y))
 
 
-def _judged(photo: Sample, verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> Judged:
-    return Judged(
-        path=photo.path,
-        defect=photo.defect,
-        label=int(photo.label or 0),
+def _image_result(sample: Sample, verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> ImageResult:
+    return ImageResult(
+        path=sample.path,
+        defect=sample.defect,
+        label=int(sample.label or 0),
         score=verdict.score,
         p_value=verdict.p_value,
         is_anomalous=verdict.is_anomalous,
@@ -265,19 +322,19 @@ def _pictures(verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> tuple[
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(Image.fromarray(verdict.image).resize(size, Image.Resampling.BOX))
     heatmap = np.asarray(Image.fromarray(verdict.heatmap).resize(size, Image.Resampling.BILINEAR))
-    marked = outline(small, _small_mask(verdict.mask, size))
+    outlined = outline(small, _small_mask(verdict.mask, size))
     if truth is not None:
-        marked = outline(marked, _small_mask(truth, size), TRUTH_COLOR)
-    return tuple(_jpeg(picture) for picture in (small, color(small, heatmap, verdict.heat_range), marked))
+        outlined = outline(outlined, _small_mask(truth, size), TRUTH_COLOR)
+    return tuple(_jpeg(picture) for picture in (small, overlay_heatmap(small, heatmap, verdict.heat_range), outlined))
 
 
 def _small_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "_H _W"]:
-    """Shrink a mask so that no defect, however small, vanishes from the picture."""
+    """Shrink a mask without losing defects smaller than a pixel of the picture."""
     share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
     return np.asarray(share) > 0
 
 
 def _jpeg(picture: np.ndarray) -> bytes:
     encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, "JPEG", quality=88)
+    Image.fromarray(picture).save(encoded, "JPEG", quality=85)
     return encoded.getvalue()

@@ -13,12 +13,13 @@ def test_training_and_evaluation_are_told_by_their_own_figures(detector, product
     assert told["input_size"] == "128 x 128"
     assert told["threshold"] == detector.decision_rule.calibration.threshold
     evaluation = detector.evaluate(product)
-    told = summaries.of_evaluation(evaluation)
-    assert told["image AUROC"] == f"{100 * evaluation.image_auroc:.2f} %"
-    assert told["false-alarm rate"].endswith("20.00 % promised")
-    told = summaries.of_evaluation(replace(evaluation, image_auroc=None, promised_false_alarm_rate=None))
-    assert told["image AUROC"] == "–"
-    assert told["false-alarm rate"].endswith("– promised")
+    shown = summaries.of_evaluation(evaluation)
+    assert shown["Image AUROC"] == f"{100 * evaluation.image_auroc:.2f} %"
+    assert shown["Observed false-alarm rate"].endswith("promised: at most 20.00 %")
+    undefined = replace(evaluation, metrics=evaluation.metrics | {"image_auroc": None}, promised_false_alarm_rate=None)
+    shown = summaries.of_evaluation(undefined)
+    assert shown["Image AUROC"] == "–"
+    assert "promised" not in shown["Observed false-alarm rate"]
 
 
 @pytest.mark.parametrize(("called", "said"), [(True, "ANOMALOUS"), (False, "good"), (None, "no verdict")])

@@ -6,20 +6,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from hyperspot.metrics import (
-    PixelStatistics,
-    aupimo,
-    aupro,
-    auroc,
-    average_precision,
-    f1_max,
-    pimo,
-    pixels,
-    pro_curve,
-    ranking,
-    seg_f1,
-)
-from hyperspot.utils import out_of_core as spill
+from hyperspot.metrics import PixelStatistics, auroc, average_precision, f1_max, pimo, pixels, ranking
+from hyperspot.utils import out_of_core
 
 Case = tuple[list[np.ndarray], list[np.ndarray]]
 
@@ -63,7 +51,7 @@ def slow_aupro(maps: list[np.ndarray], masks: list[np.ndarray], limit: float) ->
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Draw up to four small images of different sizes, with at least one defective and one normal pixel."""
+    """Generate up to four small images of different sizes, with at least one defective and one normal pixel."""
     random = np.random.default_rng(draw(st.integers(0, 2**32)))
     levels = draw(st.sampled_from([1, 2, 5, 10**6]))
     density = draw(st.sampled_from([0.05, 0.3, 0.7]))
@@ -80,14 +68,14 @@ def cases(draw: st.DrawFn) -> Case:
 def collect(maps: list[np.ndarray], masks: list[np.ndarray]) -> PixelStatistics:
     statistics = PixelStatistics()
     for heat, mask in zip(maps, masks, strict=True):
-        statistics.add(heat, mask)
+        statistics.update(heat, mask)
     return statistics
 
 
 @settings(max_examples=150)
 @given(cases(), st.sampled_from([0.05, 0.3, 1.0]))
 def test_aupro_is_the_slow_one(case: Case, limit: float):
-    assert aupro(*case, limit) == pytest.approx(slow_aupro(*case, limit), abs=1e-12)
+    assert collect(*case).aupro(limit) == pytest.approx(slow_aupro(*case, limit), abs=1e-12)
 
 
 @given(cases())
@@ -101,7 +89,7 @@ def test_pooled_metrics_are_those_of_all_pixels_in_a_row(case: Case):
 
 
 def figures(statistics: PixelStatistics) -> dict[str, object]:
-    """Return everything that can be asked for."""
+    """Return every metric and both curves."""
     return {
         "pixel_auroc": statistics.pixel_auroc,
         "pixel_ap": statistics.pixel_ap,
@@ -115,7 +103,7 @@ def figures(statistics: PixelStatistics) -> dict[str, object]:
 
 
 def large_set(images: int, side: int, levels: int | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return maps and masks, every third of which is good; with `levels` the scores tie."""
+    """Return maps and masks, every third one good; with `levels` the scores tie."""
     random = np.random.default_rng(images)
     maps, masks = [], []
     for number in range(images):
@@ -129,11 +117,11 @@ def large_set(images: int, side: int, levels: int | None) -> tuple[list[np.ndarr
 
 
 @pytest.mark.parametrize("levels", [None, 40, 1])
-def test_what_lies_in_files_gives_the_same_figures(monkeypatch: pytest.MonkeyPatch, levels: int | None):
+def test_out_of_core_metrics_are_identical(monkeypatch: pytest.MonkeyPatch, levels: int | None):
     case = large_set(9, 200, levels)
     in_memory = figures(collect(*case))
     assert in_memory["aupimo"] is not None
-    monkeypatch.setattr(spill, "BUDGET", 1000)
+    monkeypatch.setattr(out_of_core, "BUDGET", 1000)
     assert figures(collect(*case)) == in_memory
     monkeypatch.setattr(ranking, "PIECE", 1111)
     monkeypatch.setattr(pixels, "BLOCK", 7777)
@@ -143,9 +131,9 @@ def test_what_lies_in_files_gives_the_same_figures(monkeypatch: pytest.MonkeyPat
         assert in_pieces[name] == pytest.approx(value, abs=1e-13), name
 
 
-def test_memory_stays_the_same_however_many_images_there_are(monkeypatch: pytest.MonkeyPatch):
-    """4, 16 and 64 MB of scores are measured in about the same memory, all of it below 3 MB."""
-    monkeypatch.setattr(spill, "BUDGET", 2**18)
+def test_memory_is_independent_of_the_number_of_images(monkeypatch: pytest.MonkeyPatch):
+    """The peak is below 3 MB for 4, 16 and 64 MB of scores."""
+    monkeypatch.setattr(out_of_core, "BUDGET", 2**18)
     monkeypatch.setattr(ranking, "PIECE", 2**13)
     monkeypatch.setattr(pixels, "BLOCK", 2**16)
     monkeypatch.setattr(pimo, "WAITING", 2**12)
@@ -156,7 +144,7 @@ def test_memory_stays_the_same_however_many_images_there_are(monkeypatch: pytest
         try:
             statistics = PixelStatistics()
             for number in range(images):
-                statistics.add(maps[number % 3] + np.float32(number / 999), masks[number % 3])
+                statistics.update(maps[number % 3] + np.float32(number / 999), masks[number % 3])
             assert figures(statistics)["aupimo"]
             peaks.append(tracemalloc.get_traced_memory()[1])
         finally:
@@ -165,7 +153,7 @@ def test_memory_stays_the_same_however_many_images_there_are(monkeypatch: pytest
     assert peaks[2] < 1.2 * peaks[0]
 
 
-def test_blocks_change_no_figure(monkeypatch: pytest.MonkeyPatch):
+def test_blocks_change_no_metric(monkeypatch: pytest.MonkeyPatch):
     random = np.random.default_rng(2)
     maps = [random.integers(0, 9, (8, 8)).astype(np.float32) for _ in range(6)]
     masks = [random.random((8, 8)) < share for share in (0, 0.2, 1, 0.5, 0, 0.1)]
@@ -178,7 +166,7 @@ def test_blocks_change_no_figure(monkeypatch: pytest.MonkeyPatch):
 
 
 @given(cases())
-def test_thinned_curves_hold_few_points_and_hardly_stray(case: Case):
+def test_thinned_curves_have_few_points_close_to_the_whole_curve(case: Case):
     statistics = collect(*case)
     for thin, whole in (
         (statistics.roc_curve(8), statistics.roc_curve(10_000)),
@@ -191,7 +179,7 @@ def test_thinned_curves_hold_few_points_and_hardly_stray(case: Case):
         for point in zip(*thin, strict=True):
             assert np.hypot(whole[0] - point[0], whole[1] - point[1]).min() < 1e-12
     assert np.trapezoid(*statistics.roc_curve(10_000)[::-1]) == pytest.approx(statistics.pixel_auroc, abs=1e-3)
-    assert np.trapezoid(*pro_curve(*case, 10_000)[::-1]) == pytest.approx(aupro(*case, 1.0), abs=1e-3)
+    assert np.trapezoid(*statistics.pro_curve(10_000)[::-1]) == pytest.approx(statistics.aupro(1.0), abs=1e-3)
 
 
 def test_thinned_curves_of_many_pixels_keep_the_area():
@@ -209,8 +197,8 @@ def test_two_regions_weigh_the_same_however_large():
     mask[4:9, 4:9] = True
     heat = np.zeros((10, 10), dtype=np.float32)
     heat[0, 0] = heat[1, 1] = 1
-    # The two pixels that touch at a corner are one region: half of the overlap is found before any false alarm.
-    assert aupro([heat], [mask], 0.3) == pytest.approx(0.5 + 0.5 * 0.15)
+    # The two pixels that touch at a corner are one region: half of the overlap comes before any false positive.
+    assert collect([heat], [mask]).aupro(0.3) == pytest.approx(0.5 + 0.5 * 0.15)
 
 
 @pytest.mark.parametrize("limit", [0.05, 0.3])
@@ -223,18 +211,18 @@ def test_known_values_of_perfect_random_and_constant_maps(limit: float):
     perfect = [heat + 2 * mask.astype(np.float32) for heat, mask in zip(noise, masks, strict=True)]
     constant = [np.full_like(heat, -3.5) for heat in noise]
     by_chance = (1e-4 - 1e-5) / np.log(10)
-    assert aupro(perfect, masks, limit) == pytest.approx(1)
-    assert aupro(constant, masks, limit) == pytest.approx(limit / 2)
-    assert aupro(noise, masks, limit) == pytest.approx(limit / 2, abs=0.01)
-    assert aupimo(perfect, masks) == pytest.approx(1)
-    assert aupimo(constant, masks) == pytest.approx(by_chance)
-    assert aupimo(noise, masks) == pytest.approx(by_chance, abs=5e-4)
-    assert aupimo(constant[1:3], masks[1:3]) == pytest.approx(by_chance)
+    assert collect(perfect, masks).aupro(limit) == pytest.approx(1)
+    assert collect(constant, masks).aupro(limit) == pytest.approx(limit / 2)
+    assert collect(noise, masks).aupro(limit) == pytest.approx(limit / 2, abs=0.01)
+    assert collect(perfect, masks).aupimo() == pytest.approx(1)
+    assert collect(constant, masks).aupimo() == pytest.approx(by_chance)
+    assert collect(noise, masks).aupimo() == pytest.approx(by_chance, abs=5e-4)
+    assert collect(constant[1:3], masks[1:3]).aupimo() == pytest.approx(by_chance)
     assert collect(constant, masks).pixel_auroc == pytest.approx(0.5)
 
 
 def slow_aupimo(maps: list[np.ndarray], masks: list[np.ndarray]) -> list[float]:
-    """Draw the curve of each image over all scores, read it off a fine grid, integrate over ln(rate)."""
+    """Compute the curve of each image at all scores, interpolate it on a fine grid, integrate over ln(rate)."""
     good = [heat for heat, mask in zip(maps, masks, strict=True) if not mask.any()]
     found = [heat[mask] for heat, mask in zip(maps, masks, strict=True) if mask.any()]
     rate = 10 ** np.linspace(-5, -4, 200_001)
@@ -271,35 +259,36 @@ def test_aupimo_is_the_slow_one_with_sizes_and_ties_of_all_kinds(step: float):
     assert statistics.aupimo() == pytest.approx(np.mean(expected), abs=1e-4)
 
 
-def test_aupimo_needs_good_images_fine_enough_for_its_rates():
+def test_aupimo_needs_enough_good_pixels():
     heat, mask = np.zeros((100, 999), dtype=np.float32), np.zeros((100, 999), dtype=bool)
     defective = mask.copy()
     defective[0] = True
-    assert aupimo([heat, heat], [mask, defective]) is None
-    assert aupimo([heat, heat, heat], [mask, mask, defective]) is not None
-    assert aupimo([heat, heat], [defective, defective]) is None
+    assert collect([heat, heat], [mask, defective]).aupimo() is None
+    assert collect([heat, heat, heat], [mask, mask, defective]).aupimo() is not None
+    assert collect([heat, heat], [defective, defective]).aupimo() is None
 
 
-def test_images_may_be_added_after_a_metric_was_read_and_in_any_order():
+def test_images_are_added_after_a_metric_was_computed_and_in_any_order():
     random = np.random.default_rng(1)
     maps = [random.random((20, 30), dtype=np.float32) for _ in range(4)]
     masks = [random.random((20, 30)) < share for share in (0.1, 0.0, 0.3, 0.2)]
     statistics = collect(maps[:2], masks[:2])
-    assert statistics.aupro() == aupro(maps[:2], masks[:2])
-    statistics.add(maps[2], masks[2])
-    statistics.add(maps[3], masks[3])
-    assert statistics.aupro() == aupro(maps, masks) == pytest.approx(aupro(maps[::-1], masks[::-1]))
+    assert statistics.aupro() == collect(maps[:2], masks[:2]).aupro()
+    statistics.update(maps[2], masks[2])
+    statistics.update(maps[3], masks[3])
+    assert statistics.aupro() == collect(maps, masks).aupro()
+    assert statistics.aupro() == pytest.approx(collect(maps[::-1], masks[::-1]).aupro())
     assert statistics.pixel_auroc == collect(maps[::-1], masks[::-1]).pixel_auroc
 
 
-def test_maps_given_are_neither_kept_nor_changed():
+def test_maps_are_neither_kept_nor_changed():
     heat, mask = np.arange(20, dtype=np.float32).reshape(4, 5), np.zeros((4, 5), dtype=bool)
     before = heat.copy()
     statistics = collect([heat, heat], [mask, heat > 17])
     first = statistics.pixel_auroc
     assert (heat == before).all()
     heat[:] = 0
-    statistics.add(before, mask)
+    statistics.update(before, mask)
     assert first is not None
     assert statistics.pixel_auroc == auroc(
         np.tile(np.arange(20.0), 3), np.concatenate([np.zeros(20), np.arange(20) > 17, np.zeros(20)]).astype(int)
@@ -307,7 +296,7 @@ def test_maps_given_are_neither_kept_nor_changed():
 
 
 @pytest.mark.parametrize("value", [False, True])
-def test_one_class_alone_says_nothing(value: bool):
+def test_metrics_of_one_class_are_undefined(value: bool):
     statistics = collect([np.ones((4, 4), dtype=np.float32)], [np.full((4, 4), value)])
     assert statistics.pixel_auroc is statistics.pixel_ap is statistics.pixel_f1_max is None
     assert statistics.aupro() is statistics.aupimo() is None
@@ -321,27 +310,13 @@ def test_both_zeros_are_one_score_and_negative_scores_are_ordered():
     assert collect([heat], [mask]).pixel_auroc == (0.5 + 1 + 0 + 1) / 4
 
 
-def test_maps_that_cannot_be_judged_are_refused():
+def test_invalid_maps_and_arguments_are_refused():
     mask = np.zeros((2, 2), dtype=bool)
     with pytest.raises(ValueError, match="not finite"):
-        PixelStatistics().add(np.array([[0, np.nan], [1, 2]], dtype=np.float32), mask)
+        PixelStatistics().update(np.array([[0, np.nan], [1, 2]], dtype=np.float32), mask)
     with pytest.raises(ValueError, match="limit"):
         PixelStatistics().aupro(0.0)
+    with pytest.raises(ValueError, match="shape"):
+        PixelStatistics().update(np.zeros((2, 3), dtype=np.float32), mask)
     with pytest.raises(ValueError, match="8 points"):
         collect([np.eye(2, dtype=np.float32)], [np.eye(2, dtype=bool)]).roc_curve(7)
-
-
-@given(cases(), st.floats(-1, 1))
-def test_seg_f1_pools_the_pixels_of_all_images(case: Case, threshold: float):
-    maps, masks = case
-    predicted = [heat > threshold for heat in maps]
-    called, truth = (np.concatenate([one.ravel() for one in many]) for many in (predicted, masks))
-    hits = (called & truth).sum()
-    precision = hits / called.sum() if called.any() else 0.0
-    recall = hits / truth.sum()
-    expected = 2 * precision * recall / (precision + recall) if hits else 0.0
-    assert seg_f1(predicted, masks) == pytest.approx(expected, abs=1e-12)
-
-
-def test_seg_f1_without_a_defect_is_undefined():
-    assert seg_f1([np.ones((2, 2), dtype=bool)], [np.zeros((2, 2), dtype=bool)]) is None

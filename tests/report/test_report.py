@@ -3,15 +3,21 @@
 import re
 import shutil
 import urllib.request
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hyperspot import metrics
+from hyperspot.data import open_dataset
 from hyperspot.errors import DataError
-from hyperspot.report import write_report
+from hyperspot.evaluation import evaluate
+from hyperspot.report import GALLERY, render, write_report
 from hyperspot.report.charts import score_histogram
+from hyperspot.utils.progress import SILENT
+from tests.brightness import BrightnessPredictor, write_part
 
 
 @pytest.fixture(scope="module")
@@ -25,79 +31,149 @@ def page(evaluation, tmp_path_factory):
 
 
 class Sources(HTMLParser):
-    """Collects what a page would fetch, says of its pictures, and shows unfolded."""
+    """Collects the sources, the alternative texts and the unfolded text of a page."""
 
     def __init__(self):
         super().__init__()
         self.found = []
-        self.said = []
+        self.alternatives = []
         self.folded = 0
         self.text = ""
+        self.tags = []
 
     def handle_starttag(self, tag, attributes):
-        self.folded += tag == "details"
-        self.said += [value for name, value in attributes if name == "alt"]
+        self.tags.append((tag, dict(attributes)))
+        self.folded += tag in {"details", "script", "style"}
+        self.alternatives += [value for name, value in attributes if name == "alt"]
         self.found += [value for name, value in attributes if name in {"src", "href"}]
 
     def handle_endtag(self, tag):
-        self.folded -= tag == "details"
+        self.folded -= tag in {"details", "script", "style"}
 
     def handle_data(self, data):
         if not self.folded:
             self.text += data
 
 
-def test_what_made_the_report_is_seen_without_unfolding_anything(page, evaluation, product):
-    seen = Sources()
-    seen.feed(page.read_text("utf-8"))
-    shown = seen.text.partition("How this was made")[2]
-    for told in (
+def parsed(text):
+    sources = Sources()
+    sources.feed(text)
+    return sources
+
+
+def test_provenance_is_visible_without_unfolding(page, evaluation, product):
+    shown = parsed(page.read_text("utf-8")).text.partition("How this was made")[2]
+    for part in (
         "hyperspot evaluate part.safetensors 'a <b>'",
         str(product),
-        "24 good photos of product",
+        "24 good images of product",
         "compact.safetensors",
     ):
-        assert told in shown
+        assert part in shown
     settings = evaluation.made_by["settings"]
     for name in [*settings, *settings["method_settings"]]:
         assert (name in shown) is (name != "method_settings")
     assert "fingerprint" not in shown
 
 
-def test_every_picture_is_described(page, evaluation):
-    seen = Sources()
-    seen.feed(page.read_text("utf-8"))
-    assert len(seen.said) == len(set(seen.said)) == 3 * len(evaluation.judged)
-    for judged in evaluation.judged:
-        name = f"{judged.path.parent.name}/{judged.path.name}"
-        assert {f"photo {name}", f"heatmap of {name}"} < set(seen.said)
+def test_every_picture_has_an_alternative_text(page, evaluation):
+    seen = parsed(page.read_text("utf-8")).alternatives
+    assert len(seen) == len(set(seen)) == 3 * len(evaluation.image_results)
+    for result in evaluation.image_results:
+        name = f"{result.path.parent.name}/{result.path.name}"
+        assert {f"image {name}", f"heatmap of {name}"} < set(seen)
 
 
 def test_report_needs_nothing_but_itself(page, evaluation):
-    sources = Sources()
-    sources.feed(page.read_text("utf-8"))
-    assert len(sources.found) == 3 * len(evaluation.judged)
+    sources = parsed(page.read_text("utf-8"))
+    assert len(sources.found) == 3 * len(evaluation.image_results)
     for source in sources.found:
         with urllib.request.urlopen(source) as picture:
             assert picture.headers.get_content_type() == "image/jpeg"
             assert picture.read(3) == b"\xff\xd8\xff"
 
 
-def test_report_shows_figures_and_their_making(page, evaluation):
+def test_report_shows_all_metrics_and_images(page, evaluation):
     text = page.read_text("utf-8")
-    assert f"{100 * evaluation.image_auroc:.1f} %" in text
+    for name, value in evaluation.metrics.items():
+        metric = metrics.get(name)
+        row = f"{metric.title}<small>{metric.description}.</small></th><td>{metric.format(value, 1)}</td>"
+        assert row.replace("'", "&#39;") in text
+    for result in evaluation.image_results:
+        assert f"<h3>{result.path.parent.name}/{result.path.name}</h3>" in text
+
+
+def test_report_is_escaped(page, tmp_path):
+    text = page.read_text("utf-8")
     assert "a &lt;b&gt;" in text
     assert "a <b>" not in text
-    for judged in evaluation.judged:
-        assert f"{judged.path.parent.name}/{judged.path.name}" in text
+    root = write_part(tmp_path / "<i>part", {"<u>crack": [0.9]}, [0.1])
+    hostile = render(evaluate(BrightnessPredictor(), open_dataset(root), progress=SILENT))
+    assert not {"i", "u"} & {tag for tag, _ in parsed(hostile).tags}
+    assert "&lt;i&gt;part" in hostile
+    assert '<th scope="row">&lt;u&gt;crack</th>' in hostile
 
 
-def test_figures_agree_with_the_photos_judged(evaluation):
-    good = [judged for judged in evaluation.judged if judged.label == 0]
-    assert evaluation.observed_false_alarm_rate == sum(judged.is_anomalous for judged in good) / len(good)
+def test_the_first_figure_is_the_detection_rate_at_the_promised_rate(page, evaluation):
+    shown = parsed(page.read_text("utf-8")).text
+    rate = metrics.get("detection_rate").format(evaluation.detection_rate, 1)
+    observed = metrics.get("observed_false_alarm_rate").format(evaluation.observed_false_alarm_rate, 1)
+    first = re.search(r"[\d.]+ %", shown)
+    assert first is not None
+    assert first[0] == rate
+    assert shown[: first.start()].endswith("Detection rate")
+    assert "promised false-alarm rate of 20.0 %" in shown
+    assert f"Observed false-alarm rate{observed}" in shown
+
+
+def test_defect_types_have_a_table(tmp_path):
+    root = write_part(tmp_path / "part", {"crack": [0.9, 0.3], "stain": [0.8]}, [0.1])
+    found = evaluate(BrightnessPredictor(), open_dataset(root), progress=SILENT)
+    rows = re.findall(r'<tr><th scope="row">(\w+)</th><td>(.*?)</td></tr>', render(found))
+    assert [(name, *cells.split("</td><td>")) for name, cells in rows[:2]] == [
+        ("crack", "2", "1", "50.0 %", "0.6"),
+        ("stain", "1", "1", "100.0 %", "0.8"),
+    ]
+
+
+def test_a_large_test_set_keeps_the_images_nearest_the_threshold(tmp_path):
+    root = write_part(tmp_path / "part", {"crack": [0.9, 0.6]}, [0.2, 0.1])
+    found = evaluate(BrightnessPredictor(), open_dataset(root), progress=SILENT)
+    (near,) = [result for result in found.image_results if result.score == pytest.approx(0.6, abs=2e-3)]
+    text = render(replace(found, image_results=(*found.image_results, *[near] * GALLERY)))
+    assert text.count('<article class="image"') == GALLERY
+    assert text.count("<h3>crack/001.png</h3>") == GALLERY
+    assert "4 images far from the threshold are not shown" in text
+
+
+def luminance(color):
+    """Return the relative luminance of #rrggbb, as WCAG 2 defines it."""
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_has_the_contrast_of_wcag_aa_in_light_and_dark(page, theme):
+    themes = re.findall(r":root \{([^}]*--ink[^}]*)\}", page.read_text("utf-8"))
+    assert len(themes) == 2
+    colors = dict(re.findall(r"--([\w-]+): (#\w{6})", themes[theme]))
+    for text, ground in (
+        *((text, ground) for text in ("ink", "soft") for ground in ("paper", "card")),
+        ("good", "card"),
+        ("on-bad", "bad"),
+        ("paper", "ink"),
+    ):
+        low, high = sorted((luminance(colors[text]), luminance(colors[ground])))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
+
+
+def test_metrics_agree_with_the_image_results(evaluation):
+    good = [result for result in evaluation.image_results if result.label == 0]
+    assert evaluation.observed_false_alarm_rate == sum(result.is_anomalous for result in good) / len(good)
     pairs = [
         (bad.score > fine.score) + 0.5 * (bad.score == fine.score)
-        for bad in evaluation.judged
+        for bad in evaluation.image_results
         if bad.label
         for fine in good
     ]
@@ -117,6 +193,7 @@ def test_report_in_a_browser(page, evaluation, tmp_path):
         pytest.skip("no chromium and chromedriver here")
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
     from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
 
     options = ChromeOptions()
     options.binary_location = browser
@@ -126,15 +203,48 @@ def test_report_in_a_browser(page, evaluation, tmp_path):
     opened = Chrome(options=options, service=ChromeService(driver))
     try:
         opened.get(Path(page).as_uri())
-        assert not opened.get_log("browser")
-        cards = opened.find_elements(By.CLASS_NAME, "photo")
-        assert len([card for card in cards if card.is_displayed()]) == len(evaluation.judged)
+        cards = opened.find_elements(By.CLASS_NAME, "image")
+        assert len([card for card in cards if card.is_displayed()]) == len(evaluation.image_results)
         assert len(opened.find_elements(By.CSS_SELECTOR, "svg.chart")) == 4
-        passed = [judged for judged in evaluation.judged if judged.is_anomalous is False and judged.label == 0]
+        passed = [result for result in evaluation.image_results if result.is_anomalous is False and result.label == 0]
         opened.find_element(By.CSS_SELECTOR, "label[for=only-pass]").click()
-        assert len([card for card in cards if card.is_displayed()]) == len(passed)
+        shown = [card for card in cards if card.is_displayed()]
+        assert len(shown) == len(passed)
         width = opened.execute_script("return document.documentElement.scrollWidth")
         assert width <= opened.execute_script("return window.innerWidth")
+
+        viewer = opened.find_element(By.ID, "viewer")
+        pictures = [button for card in shown for button in card.find_elements(By.CLASS_NAME, "enlarge")]
+
+        def enlarged():
+            """Return the alternative text and the size of the enlarged picture."""
+            large = viewer.find_element(By.TAG_NAME, "img")
+            return large.get_attribute("alt"), large.size["width"]
+
+        def text(number):
+            return pictures[number].find_element(By.TAG_NAME, "img").get_attribute("alt")
+
+        assert not viewer.is_displayed()
+        pictures[1].click()
+        assert viewer.is_displayed()
+        assert enlarged()[0] == text(1)
+        assert enlarged()[1] > 3 * pictures[1].size["width"]
+        opened.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+        assert enlarged()[0] == text(2)
+        for _ in range(3):
+            opened.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
+        assert enlarged()[0] == text(len(pictures) - 1)
+        opened.switch_to.active_element.send_keys(Keys.ESCAPE)
+        assert not viewer.is_displayed()
+        # By keyboard alone, from the picture that has the focus again.
+        assert opened.switch_to.active_element == pictures[-1]
+        opened.switch_to.active_element.send_keys(Keys.ENTER)
+        assert enlarged()[0] == text(len(pictures) - 1)
+        viewer.find_element(By.XPATH, ".//button[text()='Next']").click()
+        assert enlarged()[0] == text(0)
+        viewer.find_element(By.XPATH, ".//button[text()='Close']").click()
+        assert not viewer.is_displayed()
+        assert not opened.get_log("browser")
         assert opened.save_screenshot(str(tmp_path / "report.png"))
     finally:
         opened.quit()

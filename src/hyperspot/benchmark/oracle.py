@@ -114,7 +114,7 @@ class Oracle:
                 found = smooth(raw, self._view.height, self._view.width, self.sigma)[0].cpu().numpy()
                 scores.append(float(found.max()) if own is None else float(own[0]))
                 if mask is not None:
-                    pixels.add(found, mask)
+                    pixels.update(found, mask)
         finally:
             method.train(training)
             torch.set_rng_state(state)

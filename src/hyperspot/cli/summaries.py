@@ -43,20 +43,16 @@ def of_training(detector: "Detector") -> dict[str, Any]:
 
 
 def of_evaluation(evaluation: "Evaluation") -> dict[str, Any]:
-    """Return the most important metrics, as percentages."""
-    pixels = evaluation.pixels
-    return {
-        "images": len(evaluation.judged),
-        "detection rate": console.percent(evaluation.detection_rate),
-        "false-alarm rate": f"{console.percent(evaluation.observed_false_alarm_rate)} observed, "
-        f"{console.percent(evaluation.promised_false_alarm_rate)} promised",
-        "image AUROC": console.percent(evaluation.image_auroc),
-        "pixel AUROC": console.percent(pixels.pixel_auroc),
-        "AUPRO (0.30 / 0.05)": f"{console.percent(pixels.aupro_30)} / {console.percent(pixels.aupro_05)}",
-        "AUPIMO": console.percent(pixels.aupimo),
-        "segmentation F1": console.percent(evaluation.seg_f1),
-        "seconds": evaluation.seconds,
-    }
+    """Return every metric by title, the detection rate at the promised false-alarm rate first."""
+    from hyperspot import metrics
+
+    shown = {name: metrics.get(name).format(value) for name, value in evaluation.metrics.items()}
+    if evaluation.promised_false_alarm_rate is not None:
+        promised = console.percent(evaluation.promised_false_alarm_rate)
+        shown["detection_rate"] += f" at a promised false-alarm rate of {promised}"
+        shown["observed_false_alarm_rate"] += f", promised: at most {promised}"
+    titled = {metrics.get(name).title: value for name, value in shown.items()}
+    return {**titled, "Test images": len(evaluation.image_results), "Seconds": evaluation.seconds}
 
 
 def print_verdict(verdict: "Verdict") -> None:

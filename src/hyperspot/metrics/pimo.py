@@ -1,9 +1,9 @@
-"""AUPIMO: how much of each defect is found while the good images stay all but clean.
+"""AUPIMO: recall within each defective image at very low false-positive rates on good images.
 
 Bertoldo et al., "AUPIMO: Redefining Visual Anomaly Detection Benchmarks with High Speed and Low Tolerance",
-BMVC 2024 (arXiv 2401.01984). The horizontal axis is the mean over good images of each one's own
-false-positive rate, on a logarithmic scale; the vertical axis is the recall over the whole mask of one
-defective image. The paper samples 300 000 thresholds; here every score of a good pixel is one.
+BMVC 2024 (arXiv 2401.01984). The x-axis is the shared false-positive rate, the mean over good images of the
+false-positive rate in each, on a logarithmic scale; the y-axis is the recall of the pixels of one defective image.
+The paper samples 300 000 thresholds; here every score of a good pixel is a threshold.
 """
 
 import math
@@ -15,13 +15,13 @@ from jaxtyping import Float32, Float64
 from hyperspot.utils.out_of_core import SpooledArray
 
 LOWER, UPPER = 1e-5, 1e-4
-"""The bounds of the false-positive rate over which the recall is averaged."""
+"""Bounds of the shared false-positive rate over which the recall is averaged."""
 WAITING = 2**22
-"""Scores of good pixels gathered before those that no longer matter are dropped: 50 MB with their weights."""
+"""Scores of good pixels collected before irrelevant ones are dropped: 50 MB with their weights."""
 
 
 class SharedRate:
-    """The mean over good images of their own false-positive rates, exact up to `UPPER`."""
+    """The shared false-positive rate: the mean over good images of the rate in each, exact up to `UPPER`."""
 
     def __init__(self, images: SpooledArray) -> None:
         n = len(images)
@@ -29,8 +29,8 @@ class SharedRate:
         floor = np.float32(-np.inf)
         tails, shares, waiting = [distinct], [weights], 0
         for number, pixels in enumerate(images, 1):
-            # A score outside this tail is outranked by so many of its own image's pixels that the mean over
-            # all images is past the upper bound, whatever the other images hold.
+            # At a score below this tail, the pixels of this image alone lift the mean over all images past
+            # the upper bound.
             size = math.floor(n * UPPER * len(pixels)) + 2
             tail = pixels[pixels >= floor]
             if len(tail) > size:
@@ -42,25 +42,25 @@ class SharedRate:
                 distinct, weights = _merged(np.concatenate(tails), np.concatenate(shares))
                 past = int(np.searchsorted(np.cumsum(weights), UPPER, side="right"))
                 if past < len(distinct):
-                    # The images still to come can only rank it lower, and all below it.
+                    # Further images only increase the rate at this score and at lower ones.
                     floor = distinct[past]
                     distinct, weights = distinct[: past + 1], weights[: past + 1]
                 tails, shares, waiting = [distinct], [weights], 0
         rates = np.cumsum(weights)
         past = int(np.searchsorted(rates, UPPER, side="right"))
         if past < len(rates):
-            # The tie that leads past the upper bound may reach below the tails: its end is counted in full.
+            # The tie that crosses the upper bound may extend below the tails: count it in full.
             end = distinct[past]
             rates[past] = sum(int(np.count_nonzero(image >= end)) / len(image) for image in images) / n
         self._ascending = distinct[: past + 1][::-1]
         self._rates = np.concatenate([[0.0], rates[: past + 1]])
 
     def above(self, scores: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-        """Return the shared rate of the pixels above each score; where past `UPPER`, some rate past it."""
+        """Return the shared rate of the pixels above each score; beyond `UPPER`, any rate beyond it."""
         return self._rate(scores, "right")
 
     def reached(self, scores: Float32[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-        """Return the shared rate of the pixels at or above each score; where `above` is past `UPPER`, so is it."""
+        """Return the shared rate of the pixels at or above each score; beyond `UPPER` wherever `above` is."""
         return self._rate(scores, "left")
 
     def _rate(self, scores: Float32[np.ndarray, " n"], side: Literal["left", "right"]) -> Float64[np.ndarray, " n"]:
@@ -71,7 +71,7 @@ class SharedRate:
 def _merged(
     values: Float32[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]
 ) -> tuple[Float32[np.ndarray, " distinct"], Float64[np.ndarray, " distinct"]]:
-    """Return the distinct values, descending, and the weight of each."""
+    """Return the distinct values, descending, and the total weight of each."""
     order = np.argsort(values)[::-1]
     values, weights = values[order], weights[order]
     first = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
@@ -79,10 +79,16 @@ def _merged(
 
 
 def covered(before: Float64[np.ndarray, " n"], after: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Return what a pixel found along the rates before..after adds to the AUPIMO of its mask, in 0..1.
+    """Return the contribution to AUPIMO, in 0..1, of a pixel detected between the rates before and after.
 
-    That is the mean over ln(rate), between the bounds, of the chance that it is found by then; the chance
-    grows in proportion to the rate, as for an order drawn at random within a tie.
+    It is the mean over ln(rate), between the bounds, of the probability that the pixel is detected at this rate. The
+    probability grows linearly in the rate: the expectation over random orders within a tie.
+
+    Examples:
+        >>> import numpy as np
+        >>> covered(np.array([0.0, 1e-4]), np.array([1e-5, 1e-3])).tolist()
+        [1.0, 0.0]
+
     """
     low, high = np.clip(before, LOWER, UPPER), np.clip(after, LOWER, UPPER)
     slope = np.divide(1.0, after - before, out=np.zeros_like(after), where=after > before)

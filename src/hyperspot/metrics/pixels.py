@@ -1,11 +1,11 @@
-"""Metrics over all pixels of a test set, exact, from maps that are seen one at a time.
+"""Exact metrics over all pixels of a test set, from heatmaps added one at a time, out of core.
 
-A pixel costs 4 bytes where it is normal and 8 where it is defective; while the metrics are computed about 50 bytes for
-each defective pixel come on top. Of that only a fixed amount is held in memory, however many images there are; the rest
-lies in temporary files (see `spill`), which changes no figure. Sorting needs a block of normal pixels besides.
+A normal pixel takes 4 bytes and a defective one 8, plus about 50 bytes per defective pixel while metrics are computed.
+Memory use is bounded, whatever the number of images; the rest is in temporary files (see `utils.out_of_core`), with
+identical results.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,17 +16,30 @@ from hyperspot.metrics import ranking
 from hyperspot.metrics.pimo import LOWER, SharedRate, covered
 from hyperspot.metrics.ranking import Rates, Steps
 from hyperspot.metrics.regions import label_regions
+from hyperspot.metrics.registry import Metric, register_metric
 from hyperspot.utils.out_of_core import SpooledArray, pieces, zeros
 
 BLOCK = 2**24
-"""Normal pixels sorted at a time: 64 MB, twice while one is followed by the next."""
+"""Normal pixels sorted at a time: 64 MB, and twice that while one block replaces the last."""
 
 
 class PixelStatistics:
-    """Collects maps and masks; every metric is then a property or a call, and more maps may be added.
+    """Accumulates heatmaps and ground-truth masks by `update`, and computes pixel metrics from them at any time.
 
-    Normal pixels are those outside all masks, in good and defective images alike. Every metric is none where
-    no pixel is defective or none is normal.
+    Normal pixels are those outside all masks, in good and in defective images. Every metric is None without a
+    defective pixel or without a normal one.
+
+    Examples:
+        >>> import numpy as np
+        >>> statistics = PixelStatistics()
+        >>> heatmap = np.array([[0.1, 0.2], [0.3, 0.9]], dtype=np.float32)
+        >>> statistics.update(heatmap, heatmap > 0.25)
+        >>> statistics.update(heatmap / 2, np.zeros((2, 2), dtype=bool))
+        >>> round(statistics.pixel_auroc, 3)
+        0.917
+        >>> round(statistics.aupro(0.30), 3)
+        0.722
+
     """
 
     def __init__(self) -> None:
@@ -37,15 +50,22 @@ class PixelStatistics:
         self._regions = 0
         self._cached: _Ranked | None = None
 
-    def add(self, heatmap: Float32[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> None:
-        """Count one image: higher values of the map are more anomalous, the mask holds for defective pixels.
+    def update(self, heatmap: Float32[np.ndarray, "_h _w"], mask: Bool[np.ndarray, "_h _w"]) -> None:
+        """Add one image.
 
-        Raises ValueError where the map is not finite or not as large as the mask, OSError where the disk is full.
+        Args:
+            heatmap: Anomaly score of each pixel; higher is more anomalous.
+            mask: Defective pixels.
+
+        Raises:
+            ValueError: If a score is not finite, or the heatmap and the mask differ in shape.
+            OSError: If the disk is full.
+
         """
         if heatmap.shape != mask.shape:
-            raise ValueError(f"a map of {heatmap.shape} pixels cannot be judged by a mask of {mask.shape}")
+            raise ValueError(f"the heatmap has the shape {heatmap.shape} and the mask {mask.shape}")
         if not np.isfinite(heatmap).all():
-            raise ValueError("the map holds values that are not finite")
+            raise ValueError("the heatmap has scores that are not finite")
         self._cached = None
         region, areas = label_regions(mask)
         if not len(areas):
@@ -70,46 +90,58 @@ class PixelStatistics:
 
     @property
     def pixel_f1_max(self) -> float | None:
-        """The largest F1 over all thresholds, in 0..1: an upper bound, chosen on the masks themselves."""
+        """The highest F1 over all thresholds, in 0..1: an upper bound, because the masks choose the threshold."""
         found = self._ranked.steps
         return None if found is None else ranking.step_f1_max(found)
 
     def aupro(self, limit: float = 0.30) -> float | None:
-        """Return the area under the per-region overlap up to a false-positive rate, over that rate: in 0..1.
+        """Return the normalized area under the per-region overlap curve up to a false-positive rate, in 0..1.
 
-        The definition of the evaluation of MVTec AD (Bergmann et al., IJCV 2021): 8-connected regions that
-        weigh the same, all normal pixels of all images, interpolation at the limit. A map that says nothing
-        gets limit / 2.
+        As in the evaluation of MVTec AD (Bergmann et al., IJCV 2021): 8-connected regions of equal weight, the
+        normal pixels of all images, linear interpolation at the limit. A constant heatmap gets limit / 2.
 
-        Raises ValueError where the limit is not in (0, 1].
+        Raises:
+            ValueError: If the limit is not in (0, 1].
+
         """
         if not 0 < limit <= 1:
-            raise ValueError(f"the limit of the false-positive rate lies in (0, 1], not at {limit}")
+            raise ValueError(f"the false-positive rate limit must lie in (0, 1], and is {limit}")
         found = self._ranked.steps
         return None if found is None else ranking.area(found, self._ranked.overlap, limit)
 
     def aupimo(self) -> float | None:
-        """Return the mean over the defective images of `aupimo_per_image`, in 0..1; none where that is none."""
+        """Return the mean of `aupimo_per_image`, in 0..1, or None if that is None.
+
+        Examples:
+            >>> import numpy as np
+            >>> statistics = PixelStatistics()
+            >>> statistics.update(np.zeros((400, 300), dtype=np.float32), np.zeros((400, 300), dtype=bool))
+            >>> heatmap = np.array([[2.0, 1.0, -1.0]], dtype=np.float32)
+            >>> statistics.update(heatmap, np.array([[True, True, False]]))
+            >>> statistics.aupimo()
+            1.0
+
+        """
         scores = self.aupimo_per_image()
         return None if scores is None else float(scores.mean())
 
     def aupimo_per_image(self) -> Float64[np.ndarray, "_defective"] | None:
-        """Return the AUPIMO of each defective image (see `pimo`), in the order they were added, in 0..1.
+        """Return the AUPIMO of each defective image (see `metrics.pimo`), in the order of the updates, in 0..1.
 
-        None also where the good images hold too few pixels for a single one to be at the lower bound of the
-        false-positive rate: 100 000.
+        Also None if the good images have fewer than 100 000 pixels: then one false-positive pixel exceeds the lower
+        bound of the false-positive rate.
         """
         if not self._areas or self._good.total * LOWER < 1:
             return None
         return self._ranked.pimo.copy()
 
     def roc_curve(self, points: int = 512) -> Rates | None:
-        """Return false- and true-positive rates of the pixels for a plot: at most so many points, at least 8."""
+        """Return false-positive and true-positive rates for a plot, thinned to at most `points` (8 or more)."""
         found = self._ranked.steps
         return None if found is None else ranking.curve(found, found.shares, points)
 
     def pro_curve(self, points: int = 512) -> Rates | None:
-        """Return false-positive rates and mean per-region overlap for a plot; `points` as in `roc_curve`."""
+        """Return false-positive rates and mean per-region overlaps for a plot; `points` as in `roc_curve`."""
         found = self._ranked.steps
         return None if found is None else ranking.curve(found, self._ranked.overlap, points)
 
@@ -122,7 +154,7 @@ class PixelStatistics:
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """All pixels in the order of their scores, and what each distinct score of a defective pixel brings."""
+    """All pixels, sorted by score, and the steps of the curves at the distinct scores of defective pixels."""
 
     good: SpooledArray
     around: SpooledArray
@@ -154,7 +186,7 @@ class _Ranked:
 
     @cached_property
     def overlap(self) -> Float64[np.ndarray, "_steps"]:
-        """Mean over regions of the share of the region that has each distinct score, descending."""
+        """For each distinct score, descending: the share of each region with this score, averaged over regions."""
         assert self.steps is not None
         areas = np.concatenate(self.areas)
         shares = 1 / (areas * len(areas))
@@ -174,20 +206,20 @@ class _Ranked:
         return np.array(means)
 
 
-def _sorted_blocks(*shelves: SpooledArray) -> Iterator[Float32[np.ndarray, "_block"]]:
-    """Yield all values in sorted blocks of at most `BLOCK`, so that no copy of all of them is ever held."""
-    for shelf in shelves:
-        for block in shelf.blocks(BLOCK):
+def _sorted_blocks(*arrays: SpooledArray) -> Iterator[Float32[np.ndarray, "_block"]]:
+    """Yield all values in sorted blocks of at most `BLOCK`, to avoid a copy of all of them."""
+    for array in arrays:
+        for block in array.blocks(BLOCK):
             block.sort()
             yield block
 
 
 def _keys(scores: Float32[np.ndarray, " n"], region: Int64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """Pack scores and regions into whole numbers in the order of the scores.
+    """Pack scores and region numbers into integers that sort by score.
 
-    Plain numbers sort many times faster than pairs or indices. The bits of a float order like its value once
-    the sign bit is flipped, for negative values with all other bits. The two zeros differ as keys, but lie
-    side by side, and the scores unpacked from them are equal.
+    Integers sort many times faster than pairs or indices. The bits of a float sort by value once the sign bit is
+    flipped and, for negative values, all other bits too. The keys of the two zeros differ, but are adjacent and
+    unpack to equal scores.
     """
     bits = scores.view(np.uint32)
     flipped = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
@@ -204,44 +236,75 @@ def _regions(keys: UInt64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
     return (keys & np.uint64((1 << 32) - 1)).astype(np.int64)
 
 
-Maps = Sequence[Float32[np.ndarray, "_h _w"]]
-Masks = Sequence[Bool[np.ndarray, "_h _w"]]
-
-
-def aupro(maps: Maps, masks: Masks, limit: float = 0.30) -> float | None:
-    """Return the area under the per-region overlap of maps and masks (see `PixelStatistics.aupro`)."""
-    return _collect(maps, masks).aupro(limit)
-
-
-def pro_curve(maps: Maps, masks: Masks, points: int = 512) -> Rates | None:
-    """Return false-positive rates and mean per-region overlap (see `PixelStatistics.pro_curve`)."""
-    return _collect(maps, masks).pro_curve(points)
-
-
-def aupimo(maps: Maps, masks: Masks) -> float | None:
-    """Return the mean AUPIMO of the defective images (see `PixelStatistics.aupimo_per_image`)."""
-    return _collect(maps, masks).aupimo()
-
-
-def seg_f1(predicted: Masks, masks: Masks) -> float | None:
-    """Return the F1 of predicted masks over the pixels of all images, in 0..1; none where none is defective.
-
-    The figure of MVTec AD 2 (arXiv 2503.21622) for one product.
-
-    Raises ValueError where a predicted mask is not as large as the true one.
-    """
-    hits = called = defective = 0
-    for found, truth in zip(predicted, masks, strict=True):
-        if found.shape != truth.shape:
-            raise ValueError(f"a mask of {found.shape} pixels cannot be judged by one of {truth.shape}")
-        hits += int(np.count_nonzero(found & truth))
-        called += int(np.count_nonzero(found))
-        defective += int(np.count_nonzero(truth))
-    return 2 * hits / (called + defective) if defective else None
-
-
-def _collect(maps: Maps, masks: Masks) -> PixelStatistics:
-    collected = PixelStatistics()
-    for heatmap, mask in zip(maps, masks, strict=True):
-        collected.add(heatmap, mask)
-    return collected
+register_metric(
+    Metric(
+        name="pixel_auroc",
+        title="Pixel AUROC",
+        short_title="P-AUROC",
+        unit="percent",
+        description="Area under the ROC curve of all pixels",
+        level="pixel",
+        function=lambda pixels: pixels.pixel_auroc,
+        at_input=True,
+    )
+)
+register_metric(
+    Metric(
+        name="aupro_30",
+        title="AUPRO, limit 0.30",
+        short_title="AUPRO",
+        unit="percent",
+        description="Mean overlap with each defect region, over false-positive rates of pixels up to 30 %",
+        level="pixel",
+        function=lambda pixels: pixels.aupro(0.30),
+        at_input=True,
+    )
+)
+register_metric(
+    Metric(
+        name="aupro_05",
+        title="AUPRO, limit 0.05",
+        short_title="AUPRO-5",
+        unit="percent",
+        description="Mean overlap with each defect region, over false-positive rates of pixels up to 5 %",
+        level="pixel",
+        function=lambda pixels: pixels.aupro(0.05),
+        at_input=True,
+    )
+)
+register_metric(
+    Metric(
+        name="aupimo",
+        title="AUPIMO",
+        short_title="AUPIMO",
+        unit="percent",
+        description="Mean recall within each defective image, over false-positive rates on good images of 1e-5 to 1e-4",
+        level="pixel",
+        function=lambda pixels: pixels.aupimo(),
+        at_input=True,
+    )
+)
+register_metric(
+    Metric(
+        name="pixel_ap",
+        title="Pixel average precision",
+        short_title="P-AP",
+        unit="percent",
+        description="Average precision over all pixels",
+        level="pixel",
+        function=lambda pixels: pixels.pixel_ap,
+        at_input=True,
+    )
+)
+register_metric(
+    Metric(
+        name="pixel_f1_max",
+        title="Pixel F1-max (oracle)",
+        short_title="P-F1-max",
+        unit="percent",
+        description="Highest F1 over all pixel thresholds: an upper bound, as the test masks choose the threshold",
+        level="pixel",
+        function=lambda pixels: pixels.pixel_f1_max,
+        at_input=True,
+    )
+)

@@ -1,4 +1,4 @@
-"""The connected regions of defect masks, each of which counts the same in AUPRO."""
+"""Connected regions of defect masks, which have equal weight in AUPRO."""
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -9,9 +9,16 @@ from hyperspot.images.masks import connected_runs
 def label_regions(
     mask: Bool[np.ndarray, "h w"],
 ) -> tuple[Int64[np.ndarray, "_defective"], Int64[np.ndarray, "_regions"]]:
-    """Return which region each defective pixel belongs to, in the order of `image[mask]`, and the areas.
+    """Return the region number of each defective pixel, in the order of `image[mask]`, and the areas of the regions.
 
-    Pixels that touch at a side or a corner are connected, as in the evaluation of MVTec AD.
+    Regions are 8-connected, as in the evaluation of MVTec AD.
+
+    Examples:
+        >>> import numpy as np
+        >>> regions, areas = label_regions(np.array([[True, False, True], [True, False, True]]))
+        >>> regions.tolist(), areas.tolist()
+        ([0, 1, 0, 1], [2, 2])
+
     """
     if not mask.any():
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

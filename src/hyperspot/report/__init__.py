@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file with everything in it, to be mailed or archived."""
+"""The report of an evaluation: one self-contained HTML file."""
 
 import base64
 import json
@@ -9,15 +9,16 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from hyperspot import metrics
 from hyperspot.errors import DataError
-from hyperspot.evaluation import Evaluation, Judged
+from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report.charts import rate_curve, score_histogram
 from hyperspot.utils.atomic_files import check_writable, replacing
 
-GALLERY = 300
-"""Photos in the gallery; of a larger set, those nearest the threshold are kept."""
-SHOWN = ("photo", "heatmap of", "found and true defects outlined in")
-"""What the pictures of a photo are, in the order of `Judged.pictures`, for those who do not see them."""
+GALLERY = 200
+"""Most images in the gallery; of a larger test set, those nearest the threshold are kept."""
+PICTURES = ("image", "heatmap of", "predicted and true defects outlined in")
+"""Alternative texts of `ImageResult.pictures`, before the name of the image."""
 
 _environment = Environment(
     loader=PackageLoader("hyperspot.report", "."),
@@ -29,9 +30,26 @@ _environment = Environment(
 
 
 def write_report(evaluation: Evaluation, path: Path | str) -> Path:
-    """Write the report of an evaluation as one self-contained HTML file, all of it or nothing.
+    """Write the report of an evaluation as one self-contained HTML file, atomically, and return its path.
 
-    Raises DataError where the file cannot be written.
+    Raises:
+        DataError: If the file cannot be written.
+
+    Examples:
+        >>> import tempfile
+        >>> from hyperspot.evaluation import Evaluation
+        >>> from hyperspot.metrics import registered
+        >>> evaluation = Evaluation(
+        ...     name="screw",
+        ...     metrics={metric.name: None for metric in registered()},
+        ...     metrics_at_input={},
+        ...     promised_false_alarm_rate=None,
+        ...     threshold=None,
+        ... )
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report(evaluation, f"{folder}/report.html").name
+        'report.html'
+
     """
     path = Path(path)
     page = render(evaluation)
@@ -45,7 +63,7 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
 
 
 def require_writable(path: Path) -> None:
-    """Raise DataError where `write_report` could not write the file, so that nothing is judged in vain."""
+    """Raise DataError if `write_report` could not write the file; called before a long evaluation."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_writable(path)
@@ -64,11 +82,15 @@ def render(evaluation: Evaluation) -> str:
     return _environment.get_template("report.html.j2").render(
         evaluation=evaluation,
         headline=_headline(evaluation),
-        details=_details(evaluation),
-        charts=[(name, Markup(drawn), said) for name, drawn, said in _charts(evaluation)],  # noqa: S704
-        gallery=[_card(judged) for judged in shown],
-        left_out=len(evaluation.judged) - len(shown),
-        making=_making(evaluation.made_by),
+        defects=[
+            (one.defect, one.images, _plain(one.detected), _percent(one.detection_rate), f"{one.mean_score:.4g}")
+            for one in evaluation.defect_results
+        ],
+        metrics=_metric_rows(evaluation),
+        charts=[(title, Markup(svg), caption) for title, svg, caption in _charts(evaluation)],  # noqa: S704
+        gallery=[_card(result) for result in shown],
+        left_out=len(evaluation.image_results) - len(shown),
+        provenance=_provenance(evaluation.made_by),
         made_by_json=json.dumps(evaluation.made_by, indent=2, ensure_ascii=False),
     )
 
@@ -78,49 +100,48 @@ def _percent(value: float | None) -> str:
 
 
 def _headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Return title, value and caption of the first figures."""
     promised = evaluation.promised_false_alarm_rate
+    rate = f"at a promised false-alarm rate of {_percent(promised)}"
+    captions = {
+        "detection_rate": "no decisions without calibration"
+        if promised is None
+        else f"of defective images called anomalous {rate}",
+        "observed_false_alarm_rate": "no promise without calibration"
+        if promised is None
+        else f"of good images called anomalous; promised: at most {_percent(promised)}",
+        "image_auroc": "good and defective images ranked by score; 50 % is chance",
+        "aupro_30": "overlap with each defect region, over false-positive rates up to 30 %",
+    }
     return [
-        ("Defects found", _percent(evaluation.detection_rate), "defective photos called anomalous"),
-        (
-            "False alarms",
-            _percent(evaluation.observed_false_alarm_rate),
-            "good photos called anomalous; "
-            + ("nothing was promised" if promised is None else f"promised: at most {_percent(promised)}"),
-        ),
-        ("Image AUROC", _percent(evaluation.image_auroc), "good and defective photos told apart by score"),
-        ("AUPRO", _percent(evaluation.pixels.aupro_30), "mean overlap with each defect, up to 30 % false positives"),
+        (metrics.get(name).title, metrics.get(name).format(evaluation.metrics[name], 1), caption)
+        for name, caption in captions.items()
     ]
 
 
-def _details(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    pixels, seen = evaluation.pixels, evaluation.pixels_at_input
-    rows = [
-        ("Pixel AUROC", pixels.pixel_auroc, seen.pixel_auroc),
-        ("AUPRO, limit 0.30", pixels.aupro_30, seen.aupro_30),
-        ("AUPRO, limit 0.05", pixels.aupro_05, seen.aupro_05),
-        ("AUPIMO", pixels.aupimo, seen.aupimo),
-        ("Pixel average precision", pixels.pixel_ap, seen.pixel_ap),
-        ("Pixel F1 at the best threshold (oracle)", pixels.pixel_f1_max, seen.pixel_f1_max),
-    ]
-    table = [(name, _percent(original), _percent(at_input)) for name, original, at_input in rows]
-    table.append(("Segmentation F1 of the delivered masks", _percent(evaluation.seg_f1), ""))
-    table.append(("Image average precision", _percent(evaluation.image_ap), ""))
-    table.append(("Image F1 at the best threshold (oracle)", _percent(evaluation.image_f1_max), ""))
-    return table
-
-
-def _making(made_by: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what decided the figures, to be read without unfolding anything."""
-    trained = made_by["training"]["data"]
-    rows = [
-        ("Command", made_by["command"] or "– (from Python)"),
-        ("Test photos", made_by["data"]["path"]),
-        ("Learned from", f"{trained['images']} good images of {trained['name']}"),
-        ("Backbone weights", made_by["training"]["backbone"]["weights_source"]),
-    ]
-    settings = {**made_by["settings"], **made_by["settings"]["method_settings"]}
-    rows += [(name, _plain(value)) for name, value in settings.items() if name != "method_settings"]
+def _metric_rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
+    """Return title, description, value and value at the input size of every metric."""
+    rows = []
+    for name, value in evaluation.metrics.items():
+        metric = metrics.get(name)
+        at_input = metric.format(evaluation.metrics_at_input.get(name), 1) if metric.at_input else ""
+        rows.append((metric.title, metric.description, metric.format(value, 1), at_input))
     return rows
+
+
+def _provenance(made_by: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the command, the data, the weights and every setting."""
+    training = made_by.get("training", {})
+    trained, backbone = training.get("data"), training.get("backbone")
+    settings = dict(made_by.get("settings", {}))
+    settings |= settings.pop("method_settings", None) or {}
+    return [
+        ("Command", made_by.get("command") or "– (from Python)"),
+        ("Test images", _plain(made_by.get("data", {}).get("path"))),
+        ("Training images", f"{trained['images']} good images of {trained['name']}" if trained else "–"),
+        ("Backbone weights", _plain(backbone["weights_source"] if backbone else None)),
+        *((name, _plain(value)) for name, value in settings.items()),
+    ]
 
 
 def _plain(value: Any) -> str:
@@ -130,72 +151,83 @@ def _plain(value: Any) -> str:
 
 
 def _charts(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    good = [judged.score for judged in evaluation.judged if judged.label == 0]
-    bad = [judged.score for judged in evaluation.judged if judged.label == 1]
-    groups = [("good", "good", good), ("defective", "bad", bad)]
-    drawn = [
-        (
-            "Scores",
-            score_histogram([group for group in groups if group[2]], evaluation.threshold),
-            "Right of the threshold a photo is called anomalous. The threshold was set on held-out good photos.",
-        )
+    """Return title, SVG and caption of each chart."""
+    groups = [
+        (name, css, [result.score for result in evaluation.image_results if result.label == label])
+        for name, css, label in (("good", "good", 0), ("defective", "bad", 1))
     ]
-    if evaluation.image_roc is not None:
-        drawn.append(
-            (
-                "ROC over photos",
-                rate_curve("ROC over photos", "false alarms", "defects found", evaluation.image_roc),
-                "Which share of defects is found at which share of false alarms.",
-            )
-        )
-    if evaluation.pixel_roc is not None:
-        drawn.append(
-            (
-                "ROC over pixels",
-                rate_curve("ROC over pixels", "false-positive pixels", "defect pixels", evaluation.pixel_roc),
-                "The same for single pixels at the photos' own resolution.",
-            )
-        )
-    if evaluation.pro is not None:
-        drawn.append(
-            (
-                "PRO",
-                rate_curve("PRO", "false-positive pixels", "overlap per defect", evaluation.pro, 0.3),
-                "Mean overlap with each defect, small or large, up to 30 % false-positive pixels.",
-            )
-        )
-    return drawn
+    groups = [group for group in groups if group[2]]
+    charts = []
+    if groups:
+        caption = "Images right of the threshold are called anomalous. Held-out good images set the threshold."
+        if evaluation.threshold is None:
+            caption = "Without calibration there is no threshold."
+        charts.append(("Scores", score_histogram(groups, evaluation.threshold), caption))
+    for title, points, x_name, y_name, limit, caption in (
+        (
+            "ROC of images",
+            evaluation.image_roc,
+            "false-alarm rate",
+            "detection rate",
+            1.0,
+            "Detection rate against false-alarm rate, at every image threshold.",
+        ),
+        (
+            "ROC of pixels",
+            evaluation.pixel_roc,
+            "false-positive rate",
+            "true-positive rate",
+            1.0,
+            "The rates of pixels at every pixel threshold, at the size of the images.",
+        ),
+        (
+            "PRO",
+            evaluation.pro,
+            "false-positive rate",
+            "per-region overlap",
+            0.3,
+            "Mean overlap with each defect region, small or large, at false-positive rates up to 30 %.",
+        ),
+    ):
+        if points is not None:
+            charts.append((title, rate_curve(title, x_name, y_name, points, limit), caption))
+    return charts
 
 
-def _gallery(evaluation: Evaluation) -> Sequence[Judged]:
-    """Return the photos to show, highest score first; of too many, those nearest the threshold."""
-    judged = evaluation.judged
-    if len(judged) > GALLERY:
+def _gallery(evaluation: Evaluation) -> Sequence[ImageResult]:
+    """Return the results to show, highest score first; of too many, those nearest the threshold."""
+    results = evaluation.image_results
+    if len(results) > GALLERY:
         middle = evaluation.threshold
         if middle is None:
-            middle = sorted(one.score for one in judged)[len(judged) // 2]
-        judged = tuple(sorted(judged, key=lambda one: abs(one.score - middle))[:GALLERY])
-    return sorted(judged, key=lambda one: -one.score)
+            middle = sorted(result.score for result in results)[len(results) // 2]
+        results = tuple(sorted(results, key=lambda result: abs(result.score - middle))[:GALLERY])
+    return sorted(results, key=lambda result: -result.score)
 
 
-def _card(judged: Judged) -> dict[str, Any]:
-    if judged.is_anomalous is None:
-        kind, said = "none", "no verdict"
-    elif judged.is_anomalous:
-        kind, said = ("hit", "found") if judged.label else ("alarm", "false alarm")
-    else:
-        kind, said = ("missed", "missed") if judged.label else ("pass", "passed")
-    name = f"{judged.path.parent.name}/{judged.path.name}"
+OUTCOMES = {
+    (True, 1): ("hit", "found"),
+    (False, 1): ("missed", "missed"),
+    (True, 0): ("alarm", "false alarm"),
+    (False, 0): ("pass", "passed"),
+}
+"""CSS class and text by decision and label."""
+
+
+def _card(result: ImageResult) -> dict[str, Any]:
+    name = f"{result.path.parent.name}/{result.path.name}"
+    outcome = ("none", "no decision")
+    if result.is_anomalous is not None:
+        outcome = OUTCOMES[result.is_anomalous, result.label]
     return {
         "name": name,
-        "defect": judged.defect,
-        "score": f"{judged.score:.4g}",
-        "p_value": "–" if judged.p_value is None else f"{judged.p_value:.3g}",
-        "kind": kind,
-        "said": said,
+        "score": f"{result.score:.4g}",
+        "p_value": "–" if result.p_value is None else f"{result.p_value:.3g}",
+        "kind": outcome[0],
+        "outcome": outcome[1],
         "pictures": [
-            (f"{shown} {name}", "data:image/jpeg;base64," + base64.b64encode(picture).decode())
-            for shown, picture in zip(SHOWN, judged.pictures, strict=True)
+            (f"{content} {name}", "data:image/jpeg;base64," + base64.b64encode(picture).decode())
+            for content, picture in zip(PICTURES, result.pictures, strict=True)
         ],
     }
 

@@ -1,4 +1,4 @@
-"""Small charts as SVG text: a histogram of scores and curves of rates. No script, no font, no file."""
+"""Charts of the report as SVG text: a histogram of scores and curves of rates. The page has their style."""
 
 import math
 from collections.abc import Sequence
@@ -10,17 +10,22 @@ WIDTH, HEIGHT = 460, 280
 LEFT, RIGHT, TOP, BOTTOM = 52, 24, 14, 40
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 BARS = 32
-"""Of a histogram, or one more."""
+"""Bars of a histogram; one more with a threshold."""
 
 Points = tuple[Sequence[float], Sequence[float]]
 
 
 def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshold: float | None) -> str:
-    """Draw how many photos of each group have which score.
+    """Return a histogram of the scores of several groups as SVG.
 
     Args:
         groups: Name, CSS class and scores of each group.
-        threshold: Drawn as a dashed line where there is one.
+        threshold: A dashed line, on the edge of a bar; None draws none.
+
+    Examples:
+        >>> chart = score_histogram([("good", "good", [0.1, 0.2]), ("defective", "bad", [0.9])], threshold=0.5)
+        >>> chart.startswith("<svg"), "<title>good: 1</title>" in chart
+        (True, True)
 
     """
     everything = np.concatenate([np.asarray(scores, dtype=float) for _, _, scores in groups])
@@ -30,7 +35,7 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
     low, high = low - 0.03 * span, high + 0.03 * span
     width, bars = (high - low) / BARS, BARS
     if threshold is not None:
-        # One edge lies on the threshold: no bar then stands on both sides of it.
+        # An edge on the threshold, so that no bar extends to both sides of it.
         low = threshold - math.ceil((threshold - low) / width) * width
         bars = math.ceil((high - low) / width)
         high = low + bars * width
@@ -38,7 +43,7 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
     counts = [np.histogram(scores, edges)[0] for _, _, scores in groups]
     top = -(-int(max(count.max() for count in counts)) // 4) * 4 or 4
     step = PLOT_WIDTH / bars
-    parts = [_frame("score", "photos", (low, high), (0.0, float(top)))]
+    parts = [_frame("score", "images", (low, high), (0.0, float(top)))]
     for (name, css, _), count in zip(groups, counts, strict=True):
         drawn = "".join(
             f'<rect x="{LEFT + number * step + 0.5:.1f}" y="{TOP + PLOT_HEIGHT * (1 - value / top):.1f}" '
@@ -59,7 +64,14 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
 
 
 def rate_curve(title: str, x_name: str, y_name: str, points: Points, x_limit: float = 1.0) -> str:
-    """Draw one curve of rates; `x_limit` is where the horizontal axis ends."""
+    """Return one curve of rates as SVG; the x-axis ends at `x_limit`.
+
+    Examples:
+        >>> chart = rate_curve("ROC", "false-alarm rate", "detection rate", ([0.0, 0.0, 1.0], [0.0, 0.8, 1.0]))
+        >>> chart.startswith("<svg"), "false-alarm rate" in chart
+        (True, True)
+
+    """
     x = np.asarray(points[0], dtype=float)
     y = np.asarray(points[1], dtype=float)
     kept = x <= x_limit
