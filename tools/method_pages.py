@@ -143,7 +143,7 @@ def names(
         **{f"c{level}": count for level, count in enumerate(channels, 2)},
         "P": dict(enumerate(grids, 2)),
         "c": dict(enumerate(channels, 2)),
-        "score_stats": padim.CHANNELS.get(backbone, padim.CHANNELS_ELSE),
+        "default_channels": padim.CHANNELS.get(backbone, padim.CHANNELS_ELSE),
         **{one.__name__: one for one in (min, max, sum, int, math.ceil)},
         **NETWORKS,
     }
