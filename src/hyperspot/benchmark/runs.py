@@ -187,9 +187,9 @@ def one_fingerprint(runs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Return the runs on the latest data of each category, and the categories with runs on other data."""
     if "fingerprint" not in runs:
         return runs, []
-    latest = runs[~runs.failed].groupby("category").fingerprint.last()
-    expected = runs.category.map(latest).fillna(runs.fingerprint)
-    other = runs.fingerprint.notna() & (runs.fingerprint != expected)
+    latest = runs[~runs.failed].groupby("category").fingerprint.last().to_dict()
+    expected = [latest.get(category, own) for category, own in zip(runs.category, runs.fingerprint, strict=True)]
+    other = runs.fingerprint.notna() & (runs.fingerprint != pd.Series(expected, runs.index, dtype=object))
     return runs[~other], in_order(runs.category[other])
 
 
