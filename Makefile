@@ -63,10 +63,11 @@ else
 	@echo "for the speed of detectors give BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
 endif
 
-# What pages of methods say of code and runs, and their pictures; a test fails where they are behind.
+# Generated pages and pictures; a test fails if they are outdated.
 pages: install
 	$(BIN)/python -m tools.method_pages
 	$(BIN)/python -m tools.method_pictures
+	$(BIN)/python -m tools.results_page
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

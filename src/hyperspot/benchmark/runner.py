@@ -121,8 +121,7 @@ def make(
 ) -> list[Line]:
     """Make the runs that are not in `lines` and return their lines, which are also appended to `out` one by one.
 
-    A run that fails or is killed gets a line with `error`, and the others continue. An interruption keeps all finished
-    runs.
+    A failed or killed run gets a line with `error`; the others continue. An interruption keeps all finished runs.
 
     Args:
         tasks: The tasks.
