@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from functools import partial
 
@@ -110,12 +111,18 @@ def test_test_images_are_spread_over_good_and_anomalous(products):
     assert measuring._spread_out(test, 99) is test
 
 
+def test_the_other_commands_need_neither_pandas_nor_matplotlib():
+    program = "import sys; sys.modules['pandas'] = sys.modules['matplotlib'] = None; "
+    program += "import hyperspot.cli.app, hyperspot.detector.detector, hyperspot.evaluation, hyperspot.report"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_without_pandas_the_command_names_the_extra(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     code, out, err = run("--from", "lines.jsonl")
     assert (code, out) == (1, "")
     assert "the benchmark needs pandas" in err
-    assert "hyperspot[benchmark]" in err
+    assert "[benchmark]" in err
 
 
 def test_the_figures_are_those_of_the_detector(products):

@@ -24,8 +24,8 @@ from hyperspot.benchmark.records import Line
 from hyperspot.benchmark.render import Cells, Column, Given, Spread
 from hyperspot.benchmark.runs import (
     IMAGE,
-    METRICS,
     PIXEL,
+    PRO,
     RATES,
     Row,
     in_order,
@@ -123,8 +123,8 @@ def overview(runs: pd.DataFrame) -> Body:
     found = rows(select(runs, _is_accuracy), recipes_for(12, METHODS))
     names = in_order(name for row in found if not row.departs for name in row.categories)
     by_name = (Column(f"image_auroc {name}", shown(name)) for name in names)
-    metrics = map(metric_column, METRICS)
-    columns = (METHOD, BACKBONE, *map(metric_column, RATES[:2]), *by_name, *metrics, TIMES[0], TIMES[2])
+    means = [metric_column(name) for name in (*RATES[:2], IMAGE)]
+    columns = (METHOD, BACKBONE, *means, TIMES[0], TIMES[2], *by_name, metric_column(PIXEL), metric_column(PRO))
     drawn = []
     for row in found:
         own: Cells = {f"image_auroc {name}": row.mean(IMAGE, [name]) for name in names}
