@@ -68,7 +68,7 @@ class PartitionedModel:
                 self._searches = {}
         self._tail = self._compile(model.get_results(), entries, "f32")
 
-    def __call__(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    def __call__(self, inputs: dict[str, Any]) -> Any:
         """Return the results of the whole graph, by name."""
         # Requests hold inputs and outputs: threads that shared one would get each other's results.
         try:
@@ -121,10 +121,10 @@ class _Request:
         self.names = [port.get_any_name() for port in compiled.inputs]
         self._request = compiled.create_infer_request()
 
-    def infer(self, given: dict[str, Any], *, share_outputs: bool) -> dict[str, np.ndarray]:
+    def infer(self, given: dict[str, Any], *, share_outputs: bool) -> Any:
+        """Return the outputs by name; shared ones are views that the next call overwrites."""
         inputs = {name: given[name] for name in self.names}
-        found: dict[str, np.ndarray] = self._request.infer(inputs, share_inputs=True, share_outputs=share_outputs)
-        return found
+        return self._request.infer(inputs, share_inputs=True, share_outputs=share_outputs)
 
 
 class _Requests:
