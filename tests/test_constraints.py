@@ -1,4 +1,4 @@
-"""What is tested is pinned: every package that an installation brings along has its version in constraints.txt."""
+"""constraints.txt pins every package that an installation brings along."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 OF_CUDA = ("cuda-", "nvidia-", "triton")
-"""What a torch that was built with CUDA brings along, in the versions that it names; the CPU's has none of it."""
+"""Dependencies of CUDA builds of torch, which pins them itself; CPU builds have none."""
 
 
 def pins() -> dict[str, str]:
@@ -43,7 +43,7 @@ def brought_along(wanted: Iterable[str]) -> set[str]:
     return {name for name, _ in seen}
 
 
-@pytest.mark.parametrize("part", ["build", "base", "extras", "dev", "docs"])
+@pytest.mark.parametrize("part", ["build", "base", "extras", "dev", "docs", "bench"])
 def test_every_package_that_is_installed_is_pinned(part: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = {

@@ -9,7 +9,7 @@ import pytest
 
 from hyperspot import Detector
 from hyperspot.data import open_dataset
-from hyperspot.errors import CalibrationError, DataError, ImageError
+from hyperspot.errors import CalibrationError, DataError, ImageError, ImageWarning
 from hyperspot.images import read_image
 from hyperspot.runtime import ExportedDetector, available
 
@@ -222,3 +222,10 @@ def test_threads_share_one_detector(predictor, images):
 def test_fit_refuses_to_do_nothing_on_an_instance(detector, product):
     with pytest.raises(AttributeError, match=r"call `Detector\.fit\(\.\.\.\)`"):
         detector.fit(product)
+
+
+def test_a_path_given_twice_is_used_once(product):
+    good = sorted((product / "train" / "good").iterdir())[:10]
+    with pytest.warns(ImageWarning, match=r"000\.png is given more than once; it is used once"):
+        fitted = Detector.fit([*good, good[0]], short_side=64, false_alarm_rate=0.2)
+    assert fitted.record["data"]["images"] == 10

@@ -4,7 +4,9 @@
 """
 
 import copy
+import os
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +18,7 @@ from jaxtyping import Float32, UInt8
 from hyperspot.data import Dataset, open_dataset
 from hyperspot.decision.calibration import Calibration, smallest_promise
 from hyperspot.decision.rule import DecisionRule, score_good_images
-from hyperspot.errors import DataError, ImageError
+from hyperspot.errors import DataError, ImageError, ImageWarning
 from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.images import Crop, InputSize, PreparedImage, prepare
 from hyperspot.images.reading import ChannelOrder, ImageInput
@@ -350,7 +352,17 @@ def good_inputs(data: Path | str | Dataset | Sequence[ImageInput]) -> list[Image
         if not data.train:
             raise DataError(f"{data.root} has no good training image; add some to its training folder")
         return [sample.path for sample in data.train]
-    images = list(data)
+    images: list[ImageInput] = []
+    seen: set[Path] = set()
+    for image in data:
+        if isinstance(image, str | os.PathLike):
+            path = Path(image).resolve()
+            if path in seen:
+                # An image both trained on and held out would break the promised false-alarm rate.
+                warnings.warn(f"{image} is given more than once; it is used once", ImageWarning, stacklevel=3)
+                continue
+            seen.add(path)
+        images.append(image)
     if not images:
         raise DataError("no image was given; give at least one image of a good part")
     return images

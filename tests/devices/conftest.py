@@ -1,9 +1,9 @@
-"""A graphics card that is none: its tensors lie in the memory of the CPU and behave as those of a GPU do.
+"""A simulated GPU: its tensors lie in CPU memory and obey the rules of CUDA.
 
-Torch lets Python be a device. `Card` is one that computes every operation on the CPU and keeps to the rules of CUDA:
-tensors of two devices do not mix, but for copies, single numbers and indices; NumPy cannot see them; a generator of
-the CPU draws nothing there; and while a graph is recorded nothing may be waited for or come from or go to the CPU.
-What breaks a rule raises an error, so that code which runs here names its devices rightly.
+Torch can be given a device written in Python. `Card` computes every operation on the CPU and enforces the rules of
+CUDA: tensors of two devices do not mix, except in copies, scalars and indices; NumPy cannot read them; a CPU generator
+cannot draw on the device; no synchronization and no copy from or to the CPU during a capture. Breaking a rule raises
+an error.
 """
 
 import contextlib
@@ -58,10 +58,10 @@ class OnCard(torch.Tensor):
 
 
 class Card(TorchDispatchMode):
-    """The card while it is there; `recording` is whether a graph is recorded, `asked` what was computed on it."""
+    """The active card; `capturing`: a graph is being captured, `operations`: number of operations on the card."""
 
-    recording = False
-    asked = 0
+    capturing = False
+    operations = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with self:
@@ -77,7 +77,7 @@ class Card(TorchDispatchMode):
         target = here if named is None else torch.device(named).type == NAME
         if not (here or target):
             return func(*args, **kwargs)
-        cls.asked += 1
+        cls.operations += 1
         cls._check(func, args, kwargs, given, target)
         plain = {**kwargs, "device": torch.device("cpu")} if target and named is not None else kwargs
         # A view of a tensor that judging did not make has to be of its kind.
@@ -106,27 +106,27 @@ class Card(TorchDispatchMode):
             raise BrokenRuleError(f"{func} mixes the card with the CPU")
         if any(isinstance(one, torch.Generator) for one in (*args, *kwargs.values())):
             raise BrokenRuleError(f"{func} draws on the card with a generator of the CPU")
-        if cls.recording and (func in WAITS or away or not target):
-            raise RuntimeError(f"{func} waits for the card or reaches for the CPU while a graph is recorded")
+        if cls.capturing and (func in WAITS or away or not target):
+            raise RuntimeError(f"{func} waits for the card or reaches for the CPU while a graph is captured")
         masks = func in INDEXED and any(index is not None and index.dtype == torch.bool for index in args[1])
-        if cls.recording and masks:
-            raise RuntimeError(f"{func} has to know how many of its places are chosen while a graph is recorded")
+        if cls.capturing and masks:
+            raise RuntimeError(f"{func} has to know how many of its places are chosen while a graph is captured")
 
 
-class CardRecorder:
-    """Takes "graphs" on the card: on replay the work is done again and left where the first one left it."""
+class CardCapturer:
+    """Captures "graphs" on the card: a replay runs the work again and copies the results into the captured ones."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.records = 0
+        self.captures = 0
 
     def warm_up(self, work: Callable[[], Any]) -> None:
         work()
 
-    def record(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        with recorded():
+    def capture(self, work: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        with capturing():
             results = work()
-        self.records += 1
+        self.captures += 1
 
         def replay() -> None:
             for place, found in zip(tree_leaves(results), tree_leaves(work()), strict=True):
@@ -137,13 +137,13 @@ class CardRecorder:
 
 
 @contextlib.contextmanager
-def recorded() -> Iterator[None]:
-    """Hold work to the rules of recording."""
-    Card.recording = True
+def capturing() -> Iterator[None]:
+    """Enforce the rules of capturing."""
+    Card.capturing = True
     try:
         yield
     finally:
-        Card.recording = False
+        Card.capturing = False
 
 
 def _raw(one: Any) -> Any:
@@ -172,13 +172,13 @@ def _registered() -> torch.library.Library:
 
 @pytest.fixture
 def card(_registered: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """Return the device; it can be had by its name, and judges by records, while the test runs."""
+    """Return the device; it can be had by its name, and predicts by graphs, while the test runs."""
     device = torch.device(NAME, 0)
     from hyperspot.hardware import devices
 
     usual = devices.resolve
     monkeypatch.setattr("hyperspot.detector.detector.resolve", lambda named: device if named == NAME else usual(named))
-    monkeypatch.setattr("hyperspot.detector.anomaly_model.GraphRecorder", CardRecorder)
+    monkeypatch.setattr("hyperspot.detector.anomaly_model.GraphCapturer", CardCapturer)
     # A parameter that is moved is a new one: to change what it holds would leave its `raw` behind.
     overwritten = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)

@@ -46,14 +46,14 @@ def test_learning_and_judging_there_is_as_on_the_cpu(card, quick, pictures, vari
     assert there.device == card
     fitted_state = there.anomaly_model.methods[0].fitted_state()
     assert {str(tensor.device) for tensor in fitted_state.values()} == {"card:0"}
-    # Three times one photo: as it is, recorded and replayed, replayed.
+    # The same image three times: eager, captured and replayed, replayed.
     for picture in (*pictures[-3:], pictures[0]):
         expected, found = here.predict(picture), there.predict(picture)
         largest = np.abs(expected.heatmap).max()
         np.testing.assert_allclose(found.heatmap, expected.heatmap, rtol=0, atol=2e-3 * largest)
         assert found.score == pytest.approx(expected.score, rel=2e-3)
-    # One shape was recorded, and no rule of recording was broken on the way: that would have been warned of.
-    assert len(there.anomaly_model._graphed._records) == 1
+    # One shape was captured without a warning, so no rule of capturing was broken.
+    assert len(there.anomaly_model._graphed._graphs) == 1
     carried = Detector.load(there.save(tmp_path / "part.safetensors"), device="cpu")
     assert carried.device.type == "cpu"
     assert carried.predict(pictures[-1]).score == pytest.approx(there.predict(pictures[-1]).score, rel=1e-4)

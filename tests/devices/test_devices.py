@@ -1,4 +1,4 @@
-"""Which device is meant, what it computes in, and what a person is told where there is none."""
+"""Device names, precisions, and the errors for devices that are missing."""
 
 import json
 import warnings
@@ -17,7 +17,7 @@ GPU = torch.device("cuda", 0)
 
 @pytest.fixture
 def gpus(monkeypatch):
-    """Let torch tell of two GPUs, of the compute capability given."""
+    """Make torch report GPUs of the given compute capability."""
 
     def there(count: int = 2, capability: tuple[int, int] = (8, 6)) -> None:
         monkeypatch.delenv("HYPERSPOT_DEVICE", raising=False)
@@ -31,7 +31,7 @@ def gpus(monkeypatch):
     return there
 
 
-def test_auto_is_a_gpu_where_there_is_one(gpus, monkeypatch):
+def test_auto_selects_a_gpu(gpus, monkeypatch):
     gpus(0)
     assert resolve("auto") == torch.device("cpu")
     gpus(2)
@@ -44,42 +44,43 @@ def test_auto_is_a_gpu_where_there_is_one(gpus, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("named", "count", "told"),
+    ("named", "count", "message"),
     [
-        ("cuda", 0, "'cuda' was asked for and .*--device cpu"),
-        ("cuda:1", 0, "'cuda:1' was asked for"),
-        ("cuda:2", 2, "there is no cuda:2: the GPUs here are cuda:0 to cuda:1"),
-        ("gpu", 2, "there is no device 'gpu'; choose auto, cpu, cuda"),
-        ("cuda:", 2, "there is no device 'cuda:'"),
-        ("cuda:-1", 2, "there is no device 'cuda:-1'"),
-        ("cpu:0", 2, "there is no device 'cpu:0'"),
-        ("", 2, "there is no device ''"),
+        ("cuda", 0, "device 'cuda' is not available: .*--device cpu"),
+        ("cuda:1", 0, "device 'cuda:1' is not available: "),
+        ("cuda:2", 2, "device 'cuda:2' is not available; choose one of cuda:0 to cuda:1"),
+        ("gpu", 2, "'gpu' is not a device; choose auto, cpu, cuda"),
+        ("cuda:", 2, "'cuda:' is not a device"),
+        ("cuda:-1", 2, "'cuda:-1' is not a device"),
+        ("cpu:0", 2, "'cpu:0' is not a device"),
+        ("", 2, "'' is not a device"),
     ],
 )
-def test_a_device_that_is_not_there_is_told_in_one_sentence(gpus, named, count, told):
+def test_a_missing_device_is_one_clear_error(gpus, named, count, message):
     gpus(count)
-    with pytest.raises(DeviceError, match=told) as caught:
+    with pytest.raises(DeviceError, match=message) as caught:
         resolve(named)
     assert isinstance(caught.value, HyperspotError)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("capability", "suits"), [((7, 5), "f16"), ((8, 0), "bf16"), ((8, 9), "bf16"), ((9, 0), "bf16"), ((12, 0), "bf16")]
+    ("capability", "default"),
+    [((7, 5), "f16"), ((8, 0), "bf16"), ((8, 9), "bf16"), ((9, 0), "bf16"), ((12, 0), "bf16")],
 )
-def test_the_format_suits_the_gpu_unless_a_person_says_otherwise(gpus, monkeypatch, capability, suits):
+def test_the_default_precision_depends_on_the_gpu_and_can_be_overridden(gpus, monkeypatch, capability, default):
     gpus(1, capability)
-    assert choose_precision(GPU) == suits
+    assert choose_precision(GPU) == default
     assert choose_precision(GPU, "f32") == "f32"
-    for wished in ("f32", "bf16", "f16"):
-        monkeypatch.setenv("HYPERSPOT_PRECISION", wished)
-        assert choose_precision(GPU) == wished
+    for override in ("f32", "bf16", "f16"):
+        monkeypatch.setenv("HYPERSPOT_PRECISION", override)
+        assert choose_precision(GPU) == override
         assert choose_precision(GPU, "f32") == "f32"
     monkeypatch.setenv("HYPERSPOT_PRECISION", "f64")
-    assert choose_precision(GPU) == suits
+    assert choose_precision(GPU) == default
 
 
-def test_the_cpu_is_not_asked_for_f16(model_file):
+def test_the_cpu_rejects_f16(model_file):
     with pytest.raises(DeviceError, match="f16 is for GPUs"):
         choose_precision(torch.device("cpu"), "f16")
     with pytest.raises(DeviceError, match="f16 is for GPUs"):
@@ -87,7 +88,7 @@ def test_the_cpu_is_not_asked_for_f16(model_file):
     assert choose_precision(torch.device("cpu"), "bf16") == "bf16"
 
 
-def test_info_tells_of_the_device(gpus):
+def test_describe_reports_the_device(gpus):
     gpus(1, (8, 6))
     assert describe() == {
         "chosen": "cuda:0", "name": "Some GPU", "compute_capability": "8.6", "precision": "bf16"
@@ -96,7 +97,7 @@ def test_info_tells_of_the_device(gpus):
     assert describe()["chosen"] == "cpu"
 
 
-def test_products_are_exact_on_a_gpu_and_what_was_set_comes_back(monkeypatch):
+def test_tf32_is_off_inside_the_block_and_restored_after_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda device: computing_on(torch.device("cpu")))
     torch.set_float32_matmul_precision("high")
     deterministic = torch.backends.cudnn.deterministic
@@ -117,13 +118,13 @@ def test_products_are_exact_on_a_gpu_and_what_was_set_comes_back(monkeypatch):
         torch.set_float32_matmul_precision("highest")
 
 
-def test_too_small_a_memory_is_told_in_one_sentence(monkeypatch):
+def test_out_of_memory_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device", lambda device: computing_on(torch.device("cpu")))
-    with pytest.raises(DeviceError, match=r"the memory of cuda:0 is too small.*--device cpu"), computing_on(GPU):
+    with pytest.raises(DeviceError, match=r"cuda:0 is out of memory.*--device cpu"), computing_on(GPU):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
 
-def test_every_command_says_in_one_sentence_that_there_is_no_gpu(run, gpus, product, model_file, tmp_path):
+def test_every_command_reports_a_missing_gpu_in_one_sentence(run, gpus, product, model_file, tmp_path):
     gpus(0)
     photo = next(product.glob("test/*/*.png"))
     for command in (
@@ -134,12 +135,12 @@ def test_every_command_says_in_one_sentence_that_there_is_no_gpu(run, gpus, prod
     ):
         code, out, err = run(*command, "--device", "cuda")
         assert (code, out) == (1, ""), command
-        assert err.startswith("error: 'cuda' was asked for and ")
+        assert err.startswith("error: device 'cuda' is not available: ")
         assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_times_of_a_gpu_enter_no_table(run, gpus, product):
+def test_gpu_times_enter_no_table(run, gpus, product):
     gpus(1)
     code, _, err = run("benchmark", product, "--table", 8, "--device", "cuda")
     assert code == 1
@@ -155,12 +156,12 @@ def test_an_exported_file_runs_on_the_cpu(run, detector, product, tmp_path):
     code, _, err = run("predict", written, photo, "--device", "cuda")
     assert code == 1
     assert "is an exported file and runs on the CPU" in err
-    code, _, err = run("predict", written, photo, "--number-format", "f16")
+    code, _, err = run("predict", written, photo, "--precision", "f16")
     assert code == 1
     assert "f16 is for GPUs" in err
 
 
-def test_the_machine_and_the_model_file_tell_their_device(run, model_file):
+def test_info_reports_the_device_of_the_machine_and_of_the_model_file(run, model_file):
     code, out, _ = run("info", "--engines", "--json")
     assert code == 0
     assert json.loads(out)["device"] == {"chosen": "cpu", "precision": "f32"}
@@ -168,11 +169,11 @@ def test_the_machine_and_the_model_file_tell_their_device(run, model_file):
     assert json.loads(out)["record"]["device"] == "cpu"
 
 
-def test_a_device_that_cannot_do_what_it_should_is_warned_of_each_time(capsys):
+def test_each_device_warning_is_printed(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         with console.image_warnings():
             for number in range(2):
-                warnings.warn(f"the work on cuda:{number} cannot be recorded", DeviceWarning, stacklevel=1)
-    told = capsys.readouterr().err.splitlines()
-    assert told == [f"warning: the work on cuda:{number} cannot be recorded" for number in range(2)]
+                warnings.warn(f"no CUDA graph can be captured on cuda:{number}", DeviceWarning, stacklevel=1)
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == [f"warning: no CUDA graph can be captured on cuda:{number}" for number in range(2)]

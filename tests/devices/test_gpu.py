@@ -8,7 +8,7 @@ import torch
 
 from hyperspot import Detector
 from hyperspot.backbones import create, names
-from hyperspot.hardware.cuda_graphs import GraphedCallable, GraphRecorder
+from hyperspot.hardware.cuda_graphs import GraphCapturer, GraphedCallable
 from hyperspot.hardware.devices import computing_on, resolve
 from hyperspot.methods import METHODS
 
@@ -70,10 +70,10 @@ def test_half_precision_is_near(detector, pictures, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=0, atol=HALF_TOLERANCE * np.abs(expected).max())
 
 
-def test_every_method_can_be_recorded_and_a_replay_is_what_is_computed(detector, pictures, tmp_path):
+def test_every_method_can_be_captured_and_a_replay_equals_eager_mode(detector, pictures, tmp_path):
     there = Detector.load(detector.save(tmp_path / "part.safetensors"), device="cuda")
     anomaly_model = there.anomaly_model
-    # Shapes change from call to call: each is met, recorded and replayed while the others are.
+    # Alternating shapes: each runs eagerly, is captured and replayed between the others.
     for count in (1, 3, 2) * 3:
         frames = frames_of(detector, pictures, count)
         with torch.inference_mode(), computing_on(anomaly_model.device):
@@ -84,10 +84,10 @@ def test_every_method_can_be_recorded_and_a_replay_is_what_is_computed(detector,
         np.testing.assert_allclose(found, maps.cpu().numpy(), rtol=1e-5, atol=1e-6)
         if own is not None:
             np.testing.assert_allclose(score, own.cpu().numpy(), rtol=1e-5)
-    assert len(anomaly_model._graphed._records) == 3
+    assert len(anomaly_model._graphed._graphs) == 3
 
 
-def test_another_photo_of_the_same_shape_gets_its_own_map(detector, pictures, tmp_path):
+def test_a_replay_reads_the_new_image(detector, pictures, tmp_path):
     there = Detector.load(detector.save(tmp_path / "part.safetensors"), device="cuda")
     first, second = (frames_of(detector, pictures[: 1 + which], 1) for which in range(2))
     maps = [there.anomaly_model.run(frames)[0].copy() for frames in (first, first, second, first)]
@@ -96,7 +96,7 @@ def test_another_photo_of_the_same_shape_gets_its_own_map(detector, pictures, tm
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_what_is_learned_on_a_gpu_judges_on_the_cpu(quick, pictures, name, tmp_path):
+def test_a_detector_trained_on_a_gpu_predicts_on_the_cpu(quick, pictures, name, tmp_path):
     here, there = fitted(quick, pictures, name), fitted(quick, pictures, name, "cuda")
     assert {tensor.device.type for tensor in there.anomaly_model.state_dict().values()} == {"cuda"}
     carried = Detector.load(there.save(tmp_path / "part.safetensors"), device="cpu", precision="f32")
@@ -127,7 +127,7 @@ def test_every_backbone_gives_the_features_of_the_cpu(name):
                 assert error < tolerance, (precision, float(error))
 
 
-def test_a_detector_goes_to_and_fro_and_is_exported_from_a_gpu(quick, pictures, tmp_path):
+def test_a_detector_moves_between_devices_and_is_exported_from_a_gpu(quick, pictures, tmp_path):
     pytest.importorskip("onnxscript", reason="needs hyperspot[export]")
     from hyperspot.export.exporting import export
 
@@ -140,25 +140,25 @@ def test_a_detector_goes_to_and_fro_and_is_exported_from_a_gpu(quick, pictures, 
     assert detector.to("cuda").predict(pictures[-1]).score == pytest.approx(expected, rel=1e-5)
 
 
-def test_what_waits_for_the_gpu_is_computed_and_warned_of():
+def test_work_that_synchronizes_runs_eagerly_with_one_warning():
     device = resolve("cuda")
 
     def waits(frames):
         maps = frames[..., 0].float()
         return maps * float(maps.sum()), None
 
-    judge = GraphedCallable(waits, GraphRecorder(device))
+    graphed = GraphedCallable(waits, GraphCapturer(device))
     frames = torch.ones(1, 4, 4, 3, dtype=torch.uint8)
     with torch.inference_mode(), computing_on(device):
-        assert float(judge(frames)[0][0, 0, 0]) == 16.0
-        with pytest.warns(UserWarning, match="cannot be recorded"):
-            assert float(judge(frames)[0][0, 0, 0]) == 16.0
-        assert float(judge(frames)[0][0, 0, 0]) == 16.0
+        assert float(graphed(frames)[0][0, 0, 0]) == 16.0
+        with pytest.warns(UserWarning, match="no CUDA graph can be captured"):
+            assert float(graphed(frames)[0][0, 0, 0]) == 16.0
+        assert float(graphed(frames)[0][0, 0, 0]) == 16.0
 
 
-def test_too_large_a_photo_is_told_in_one_sentence():
+def test_out_of_memory_is_one_clear_error():
     from hyperspot.errors import DeviceError
 
     device = resolve("cuda")
-    with pytest.raises(DeviceError, match="too small"), computing_on(device):
+    with pytest.raises(DeviceError, match="out of memory"), computing_on(device):
         torch.empty(2**50, dtype=torch.uint8, device=device)

@@ -14,7 +14,7 @@ from hyperspot.backbones import Backbone
 from hyperspot.detector.heatmaps import fuse, smooth, uncrop
 from hyperspot.detector.loading import crop_images, normalize
 from hyperspot.hardware.cpu import Precision
-from hyperspot.hardware.cuda_graphs import GraphedCallable, GraphRecorder
+from hyperspot.hardware.cuda_graphs import GraphCapturer, GraphedCallable
 from hyperspot.hardware.devices import choose_precision, computing_on
 from hyperspot.images import Crop, InputSize
 from hyperspot.methods import Method
@@ -92,7 +92,7 @@ class AnomalyModel(nn.Module):
         else:
             with computing_on(device):
                 if self._graphed is None:
-                    self._graphed = GraphedCallable(self, GraphRecorder(device))
+                    self._graphed = GraphedCallable(self, GraphCapturer(device))
                 maps, scores = self._graphed(given, self.precision)
         return maps.numpy(), None if scores is None else scores.numpy()
 

@@ -13,15 +13,13 @@ from jaxtyping import Float
 from scipy import sparse
 from torch import Tensor
 
+from hyperspot.features.patches import bilinear_taps
 from hyperspot.hardware.cached_tensors import cached_tensor
 
 
 def bilinear_matrix(length: int, target: int) -> Float[np.ndarray, "target length"]:
     """Return the matrix that resamples `length` values to `target` (half-pixel centers, edges repeated)."""
-    source = np.maximum((np.arange(target) + 0.5) * (length / target) - 0.5, 0)
-    first = np.minimum(source.astype(np.int64), length - 1)
-    second = np.minimum(first + 1, length - 1)
-    weight = source - first
+    first, second, weight = bilinear_taps(length, target)
     matrix = np.zeros((target, length))
     np.add.at(matrix, (np.arange(target), first), 1 - weight)
     np.add.at(matrix, (np.arange(target), second), weight)

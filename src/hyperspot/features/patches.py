@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from hyperspot.hardware.devices import CPU
@@ -66,13 +66,22 @@ def sum_levels(levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tenso
     return total
 
 
-def _taps(
-    length: int, fine: int, device: torch.device
-) -> tuple[Int[Tensor, "fine"], Int[Tensor, "fine"], Float[Tensor, "fine"]]:
-    """Return, for each fine position, its two coarse neighbors and the weight of the second."""
-    source = ((torch.arange(fine, dtype=torch.float64, device=device) + 0.5) * (length / fine) - 0.5).clamp(0)
-    first = source.floor().long().clamp(max=length - 1)
-    return first, (first + 1).clamp(max=length - 1), (source - first).float()
+def bilinear_taps(
+    length: int, target: int
+) -> tuple[Int64[np.ndarray, "target"], Int64[np.ndarray, "target"], Float64[np.ndarray, "target"]]:
+    """Return the two source positions of each target position, and the weight of the second.
+
+    Linear interpolation along one axis from `length` to `target` values: half-pixel centers, edges repeated.
+
+    Examples:
+        >>> first, second, weight = bilinear_taps(2, 4)
+        >>> first.tolist(), second.tolist(), weight.tolist()
+        ([0, 0, 0, 1], [1, 1, 1, 1], [0.0, 0.25, 0.75, 0.25])
+
+    """
+    source = np.maximum((np.arange(target) + 0.5) * (length / target) - 0.5, 0)
+    first = np.minimum(source.astype(np.int64), length - 1)
+    return first, np.minimum(first + 1, length - 1), source - first
 
 
 def _spill(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
@@ -179,9 +188,9 @@ class PatchCache:
         rows, columns = positions // width, positions % width
         parts = [self.levels[0][images, positions].float()]
         for level, (h, w) in zip(self.levels[1:], self.sizes[1:], strict=True):
-            top, bottom, down = (tap[rows] for tap in _taps(h, height, home))
-            left, right, across = (tap[columns] for tap in _taps(w, width, home))
-            down, across = down[:, None], across[:, None]
+            top, bottom, down = (torch.from_numpy(tap).to(home)[rows] for tap in bilinear_taps(h, height))
+            left, right, across = (torch.from_numpy(tap).to(home)[columns] for tap in bilinear_taps(w, width))
+            down, across = down.float()[:, None], across.float()[:, None]
             table = level.reshape(-1, level.shape[2])
             base = images * (h * w)
             upper = torch.lerp(table[base + top * w + left].float(), table[base + top * w + right].float(), across)

@@ -1,7 +1,7 @@
-"""Tensors that follow from sizes and settings alone: made once for each device, then shared.
+"""Tensors that depend only on sizes and settings: built once per device, then shared.
 
-The recorded work of a GPU (see `cuda`) reads them where they lay when it was recorded. Whoever records is therefore
-told of each one that is used, and keeps it for as long as the record.
+A CUDA graph reads them from the addresses they had during capture, so whoever captures collects the cached tensors in
+use and keeps them as long as the graph.
 """
 
 import contextlib
@@ -15,38 +15,50 @@ from torch import Tensor
 
 P = ParamSpec("P")
 
-KEPT = 32
-"""Of each kind; what has not been used for longest goes first."""
+CACHE_SIZE = 32
+"""Tensors per decorated function; the least recently used one is evicted first."""
 
-_told: ContextVar[list[Tensor] | None] = ContextVar("told", default=None)
+_collected: ContextVar[list[Tensor] | None] = ContextVar("collected", default=None)
 
 
 def cached_tensor(build: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Make a function that builds a tensor from hashable arguments, its device among them, build it only once."""
+    """Cache a function that builds a tensor from hashable arguments, one of which is the device.
 
-    @lru_cache(maxsize=KEPT)
+    Examples:
+        >>> @cached_tensor
+        ... def ramp(length: int, device: torch.device) -> Tensor:
+        ...     return torch.arange(length, device=device)
+        >>> cpu = torch.device("cpu")
+        >>> ramp(3, cpu)
+        tensor([0, 1, 2])
+        >>> ramp(3, cpu) is ramp(3, cpu)
+        True
+
+    """
+
+    @lru_cache(maxsize=CACHE_SIZE)
     def built(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        # First used while judging, it may be used in training later.
+        # First used for prediction, it may be used in training later.
         with torch.inference_mode(False):
             return build(*args, **kwargs)
 
     @wraps(build)
-    def shared(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+    def cached(*args: P.args, **kwargs: P.kwargs) -> Tensor:
         tensor: Tensor = built(*args, **kwargs)  # type: ignore[arg-type]
-        told = _told.get()
-        if told is not None:
-            told.append(tensor)
+        collected = _collected.get()
+        if collected is not None:
+            collected.append(tensor)
         return tensor
 
-    return shared
+    return cached
 
 
 @contextlib.contextmanager
-def used() -> Iterator[list[Tensor]]:
-    """Give a list to which every constant is added that is used meanwhile in this thread."""
-    told: list[Tensor] = []
-    token = _told.set(told)
+def collecting() -> Iterator[list[Tensor]]:
+    """Yield a list that receives every cached tensor used in this thread inside the block."""
+    collected: list[Tensor] = []
+    token = _collected.set(collected)
     try:
-        yield told
+        yield collected
     finally:
-        _told.reset(token)
+        _collected.reset(token)

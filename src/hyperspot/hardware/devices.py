@@ -1,4 +1,4 @@
-"""Where detectors compute: the CPU, or a GPU by CUDA. All that is particular to a GPU stands here and in `cuda`."""
+"""Devices: the CPU or an NVIDIA GPU. All GPU-specific code is here and in `cuda_graphs`."""
 
 import contextlib
 import os
@@ -13,19 +13,25 @@ from hyperspot.hardware.cpu import Precision, native_precision
 
 CPU = torch.device("cpu")
 SWITCH = "HYPERSPOT_DEVICE"
-"""Environment variable that says what `auto` means: `cpu`, `cuda` or `cuda:N`."""
+"""Environment variable that overrides `auto`: `cpu`, `cuda` or `cuda:N`."""
 BF16_SINCE = (8, 0)
-"""The compute capability from which GPUs multiply bf16 in hardware (NVIDIA Ampere); older ones have fp16 alone."""
+"""Lowest compute capability with bf16 in hardware (NVIDIA Ampere); older GPUs have f16 only."""
 
 
 def resolve(named: str = "auto") -> torch.device:
-    """Return the device that a person means.
+    """Return the torch device of a name.
 
     Args:
-        named: `cpu`, `cuda` (the current GPU), `cuda:N`, or `auto`: what HYPERSPOT_DEVICE names or, without it, `cuda`
-            where there is a GPU that torch can use and `cpu` elsewhere.
+        named: `cpu`, `cuda` (the current GPU), `cuda:N`, or `auto`: HYPERSPOT_DEVICE if set, else `cuda` if torch finds
+            a GPU, else `cpu`.
 
-    Raises DeviceError where there is no such device.
+    Raises:
+        DeviceError: If there is no such device.
+
+    Examples:
+        >>> resolve("cpu")
+        device(type='cpu')
+
     """
     if named == "auto":
         named = os.environ.get(SWITCH) or "auto"
@@ -35,33 +41,39 @@ def resolve(named: str = "auto") -> torch.device:
         return CPU
     kind, colon, number = named.partition(":")
     if kind != "cuda" or (colon and not (number.isascii() and number.isdigit())):
-        raise DeviceError(f"there is no device '{named}'; choose auto, cpu, cuda or, by its number, cuda:0")
+        raise DeviceError(f"'{named}' is not a device; choose auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
-        lacks = "torch finds no GPU it can use; see what `nvidia-smi` says"
+        reason = "torch finds no usable GPU; check `nvidia-smi`"
         if torch.version.cuda is None:
-            lacks = "this torch was built without CUDA; install one that was built with it"
-        raise DeviceError(f"'{named}' was asked for and {lacks}, or choose --device cpu")
+            reason = "this torch was built without CUDA; install a CUDA build"
+        raise DeviceError(f"device '{named}' is not available: {reason}, or choose --device cpu")
     count = torch.cuda.device_count()
     index = int(number) if colon else torch.cuda.current_device()
     if index >= count:
-        raise DeviceError(f"there is no {named}: the GPUs here are cuda:0 to cuda:{count - 1}")
+        raise DeviceError(f"device '{named}' is not available; choose one of cuda:0 to cuda:{count - 1}")
     return torch.device("cuda", index)
 
 
-def choose_precision(device: torch.device, asked: Precision | None = None) -> Precision:
-    """Return what a backbone computes in on a device: what is asked for or, without it, what suits the device.
+def choose_precision(device: torch.device, requested: Precision | None = None) -> Precision:
+    """Return the precision of the backbone on a device: `requested`, else HYPERSPOT_PRECISION, else the fastest.
 
-    On a GPU that is bf16, or f16 where the GPU lacks bf16; HYPERSPOT_PRECISION decides otherwise.
+    The fastest is bf16 on GPUs that have it and f16 on older ones; on the CPU see `native_precision`.
 
-    Raises DeviceError where the CPU is asked for f16, which it multiplies slower than f32.
+    Raises:
+        DeviceError: If f16 is requested on the CPU, where it is slower than f32.
+
+    Examples:
+        >>> choose_precision(CPU, "f32")
+        'f32'
+
     """
     if device.type == "cpu":
-        if asked == "f16":
+        if requested == "f16":
             raise DeviceError("f16 is for GPUs; on the CPU choose f32 or bf16")
-        return asked or native_precision()
-    wished = os.environ.get(PRECISION_SWITCH)
+        return requested or native_precision()
+    override = os.environ.get(PRECISION_SWITCH)
     for known in get_args(Precision):
-        if known == (asked or wished):
+        if known == (requested or override):
             chosen: Precision = known
             return chosen
     return "bf16" if torch.cuda.get_device_capability(device) >= BF16_SINCE else "f16"
@@ -69,10 +81,10 @@ def choose_precision(device: torch.device, asked: Precision | None = None) -> Pr
 
 @contextlib.contextmanager
 def computing_on(device: torch.device) -> Iterator[None]:
-    """Compute as exactly on a GPU as on the CPU, and say in one sentence where its memory is too small.
+    """Run a block on a device with full f32 precision; turn its out-of-memory error into a DeviceError.
 
-    Left to itself torch rounds what enters a convolution, and where a program allows it a matrix product too, to the
-    11 binary digits of TF32: a distance is a difference of nearly equal numbers and would lose its own.
+    By default torch rounds the inputs of convolutions, and optionally of matrix products, to TF32 with 11 bits. A
+    distance is a difference of nearly equal numbers and would lose its digits.
     """
     if device.type != "cuda":
         yield
@@ -86,7 +98,7 @@ def computing_on(device: torch.device) -> Iterator[None]:
             yield
     except torch.OutOfMemoryError:
         raise DeviceError(
-            f"the memory of {device} is too small for this; use smaller photos, a smaller --short-side or --device cpu"
+            f"{device} is out of memory; use smaller images, a smaller --short-side or --device cpu"
         ) from None
     finally:
         for owner, name, value in before:
@@ -94,18 +106,18 @@ def computing_on(device: torch.device) -> Iterator[None]:
 
 
 def _switches() -> list[tuple[Any, str, Any]]:
-    """Return the settings of torch that decide exactness, and their values here."""
+    """Return the torch settings that control numerical precision, and the values to set."""
     products: Any = torch.backends.cuda.matmul
     convolutions: Any = torch.backends.cudnn
     deterministic = (convolutions, "deterministic", True)
     if hasattr(products, "fp32_precision"):
-        # Since torch 2.9; the older names may not be mixed with these.
+        # From torch 2.9 on; torch forbids mixing these with the older names.
         return [(products, "fp32_precision", "ieee"), (convolutions.conv, "fp32_precision", "ieee"), deterministic]
     return [(products, "allow_tf32", False), (convolutions, "allow_tf32", False), deterministic]
 
 
 def describe() -> dict[str, Any]:
-    """Return the device that `auto` means here, with its name where it is a GPU, and the format it would choose."""
+    """Return the device that `auto` selects, the name and compute capability of a GPU, and the default precision."""
     device = resolve()
     described: dict[str, Any] = {"chosen": str(device)}
     if device.type == "cuda":

@@ -138,10 +138,10 @@ def test_queries_of_other_channels_are_refused():
 
 @needs_library
 def test_the_switch_turns_it_off():
-    code = "from hyperspot import native; print(native.level())"
+    code = "from hyperspot.hardware import native; print(native.level())"
     environment = {**os.environ, native.SWITCH: "none"}
-    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "0"
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "0"
 
 
 def test_without_the_library_matrix_products_serve(monkeypatch):

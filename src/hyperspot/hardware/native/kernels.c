@@ -1,10 +1,10 @@
 /* The k nearest memory vectors of many queries: ranking and selection in one pass, without a matrix of distances.
  *
- * |q - c|^2 = |q|^2 + (|c|^2 - 2 q.c), and |q|^2 does not change the order. The products are taken over the first
- * `prefix` channels alone, in bf16 where the CPU multiplies it: they only nominate candidates, whose distances are
- * then computed from all channels in 32-bit floats. Plain C with compiler intrinsics, no Python headers: it is loaded
- * with ctypes and chooses what the CPU has when it runs. Threads are OpenMP's: in one process they are the threads
- * that torch computes with, and do not compete with them.
+ * |q - c|^2 = |q|^2 + (|c|^2 - 2 q.c), and |q|^2 does not change the order. The products over the first `prefix`
+ * channels, in bf16 if the CPU multiplies it, only nominate candidates; their distances are then computed from all
+ * channels in 32-bit floats. Plain C with compiler intrinsics, no Python headers: it is loaded with ctypes and chooses
+ * the instruction set at run time. Threads are OpenMP's, on Linux the same ones as torch's, so that the two do not
+ * compete; compiled without OpenMP, the search runs on one thread. Sizes are int64_t: `long` has 32 bits on Windows.
  */
 #include <float.h>
 #include <math.h>
@@ -12,21 +12,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { NONE, AVX2, AVX512, AVX512_BF16 };
+#include "cpu.h"
+
 enum { CHUNK = 192, PANEL_BYTES = 256 * 1024, MOST_KEPT = 64 };
 
 /* A memory bank made ready. The vectors and their order belong to the caller. */
 struct memory {
     int level;
-    long size, channels, prefix, split, steps, tiles;
+    int64_t size, channels, prefix, split, steps, tiles;
     const float *bank;
     const int64_t *order;
     uint32_t *words;
     float *squares;
 };
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#include <immintrin.h>
+#ifdef X86_KERNELS
 
 __attribute__((target("avx2,fma"))) static float total_avx2(__m256 v)
 {
@@ -84,27 +84,18 @@ __attribute__((target("avx2,fma"))) static float least_avx2(__m256 v)
 
 /* What the instruction sets have in common, by their number. */
 static const struct {
-    long lanes, wide, rows, depth;
-    void (*rank)(const char *, long, long, const char *, const float *, long, long, uint32_t, float *);
-    float (*take)(float *, long *);
-    float (*distance)(const float *, const float *, long);
-    void (*start)(float *, const float *, const float *, float, float, long);
-    void (*add_between)(float *, const float *, const float *, const float *, const float *, float, float, long);
+    int64_t lanes, wide, rows, depth;
+    void (*rank)(const char *, int64_t, int64_t, const char *, const float *, int64_t, int64_t, uint32_t, float *);
+    float (*take)(float *, int64_t *);
+    float (*distance)(const float *, const float *, int64_t);
+    void (*start)(float *, const float *, const float *, float, float, int64_t);
+    void (*add_between)(float *, const float *, const float *, const float *, const float *, float, float, int64_t);
 } sets[] = {
     {0, 0, 0, 0, NULL, NULL, NULL, NULL, NULL},
     {8, 2, 6, 6, rank_avx2, take_avx2, distance_avx2, start_avx2, add_between_avx2},
     {16, 4, 6, 4, rank_avx512, take_avx512, distance_avx512, start_avx512, add_between_avx512},
     {16, 4, 6, 4, rank_bf16, take_bf16, distance_bf16, start_bf16, add_between_bf16},
 };
-
-/* The best instruction set that this CPU and its operating system offer; 0 where there is none of those known here. */
-int hs_level(void)
-{
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f"))
-        return __builtin_cpu_supports("avx512bf16") ? AVX512_BF16 : AVX512;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? AVX2 : NONE;
-}
 
 static uint16_t to_bf16(float value)
 {
@@ -123,26 +114,26 @@ static float from_bf16(uint16_t value)
 
 /* 32-bit words of a row: a word is one float, or two numbers in bf16. Of the first `split` channels, which have the
  * largest products, bf16 keeps twice the digits: x.y is taken as high(x).high(y) + high(x).low(y) + low(x).high(y). */
-static long steps_of(long prefix, long split, int level)
+static int64_t steps_of(int64_t prefix, int64_t split, int level)
 {
     return level == AVX512_BF16 ? (prefix + 2 * split + 1) / 2 : prefix;
 }
 
 enum side { QUERY, MEMORY };
 
-static void put_row(const float *row, long prefix, long split, float factor, int level, enum side side,
-                    uint32_t *words, long stride)
+static void put_row(const float *row, int64_t prefix, int64_t split, float factor, int level, enum side side,
+                    uint32_t *words, int64_t stride)
 {
     if (level != AVX512_BF16) {
-        for (long i = 0; i < prefix; i++) {
+        for (int64_t i = 0; i < prefix; i++) {
             float value = factor * row[i];
             memcpy(words + i * stride, &value, sizeof value);
         }
         return;
     }
-    long slot = 0;
+    int64_t slot = 0;
     uint32_t word = 0;
-    for (long i = 0; i < prefix; i++) {
+    for (int64_t i = 0; i < prefix; i++) {
         float value = factor * row[i];
         uint16_t high = to_bf16(value), part[3] = {high, high, high};
         if (i < split)
@@ -154,7 +145,7 @@ static void put_row(const float *row, long prefix, long split, float factor, int
     }
 }
 
-void hs_close(struct memory *memory)
+EXPORT void hs_close(struct memory *memory)
 {
     if (memory != NULL) {
         free(memory->words);
@@ -169,14 +160,14 @@ void hs_close(struct memory *memory)
  * An order without any pattern keeps vectors that are alike, often neighbors in the bank, from meeting in one lane
  * and pushing each other out. Columns that fill up the last tile are farther than any vector.
  */
-struct memory *hs_open(const float *bank, const float *squares, const int64_t *order, long size, long channels,
-                       long prefix, long split, int level)
+EXPORT struct memory *hs_open(const float *bank, const float *squares, const int64_t *order, int64_t size,
+                              int64_t channels, int64_t prefix, int64_t split, int level)
 {
     struct memory *memory = calloc(1, sizeof *memory);
     if (memory == NULL)
         return NULL;
-    long tile = sets[level].lanes * sets[level].wide, tiles = (size + tile - 1) / tile;
-    long steps = steps_of(prefix, split, level);
+    int64_t tile = sets[level].lanes * sets[level].wide, tiles = (size + tile - 1) / tile;
+    int64_t steps = steps_of(prefix, split, level);
     *memory = (struct memory){level, size, channels, prefix, split, steps, tiles, bank, order, NULL, NULL};
     memory->words = calloc((size_t)(tiles * tile * steps), 4);
     memory->squares = calloc((size_t)(tiles * tile), sizeof(float));
@@ -184,7 +175,7 @@ struct memory *hs_open(const float *bank, const float *squares, const int64_t *o
         hs_close(memory);
         return NULL;
     }
-    for (long column = 0; column < tiles * tile; column++) {
+    for (int64_t column = 0; column < tiles * tile; column++) {
         memory->squares[column] = column < size ? squares[order[column]] : FLT_MAX / 4;
         if (column < size)
             put_row(bank + order[column] * channels, prefix, split, -2.0f, level, MEMORY,
@@ -203,20 +194,20 @@ static uint32_t number_bits(const struct memory *memory)
 }
 
 /* Fills `best` with what each lane keeps for each of at most CHUNK queries; `words` is room for the packed queries. */
-static void nominate(const struct memory *memory, const float *queries, long count, uint32_t *words, float *best)
+static void nominate(const struct memory *memory, const float *queries, int64_t count, uint32_t *words, float *best)
 {
     int level = memory->level;
-    long tile = sets[level].lanes * sets[level].wide, rows = sets[level].rows, steps = memory->steps;
-    long padded = (count + rows - 1) / rows * rows, panel = PANEL_BYTES / (tile * steps * 4);
+    int64_t tile = sets[level].lanes * sets[level].wide, rows = sets[level].rows, steps = memory->steps;
+    int64_t padded = (count + rows - 1) / rows * rows, panel = PANEL_BYTES / (tile * steps * 4);
     uint32_t low = number_bits(memory);
     panel = panel < 1 ? 1 : panel;
     memset(words, 0, (size_t)(padded * steps) * 4);
-    for (long row = 0; row < count; row++)
+    for (int64_t row = 0; row < count; row++)
         put_row(queries + row * memory->channels, memory->prefix, memory->split, 1.0f, level, QUERY,
                 words + row * steps, 1);
-    for (long i = 0; i < padded * sets[level].depth * sets[level].lanes; i++)
+    for (int64_t i = 0; i < padded * sets[level].depth * sets[level].lanes; i++)
         best[i] = FLT_MAX;
-    for (long first = 0; first < memory->tiles; first += panel)
+    for (int64_t first = 0; first < memory->tiles; first += panel)
         sets[level].rank((const char *)words, padded, steps, (const char *)(memory->words + first * tile * steps),
                      memory->squares + first * tile, first * sets[level].wide,
                      memory->tiles - first < panel ? memory->tiles - first : panel, low, best);
@@ -228,10 +219,10 @@ static void choose(const struct memory *memory, const float *query, float *kept,
                    float *distances, int64_t *columns)
 {
     int level = memory->level, held = 0;
-    long lanes = sets[level].lanes;
+    int64_t lanes = sets[level].lanes;
     uint32_t low = number_bits(memory);
     for (int taken = 0; taken < candidates; taken++) {
-        long lane;
+        int64_t lane;
         float estimate = sets[level].take(kept, &lane);
         if (estimate >= FLT_MAX / 8)
             break;
@@ -258,30 +249,30 @@ static void choose(const struct memory *memory, const float *query, float *kept,
 /* One level of a pyramid: a vector for each place, row by row. */
 struct level {
     const float *tokens;
-    long height, width;
+    int64_t height, width;
 };
 
 /* The place of a fine row or column between two coarse ones: half-pixel centers, edges repeated. */
-static float between(long fine, long fine_length, long length, long *first, long *second)
+static float between(int64_t fine, int64_t fine_length, int64_t length, int64_t *first, int64_t *second)
 {
     double source = (fine + 0.5) * ((double)length / (double)fine_length) - 0.5;
     source = source < 0 ? 0 : source;
-    *first = (long)source < length - 1 ? (long)source : length - 1;
+    *first = (int64_t)source < length - 1 ? (int64_t)source : length - 1;
     *second = *first + 1 < length - 1 ? *first + 1 : length - 1;
     return (float)(source - (double)*first);
 }
 
 /* Writes the sum of all levels at one place of the first: see hs_nearest. */
-static void compose(const struct memory *memory, const struct level *levels, int count, const float *affine, long place,
-                    float *query)
+static void compose(const struct memory *memory, const struct level *levels, int count, const float *affine,
+                    int64_t place, float *query)
 {
-    long channels = memory->channels, height = levels->height, width = levels->width;
-    long row = place / width, column = place % width;
+    int64_t channels = memory->channels, height = levels->height, width = levels->width;
+    int64_t row = place / width, column = place % width;
     float down = height > 1 ? 2.0f * (float)row / (float)(height - 1) - 1 : 0;
     float across = width > 1 ? 2.0f * (float)column / (float)(width - 1) - 1 : 0;
     sets[memory->level].start(query, levels->tokens + place * channels, affine, down, across, channels);
     for (int i = 1; i < count; i++) {
-        long top, bottom, left, right;
+        int64_t top, bottom, left, right;
         float lower = between(row, height, levels[i].height, &top, &bottom);
         float later = between(column, width, levels[i].width, &left, &right);
         const float *upper_row = levels[i].tokens + top * levels[i].width * channels;
@@ -292,7 +283,7 @@ static void compose(const struct memory *memory, const struct level *levels, int
     }
 }
 
-/* Finds the k nearest vectors for each place of a pyramid: squared distances, ascending, and which vectors.
+/* Finds the k nearest vectors for each place of a pyramid: squared distances, ascending, and their indices.
  *
  * A query is the sum of the levels, the coarser ones bilinear between their places, and of an affine function of the
  * place, given as base, change per row and change per column, both of which run from -1 to 1. Without `affine` there
@@ -301,13 +292,13 @@ static void compose(const struct memory *memory, const struct level *levels, int
  * k is at most 3 and at most the size of the bank; `candidates`, at least k, are compared by their true distance.
  * Returns 0, or 1 where memory could not be had.
  */
-int hs_nearest(const struct memory *memory, const struct level *levels, int level_count, const float *affine, int k,
-               int candidates, int threads, float *distances, int64_t *columns)
+EXPORT int hs_nearest(const struct memory *memory, const struct level *levels, int level_count, const float *affine,
+                      int k, int candidates, int threads, float *distances, int64_t *columns)
 {
-    long count = levels->height * levels->width, channels = memory->channels, rows = sets[memory->level].rows;
-    long kept = sets[memory->level].depth * sets[memory->level].lanes;
-    long share = (count / threads / 2 + rows - 1) / rows * rows;
-    long chunk = share < rows ? rows : share < CHUNK ? share : CHUNK;
+    int64_t count = levels->height * levels->width, channels = memory->channels, rows = sets[memory->level].rows;
+    int64_t kept = sets[memory->level].depth * sets[memory->level].lanes;
+    int64_t share = (count / threads / 2 + rows - 1) / rows * rows;
+    int64_t chunk = share < rows ? rows : share < CHUNK ? share : CHUNK;
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -316,15 +307,15 @@ int hs_nearest(const struct memory *memory, const struct level *levels, int leve
         float *sums = affine == NULL ? NULL : malloc((size_t)(CHUNK * channels) * sizeof(float));
         failed = words == NULL || best == NULL || (affine != NULL && sums == NULL);
 #pragma omp for schedule(dynamic)
-        for (long start = 0; start < count; start += chunk) {
-            long here = count - start < chunk ? count - start : chunk;
+        for (int64_t start = 0; start < count; start += chunk) {
+            int64_t here = count - start < chunk ? count - start : chunk;
             const float *queries = sums == NULL ? levels->tokens + start * channels : sums;
             if (failed)
                 continue;
-            for (long row = 0; sums != NULL && row < here; row++)
+            for (int64_t row = 0; sums != NULL && row < here; row++)
                 compose(memory, levels, level_count, affine, start + row, sums + row * channels);
             nominate(memory, queries, here, words, best);
-            for (long row = 0; row < here; row++)
+            for (int64_t row = 0; row < here; row++)
                 choose(memory, queries + row * channels, best + row * kept, candidates, k,
                        distances + (start + row) * k, columns + (start + row) * k);
         }
@@ -335,11 +326,10 @@ int hs_nearest(const struct memory *memory, const struct level *levels, int leve
     return failed;
 }
 
-#else
-
-int hs_level(void)
-{
-    return NONE;
-}
-
 #endif
+
+/* The instruction set that the search uses at most; the other functions exist only where it is not 0. */
+EXPORT int hs_level(void)
+{
+    return cpu_level();
+}

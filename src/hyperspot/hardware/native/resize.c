@@ -1,4 +1,4 @@
-/* Bilinear scaling of 8-bit color photos, antialiased, to the last bit as Pillow does it.
+/* Antialiased bilinear resizing of 8-bit RGB images, bit-identical to Pillow.
  *
  * First along the rows, then along the columns, with weights of 22 bits and rounding to 8 bits after each. A weight is
  * taken apart into high and low halves of 11 bits, which fit the CPU's products of 16-bit pairs; no bit is lost.
@@ -7,16 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cpu.h"
+
 /* How one axis is scaled: where each output begins to read, and its weights, `taps` of them, the last ones zero. */
 struct axis {
-    long from, to, taps;
+    int64_t from, to, taps;
     const int64_t *starts;
     const int32_t *weights;
 };
 
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#include <immintrin.h>
-
+#ifdef X86_KERNELS
 #define TARGET __attribute__((target("avx2")))
 enum { BITS = 22, HALF = 11, ROWS = 4, GROUP = 4, PADDING = 64 };
 
@@ -37,7 +37,7 @@ TARGET static __m128i rounded(__m128i high, __m128i low)
 /* Weights of four pixels side by side, as each of their colors meets them: high halves, then low halves. */
 TARGET static void spread_weights(const struct axis *axis, __m256i *spread)
 {
-    for (long group = 0; group < axis->to * axis->taps / GROUP; ++group) {
+    for (int64_t group = 0; group < axis->to * axis->taps / GROUP; ++group) {
         const int32_t *w = axis->weights + group * GROUP;
         spread[2 * group] = _mm256_set_m128i(
             _mm_set1_epi32(pair(high(w[2]), high(w[3]))), _mm_set1_epi32(pair(high(w[0]), high(w[1]))));
@@ -55,13 +55,13 @@ TARGET static void along_rows(
         0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1,
         6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1);
     const __m128i bytes = _mm_setr_epi8(0, 4, 8, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-    long groups = axis->taps / GROUP;
-    for (long x = 0; x < axis->to; ++x) {
-        long start = 3 * axis->starts[x];
+    int64_t groups = axis->taps / GROUP;
+    for (int64_t x = 0; x < axis->to; ++x) {
+        int64_t start = 3 * axis->starts[x];
         __m256i highs[ROWS], lows[ROWS];
         for (int r = 0; r < ROWS; ++r)
             highs[r] = lows[r] = _mm256_setzero_si256();
-        for (long group = 0; group < groups; ++group, spread += 2)
+        for (int64_t group = 0; group < groups; ++group, spread += 2)
             for (int r = 0; r < ROWS; ++r) {
                 const void *pixels = rows[r] + start + 3 * GROUP * group;
                 __m256i four = _mm256_broadcastsi128_si256(_mm_loadu_si128(pixels));
@@ -81,13 +81,13 @@ TARGET static void along_rows(
 
 /* One row of the result out of `count` rows of `stride` bytes each, of which the last 16 may be padding. */
 TARGET static void along_columns(
-    const uint8_t *rows, long stride, const int32_t *weights, long count, uint8_t *out, long length)
+    const uint8_t *rows, int64_t stride, const int32_t *weights, int64_t count, uint8_t *out, int64_t length)
 {
-    for (long column = 0; column < length; column += 16) {
+    for (int64_t column = 0; column < length; column += 16) {
         __m256i sums[4];
         for (int part = 0; part < 4; ++part)
             sums[part] = _mm256_setzero_si256();
-        for (long row = 0; row < count; row += 2) {
+        for (int64_t row = 0; row < count; row += 2) {
             const uint8_t *above = rows + row * stride + column;
             int32_t second = row + 1 < count ? weights[row + 1] : 0;
             const uint8_t *below = row + 1 < count ? above + stride : above;
@@ -118,59 +118,44 @@ TARGET static void along_columns(
     }
 }
 
-/* Whether this CPU can. */
-int hs_resizes(void)
+/* Resizes an RGB image whose rows are longer than the filter. Returns 0, or 1 if memory is short. */
+EXPORT int hs_resize(const uint8_t *image, const struct axis *columns, const struct axis *rows, uint8_t *out)
 {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx2") != 0;
-}
-
-/* Scale a photo of rows x columns pixels of three bytes, whose rows are longer than the weights of a pixel reach.
- * 0, or 1 where there is no memory. */
-int hs_resize(const uint8_t *photo, const struct axis *columns, const struct axis *rows, uint8_t *out)
-{
-    long wide = 3 * columns->from, narrow = 3 * columns->to;
-    long stride = narrow + PADDING, groups = columns->to * columns->taps / GROUP;
+    int64_t wide = 3 * columns->from, narrow = 3 * columns->to;
+    int64_t stride = narrow + PADDING, groups = columns->to * columns->taps / GROUP;
     uint8_t *between = malloc((size_t)((rows->from + ROWS) * stride));
     uint8_t *last = calloc(1, (size_t)(wide + 3 * columns->taps + PADDING));
-    __m256i *spread = aligned_alloc(32, (size_t)(2 * groups) * sizeof *spread);
+    __m256i *spread = _mm_malloc((size_t)(2 * groups) * sizeof *spread, 32);
     int failed = !between || !last || !spread;
     if (!failed) {
         spread_weights(columns, spread);
-        /* What is read beyond the last row is not ours. */
-        memcpy(last, photo + (rows->from - 1) * wide, (size_t)wide);
-        for (long row = 0; row < rows->from; row += ROWS) {
+        /* Reads beyond the last row must stay inside our memory. */
+        memcpy(last, image + (rows->from - 1) * wide, (size_t)wide);
+        for (int64_t row = 0; row < rows->from; row += ROWS) {
             const uint8_t *in[ROWS];
             uint8_t *made[ROWS];
-            for (long r = 0; r < ROWS; ++r) {
-                in[r] = row + r < rows->from - 1 ? photo + (row + r) * wide : last;
+            for (int64_t r = 0; r < ROWS; ++r) {
+                in[r] = row + r < rows->from - 1 ? image + (row + r) * wide : last;
                 made[r] = between + (row + r) * stride;
             }
             along_rows(in, made, columns, spread);
         }
-        for (long row = 0; row < rows->to; ++row)
+        for (int64_t row = 0; row < rows->to; ++row)
             along_columns(
                 between + rows->starts[row] * stride, stride, rows->weights + row * rows->taps,
                 rows->taps < rows->from - rows->starts[row] ? rows->taps : rows->from - rows->starts[row],
                 out + row * narrow, narrow);
     }
-    free(spread);
+    _mm_free(spread);
     free(last);
     free(between);
     return failed;
 }
 
-#else
-
-int hs_resizes(void)
-{
-    return 0;
-}
-
-int hs_resize(const uint8_t *photo, const struct axis *columns, const struct axis *rows, uint8_t *out)
-{
-    (void)photo, (void)columns, (void)rows, (void)out;
-    return 1;
-}
-
 #endif
+
+/* Whether this CPU has AVX2; hs_resize exists only where it can. */
+EXPORT int hs_resizes(void)
+{
+    return cpu_level() >= AVX2;
+}

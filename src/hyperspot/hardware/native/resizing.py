@@ -1,4 +1,4 @@
-"""Compiled scaling of photos, where it was built: to the last bit what Pillow gives, several times as fast."""
+"""Compiled antialiased bilinear resizing, optional: bit-identical to Pillow, several times as fast."""
 
 import ctypes
 import math
@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, Int64, UInt8
 
-from hyperspot.hardware.native import LEVELS, SWITCH
+from hyperspot.hardware.native import LEVELS, SUFFIX, SWITCH
 
-LIBRARY = Path(__file__).with_name("_resize.so")
+LIBRARY = Path(__file__).with_name(f"_resize{SUFFIX}")
 BITS = 22
-"""Of a weight, as in Pillow."""
+"""Fractional bits of a weight, as in Pillow."""
 GROUP = 4
-"""Pixels that the library takes together: a pixel's weights are filled up to a multiple with zeros."""
+"""The number of weights of a pixel is padded with zeros to a multiple of this."""
 BEYOND = 16
-"""Bytes that the library may read beyond the last weight."""
+"""Bytes that the library may read beyond the last weighted pixel."""
 
 
 class _Axis(ctypes.Structure):
     """`struct axis` of resize.c."""
 
     _fields_ = (
-        *((name, ctypes.c_long) for name in ("before", "after", "taps")),
+        *((name, ctypes.c_int64) for name in ("before", "after", "taps")),
         *((name, ctypes.c_void_p) for name in ("starts", "weights")),
     )
 
@@ -42,10 +42,9 @@ def _library() -> ctypes.CDLL | None:
 
 
 def resize(image: UInt8[np.ndarray, "_h _w 3"], height: int, width: int) -> UInt8[np.ndarray, "_H _W 3"] | None:
-    """Scale a photo bilinearly, antialiased, along its rows and then along its columns.
+    """Resize an RGB image bilinearly, antialiased, rows first.
 
-    None where that cannot be had here: nothing was compiled, the CPU has no AVX2, or a row is shorter than what one
-    pixel is made of.
+    Returns None if the library is missing, the CPU lacks AVX2, or a row is shorter than the filter.
     """
     library = _library()
     if library is None:
@@ -53,23 +52,23 @@ def resize(image: UInt8[np.ndarray, "_h _w 3"], height: int, width: int) -> UInt
     columns, rows = weights(image.shape[1], width), weights(image.shape[0], height)
     if 3 * columns[1].shape[1] + BEYOND > 3 * image.shape[1]:
         return None
-    photo = np.ascontiguousarray(image)
+    source = np.ascontiguousarray(image)
     scaled = np.empty((height, width, 3), np.uint8)
     axes = [
         _Axis(before, after, held.shape[1], starts.ctypes.data, held.ctypes.data)
         for before, after, (starts, held) in ((image.shape[1], width, columns), (image.shape[0], height, rows))
     ]
-    if library.hs_resize(photo.ctypes.data, axes[0], axes[1], scaled.ctypes.data):
-        raise MemoryError(f"no memory to scale a photo to {height} x {width} pixels")
+    if library.hs_resize(source.ctypes.data, axes[0], axes[1], scaled.ctypes.data):
+        raise MemoryError(f"not enough memory to resize an image to {height} x {width} pixels")
     return scaled
 
 
 @lru_cache(maxsize=64)
 def weights(before: int, after: int) -> tuple[Int64[np.ndarray, "{after}"], Int32[np.ndarray, "{after} _taps"]]:
-    """Return where each pixel of a scaled axis begins to read, and the weights of what it reads, of 22 bits.
+    """Return, per output pixel of one axis, the first input pixel and the weights in 22-bit fixed point.
 
-    A triangle about the pixel's place, twice as wide as the pixel is in the old axis, and never narrower than two old
-    pixels; the weights of each pixel add up to one but for rounding.
+    The filter is a triangle around the pixel's center with a half-width of one output pixel, at least one input pixel.
+    The weights of each pixel sum to one up to rounding.
     """
     scale = before / after
     support = max(scale, 1.0)
@@ -80,7 +79,7 @@ def weights(before: int, after: int) -> tuple[Int64[np.ndarray, "{after}"], Int3
     places = np.arange(taps)
     distances = np.abs((places + starts[:, None] - centers[:, None] + 0.5) * (1.0 / support))
     shares = np.where(places < (ends - starts)[:, None], np.maximum(1.0 - distances, 0.0), 0.0)
-    # One after the other, in Pillow's order: another rounds otherwise in the last bit.
+    # Summed in Pillow's order: another one rounds differently in the last bit.
     totals = np.cumsum(shares, axis=1)[:, -1:]
     held = (0.5 + shares / totals * (1 << BITS)).astype(np.int32)
     return starts, held

@@ -1,4 +1,4 @@
-"""How work is recorded and replayed, with a recorder that writes down what it is asked for."""
+"""Capture, replay and eviction of graphs, with a capturer that logs its calls."""
 
 import contextlib
 import inspect
@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from hyperspot.errors import DeviceWarning
-from hyperspot.hardware.cached_tensors import cached_tensor, used
-from hyperspot.hardware.cuda_graphs import PATIENCE, WARM_UPS, GraphedCallable, GraphRecorder
+from hyperspot.hardware.cached_tensors import cached_tensor, collecting
+from hyperspot.hardware.cuda_graphs import PATIENCE, WARM_UPS, GraphCapturer, GraphedCallable
 
 CPU = torch.device("cpu")
 
@@ -20,25 +20,25 @@ def ones(count: int, device: torch.device) -> torch.Tensor:
     return torch.ones(count, device=device)
 
 
-class Tape:
-    """Records on the CPU: a replay does the work again on what lies where the record reads."""
+class Log:
+    """A capturer on the CPU: a replay runs the work again on the same input tensor."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.device = CPU
         self.error = error
         self.warmed: list[int] = []
-        self.recorded: list[int] = []
+        self.captured: list[int] = []
         self.replayed: list[int] = []
 
     def warm_up(self, work):
         self.warmed.append(len(work()[0]))
 
-    def record(self, work):
+    def capture(self, work):
         if self.error is not None:
             raise self.error
         maps, scores = work()
         number = len(maps)
-        self.recorded.append(number)
+        self.captured.append(number)
 
         def replay():
             self.replayed.append(number)
@@ -51,7 +51,7 @@ class Tape:
 
 
 class Work:
-    """Twice the pixels and their sum, and how often that was asked for in earnest."""
+    """Twice the pixels and their sum, and the number of calls."""
 
     def __init__(self, scored: bool = True) -> None:
         self.scored = scored
@@ -63,111 +63,113 @@ class Work:
         return maps, maps.sum((1, 2)) if self.scored else None
 
 
-def photos(batch: int, value: int, side: int = 4) -> torch.Tensor:
+def images(batch: int, value: int, side: int = 4) -> torch.Tensor:
     return torch.full((batch, side, side, 3), value, dtype=torch.uint8)
 
 
-def test_the_first_call_of_a_shape_is_computed_and_the_next_are_replayed():
-    tape, work = Tape(), Work()
-    judge = GraphedCallable(work, tape)
+def test_the_first_call_of_a_shape_is_eager_and_the_next_are_replays():
+    log, work = Log(), Work()
+    graphed = GraphedCallable(work, log)
     for number, value in enumerate((1, 2, 3)):
-        maps, scores = judge(photos(2, value))
+        maps, scores = graphed(images(2, value))
         assert torch.equal(maps, torch.full((2, 4, 4), 2.0 * value))
         assert torch.equal(scores, torch.full((2,), 32.0 * value))
-        assert len(tape.replayed) == number
-    assert (tape.warmed, tape.recorded) == ([2], [2])
+        assert len(log.replayed) == number
+    assert (log.warmed, log.captured) == ([2], [2])
 
 
-def test_results_are_copies_that_no_later_photo_changes():
-    judge = GraphedCallable(Work(), Tape())
-    results = [judge(photos(1, value)) for value in range(4)]
+def test_results_are_copies():
+    graphed = GraphedCallable(Work(), Log())
+    results = [graphed(images(1, value)) for value in range(4)]
     for value, (maps, scores) in enumerate(results):
         assert float(maps[0, 0, 0]) == 2.0 * value
         assert float(scores[0]) == 32.0 * value
 
 
-def test_a_method_without_a_score_of_its_own_has_none_when_replayed():
-    judge = GraphedCallable(Work(scored=False), Tape())
-    assert [judge(photos(1, 5))[1] for _ in range(3)] == [None] * 3
+def test_a_method_without_an_image_score_has_none_when_replayed():
+    graphed = GraphedCallable(Work(scored=False), Log())
+    assert [graphed(images(1, 5))[1] for _ in range(3)] == [None] * 3
 
 
-def test_each_shape_and_each_variant_has_a_record_of_its_own():
-    tape = Tape()
-    judge = GraphedCallable(Work(), tape)
+def test_each_shape_and_each_variant_has_its_graph():
+    log = Log()
+    graphed = GraphedCallable(Work(), log)
     for _ in range(2):
         for batch in (1, 2):
             for variant in ("f32", "bf16"):
-                judge(photos(batch, 1), variant)
-    assert tape.recorded == [1, 1, 2, 2]
-    assert judge(photos(2, 7), "bf16")[0].shape == (2, 4, 4)
-    assert judge(photos(1, 7), "f32")[0].shape == (1, 4, 4)
-    assert tape.replayed[-2:] == [2, 1]
+                graphed(images(batch, 1), variant)
+    assert log.captured == [1, 1, 2, 2]
+    assert graphed(images(2, 7), "bf16")[0].shape == (2, 4, 4)
+    assert graphed(images(1, 7), "f32")[0].shape == (1, 4, 4)
+    assert log.replayed[-2:] == [2, 1]
 
 
-def test_shapes_beyond_the_limit_are_computed_while_all_records_are_in_use():
-    tape, work = Tape(), Work()
-    judge = GraphedCallable(work, tape, most=2)
+def test_shapes_beyond_the_limit_are_eager_while_all_graphs_are_in_use():
+    log, work = Log(), Work()
+    graphed = GraphedCallable(work, log, max_graphs=2)
     for _ in range(5):
         for batch in (1, 2, 3):
-            assert len(judge(photos(batch, 1))[0]) == batch
-    assert tape.recorded == [1, 2]
-    assert set(tape.replayed) == {1, 2}
+            assert len(graphed(images(batch, 1))[0]) == batch
+    assert log.captured == [1, 2]
+    assert set(log.replayed) == {1, 2}
 
 
-def test_the_record_that_was_not_used_for_longest_makes_room():
-    tape = Tape()
-    judge = GraphedCallable(Work(), tape, most=2)
+def test_an_idle_graph_is_evicted():
+    log = Log()
+    graphed = GraphedCallable(Work(), log, max_graphs=2)
     for batch in (1, 1, 2, 2, 1):
-        judge(photos(batch, 1))
+        graphed(images(batch, 1))
     for _ in range(PATIENCE + 1):
-        judge(photos(1, 1))
+        graphed(images(1, 1))
     for _ in range(2):
-        judge(photos(3, 1))
-    assert tape.recorded == [1, 2, 3]
-    before = len(tape.replayed)
-    judge(photos(1, 1))
-    assert len(tape.replayed) == before + 1, "the one in use was kept"
-    judge(photos(2, 1))
-    assert len(tape.replayed) == before + 1, "the one not in use is gone"
+        graphed(images(3, 1))
+    assert log.captured == [1, 2, 3]
+    before = len(log.replayed)
+    graphed(images(1, 1))
+    assert len(log.replayed) == before + 1, "the graph in use was kept"
+    graphed(images(2, 1))
+    assert len(log.replayed) == before + 1, "the idle graph was evicted"
 
 
-def test_what_cannot_be_recorded_is_computed_and_warned_of_once():
-    tape, work = Tape(RuntimeError("operation not permitted when stream is capturing\nand more")), Work()
-    judge = GraphedCallable(work, tape)
-    judge(photos(1, 1))
-    with pytest.warns(DeviceWarning, match=r"recorded \(operation not permitted when stream is capturing\); it is"):
-        maps, _ = judge(photos(1, 2))
+def test_a_failed_capture_falls_back_to_eager_with_one_warning():
+    log, work = Log(RuntimeError("operation not permitted when stream is capturing\nand more")), Work()
+    graphed = GraphedCallable(work, log)
+    graphed(images(1, 1))
+    with pytest.warns(
+        DeviceWarning, match=r"captured on cpu \(operation not permitted when stream is capturing\); predictions run"
+    ):
+        maps, _ = graphed(images(1, 2))
     assert float(maps[0, 0, 0]) == 4.0
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for batch in (1, 1, 2, 2):
-            judge(photos(batch, 3))
-    assert tape.recorded == []
+            graphed(images(batch, 3))
+    assert log.captured == []
 
 
-def test_a_fault_of_ours_is_not_taken_for_one_of_recording():
-    judge = GraphedCallable(Work(), Tape(TypeError("a fault")))
-    judge(photos(1, 1))
+def test_other_errors_are_raised():
+    graphed = GraphedCallable(Work(), Log(TypeError("a fault")))
+    graphed(images(1, 1))
     with pytest.raises(TypeError, match="a fault"):
-        judge(photos(1, 1))
+        graphed(images(1, 1))
 
 
-def test_a_record_keeps_the_constants_that_it_reads():
-    judge = GraphedCallable(Work(), Tape())
+def test_a_graph_keeps_the_cached_tensors_it_reads():
+    graphed = GraphedCallable(Work(), Log())
     for _ in range(2):
-        judge(photos(1, 1, side=6))
-    (record,) = judge._records.values()
-    (kept,) = record.needed
+        graphed(images(1, 1, side=6))
+    (graph,) = graphed._graphs.values()
+    (kept,) = graph.cached
     assert kept is ones(6, CPU)
     for count in range(100, 200):
         ones(count, CPU)
-    assert kept is not ones(6, CPU), "the cache has let it go; the record has not"
+    assert kept is not ones(6, CPU), "evicted from the cache, but kept by the graph"
 
 
-def test_constants_are_told_to_whoever_asks_and_can_be_trained_with():
-    with torch.inference_mode(), used() as outer:
+def test_cached_tensors_are_collected_and_usable_in_training():
+    with torch.inference_mode(), collecting() as outer:
         first = ones(7, CPU)
-        with used() as inner:
+        with collecting() as inner:
             assert ones(7, CPU) is first
     assert [one is first for one in (*outer, *inner)] == [True, True]
     weight = torch.ones(7, requires_grad=True)
@@ -175,13 +177,13 @@ def test_constants_are_told_to_whoever_asks_and_can_be_trained_with():
     assert torch.equal(weight.grad, torch.ones(7))
 
 
-def test_threads_take_turns():
-    judge = GraphedCallable(Work(), Tape())
+def test_it_is_thread_safe():
+    graphed = GraphedCallable(Work(), Log())
     wrong: list[int] = []
 
     def ask(value: int) -> None:
         for _ in range(50):
-            maps, scores = judge(photos(1, value))
+            maps, scores = graphed(images(1, value))
             if float(maps[0, 0, 0]) != 2.0 * value or float(scores[0]) != 32.0 * value:
                 wrong.append(value)
 
@@ -194,7 +196,7 @@ def test_threads_take_turns():
 
 
 class Stream:
-    """A stream that writes down which other ones it waited for."""
+    """A stream that logs the streams it waited for."""
 
     def __init__(self, device) -> None:
         self.waited_for = []
@@ -205,7 +207,7 @@ class Stream:
 
 @pytest.fixture
 def cuda(monkeypatch):
-    """Stand in for torch's streams and graphs; gives the usual stream, and all that were current in turn."""
+    """Replace torch's streams and graphs; return the default stream and the list of current streams over time."""
     usual, capture = Stream(CPU), inspect.signature(torch.cuda.graph)
     here = [usual]
 
@@ -220,7 +222,7 @@ def cuda(monkeypatch):
         asked = capture.bind(*arguments, **options).arguments
         assert asked["capture_error_mode"] in ("thread_local", "global", "relaxed")
         here.append(asked["stream"])
-        # As torch does: an error leaves the stream as it is.
+        # As in torch, an error does not restore the stream.
         yield
         here.append(usual)
 
@@ -237,26 +239,26 @@ def cuda(monkeypatch):
     return usual, here
 
 
-def test_a_record_is_taken_on_a_stream_of_its_own_which_waits_and_is_waited_for(cuda):
+def test_a_capture_uses_a_separate_synchronized_stream(cuda):
     usual, here = cuda
-    recorder = GraphRecorder(CPU)
+    capturer = GraphCapturer(CPU)
     seen = []
-    recorder.warm_up(lambda: seen.append(here[-1]))
-    assert seen == [recorder._stream] * WARM_UPS
-    assert recorder._stream.waited_for == [usual]
-    assert usual.waited_for == [recorder._stream]
+    capturer.warm_up(lambda: seen.append(here[-1]))
+    assert seen == [capturer._stream] * WARM_UPS
+    assert capturer._stream.waited_for == [usual]
+    assert usual.waited_for == [capturer._stream]
 
     def work():
         seen.append(here[-1])
         return torch.zeros(1, 2, 2), None
 
-    recorder.record(work)
-    assert seen[WARM_UPS:] == [recorder._stream]
+    capturer.capture(work)
+    assert seen[WARM_UPS:] == [capturer._stream]
     assert here[-1] is usual
 
     def waits():
         raise RuntimeError("not permitted")
 
     with pytest.raises(RuntimeError, match="not permitted"):
-        recorder.record(waits)
+        capturer.capture(waits)
     assert here[-1] is usual
