@@ -80,10 +80,11 @@ else
 	@echo "to measure detectors, set BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
 endif
 
-# Update the generated parts and pictures of the method pages; a test fails if they are outdated.
+# Generated pages and pictures; a test fails if they are outdated.
 pages: install
 	$(BIN)/python -m tools.method_pages
 	$(BIN)/python -m tools.method_pictures
+	$(BIN)/python -m tools.results_page
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

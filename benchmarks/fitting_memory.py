@@ -1,10 +1,9 @@
-"""What fitting takes of memory with the largest backbone: WideResNet-50-2, 100 made-up photos, the 224 crop.
+"""Peak memory of fitting with the largest backbone: WideResNet-50-2, 100 synthetic images, the 224 crop.
 
     taskset -c 0 python -m benchmarks.fitting_memory [--only patchcore]
 
-Each fit is a process of its own, from the photos on disk to the detector, so that its peak is its own. Weights are
-untrained: what is held does not depend on them. Prints one JSON line for each fit, then a table; exit code 1 where one
-takes more than its limit.
+Each fit is a process, from images on disk to the detector. Weights are untrained: the memory does not depend on them.
+Prints one JSON line per fit, then a table; exit code 1 if one exceeds its limit.
 """
 
 import argparse
@@ -16,7 +15,7 @@ import tempfile
 
 LIMITS_GB = {"patchcore": 4.0, "padim": 8.0}
 """In GiB, whole processes with everything they import."""
-PHOTOS = 100
+IMAGES = 100
 
 FIT = """
 import json, resource, sys, time
@@ -56,7 +55,7 @@ make_product_set(sys.argv[1], train=int(sys.argv[2]), good=0, defective=0)
 
 
 def python(script: str, *arguments: object) -> str:
-    """Return what a process of its own prints. This one imports next to nothing: a child starts with its peak."""
+    """Return the output of a new process. This process imports next to nothing: a child starts with its peak memory."""
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
@@ -64,17 +63,17 @@ def python(script: str, *arguments: object) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=LIMITS_GB)
-    parser.add_argument("--photos", type=int, default=PHOTOS)
+    parser.add_argument("--images", type=int, default=IMAGES)
     given = parser.parse_args()
     measured = []
     with tempfile.TemporaryDirectory() as folder:
-        python(MAKE, folder, given.photos)
+        python(MAKE, folder, given.images)
         for method in [given.only] if given.only else LIMITS_GB:
             line = json.loads(python(FIT, folder, method))
-            measured.append({**line, "limit_gb": LIMITS_GB[method], "photos": given.photos})
+            measured.append({**line, "limit_gb": LIMITS_GB[method], "images": given.images})
             print(json.dumps(measured[-1]), flush=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    print(f"\n{given.photos} photos, {cores} of {os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.1f}\n")
+    print(f"\n{given.images} images, {cores} of {os.cpu_count()} cores, load of the machine {os.getloadavg()[0]:.1f}\n")
     print("| method | peak, GiB | limit, GiB | seconds in all | of these |\n|---|---|---|---|---|")
     for line in measured:
         stages = ", ".join(f"{stage} {seconds}" for stage, seconds in line["stages"].items())

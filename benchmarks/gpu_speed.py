@@ -1,10 +1,10 @@
-"""Placed photo to heatmap and score on a GPU: piece by piece in f32 and in half precision, and recorded.
+"""Input to heatmap and score on a GPU: eager in f32 and in half precision, and by CUDA graph.
 
     python -m benchmarks.gpu_speed [DATA --weights FILE] [--backbone wide_resnet50_2] [--batch 1 --batch 8]
 
-Without DATA on the made-up product with untrained features, because neither changes what a pass costs. Each way gives
-its map first, which must be that of the CPU in f32 within the tolerance of its format. Then all are timed in turn in
-one process, from pixels in the memory of the CPU to results there; milliseconds are medians, ratios are to `eager f32`.
+Without DATA on the synthetic product with untrained features, which does not change the time of a pass. Each map is
+first compared with the CPU in f32, within the tolerance of its precision. Then all are timed in turn in one process,
+from pixels in CPU memory to results there; milliseconds are medians, ratios are to `eager f32`.
 """
 
 import argparse
@@ -35,7 +35,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "patchcore": {"method": "patchcore", **CROPPED},
     "padim": {"method": "padim", **CROPPED},
 }
-PHOTOS = 100
+IMAGES = 100
 TOLERANCE: dict[Precision, float] = {"f32": 2e-3, "bf16": 0.15, "f16": 0.15}
 """Of the largest value of the map."""
 WARM_UPS = 5
@@ -43,7 +43,7 @@ WARM_UPS = 5
 
 @torch.inference_mode()
 def eager(detector: Detector, frames: np.ndarray) -> np.ndarray:
-    """Return the maps by starting every piece of work from Python."""
+    """Return the maps without a CUDA graph."""
     anomaly_model = detector.anomaly_model
     with computing_on(anomaly_model.device):
         maps, own = anomaly_model(torch.from_numpy(frames).to(anomaly_model.device))
@@ -53,7 +53,7 @@ def eager(detector: Detector, frames: np.ndarray) -> np.ndarray:
 
 
 def recorded(detector: Detector, frames: np.ndarray) -> np.ndarray:
-    """Return the maps as a detector does in use."""
+    """Return the maps as in use, with a CUDA graph."""
     return detector.anomaly_model.run(frames)[0]
 
 
@@ -64,7 +64,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def measure(saved: Path, frames: np.ndarray, half: Precision, repetitions: int) -> dict[str, float]:
-    """Return the median milliseconds of each way to judge a batch; raises RuntimeError where one gives other maps."""
+    """Return the median milliseconds of each way to run a batch; raises RuntimeError if the maps of one differ."""
     expected = Detector.load(saved, device="cpu", precision="f32").anomaly_model.run(frames)[0]
     formats: tuple[Precision, ...] = ("f32", half)
     there = {one: Detector.load(saved, device="cuda", precision=one) for one in formats}
@@ -90,8 +90,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--backbone", default="resnet18")
-    parser.add_argument("--batch", type=int, action="append", help="photos judged together; may be repeated")
-    parser.add_argument("--half", choices=("bf16", "f16"), help="without it what suits the GPU")
+    parser.add_argument("--batch", type=int, action="append", help="batch size; may be repeated")
+    parser.add_argument("--half", choices=("bf16", "f16"), help="default: what suits the GPU")
     parser.add_argument("--repetitions", type=int, default=31)
     given = parser.parse_args()
     try:
@@ -102,13 +102,13 @@ def main() -> None:
     half: Precision = given.half or ("bf16" if capability >= BF16_SINCE else "f16")
     name_of_it = torch.cuda.get_device_name(device)
     print(f"{name_of_it}, compute capability {capability}, torch {torch.__version__}, {given.backbone}\n")
-    rows = []
+    rows: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        data = given.data or make_product_set(Path(folder) / "product", train=PHOTOS, good=1, defective=8)
+        data = given.data or make_product_set(Path(folder) / "product", train=IMAGES, good=1, defective=8)
         dataset = open_dataset(data)
-        images = [read_image(photo.path) for photo in dataset.test]
+        images = [read_image(sample.path) for sample in dataset.test]
         for name, changes in RECIPES.items():
-            sources = [photo.path for photo in dataset.train[:PHOTOS]]
+            sources = [sample.path for sample in dataset.train[:IMAGES]]
             started = time.perf_counter()
             detector = Detector.fit(
                 sources,
@@ -118,19 +118,18 @@ def main() -> None:
                 device="cuda",
                 **changes,
             )
-            fitted_state = time.perf_counter() - started
+            trained_in = time.perf_counter() - started
             saved = detector.save(Path(folder) / "part.safetensors")
-            frame = detector.anomaly_model.input_size
             for batch in given.batch or (1, 8):
                 chosen = [images[number % len(images)] for number in range(batch)]
-                frames = np.stack([frame.letterbox(*image.shape[:2]).apply(image) for image in chosen])
+                frames = np.stack([detector.preprocess(image).pixels for image in chosen])
                 taken = measure(saved, frames, half, given.repetitions)
                 if not rows:
-                    titles = ["recipe", "batch", "learned in, s", *taken]
+                    titles = ["recipe", "batch", "trained in, s", *taken]
                     rows += ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
                 base = taken["eager f32"]
                 cells = [f"{value:.2f} ({base / value:.2f} x)" for value in taken.values()]
-                rows.append("| " + " | ".join([name, str(batch), f"{fitted_state:.1f}", *cells]) + " |")
+                rows.append("| " + " | ".join([name, str(batch), f"{trained_in:.1f}", *cells]) + " |")
     print("\n".join(rows))
 
 

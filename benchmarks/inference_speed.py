@@ -1,12 +1,12 @@
-"""Photo to heatmap and verdict: ours against the straightforward formulation, interleaved in one process.
+"""Image to heatmap and verdict: ours against the straightforward formulation, interleaved in one process.
 
     python -m benchmarks.inference_speed DATA --weights FILE [--backbone wide_resnet50_2]
 
-The reference is CFA as one would first write it in torch, float32: pool, upsample, concatenate, append coordinates,
+The reference is a direct formulation of CFA in torch, float32: pool, upsample, concatenate, append coordinates,
 1 x 1 convolution, the full matrix of distances, sort, softmin, upsample, SciPy's Gaussian. It has the same weights,
-bank and descriptor, and all must agree before anything is timed. OpenVINO runs in a process of its own, as in use.
+bank and descriptor, and all must agree before anything is timed. OpenVINO runs in its own process, as in use.
 Milliseconds are medians of interleaved repetitions, batch 1, all cores; ratios are to the reference of the first row,
-at gamma 1. `compact` is the backbone of the package, which finds as much (RESULTS.md) and is not that of the first row.
+at gamma 1. `compact` is the bundled backbone (accuracy: RESULTS.md), not that of the first row.
 """
 
 import argparse
@@ -45,10 +45,10 @@ RECIPES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "default, compact": ({"backbone": "compact"}, {}),
 }
 FORMATS: tuple[Precision, ...] = ("f32", "bf16")
-PHOTOS = 100
+IMAGES = 100
 TOLERANCE = {"f32": 1e-4, "bf16": 0.15, "int8": 0.5}
-"""Of the largest value of the map, to the reference with distances in float64. bf16 and int8 change the features; what
-that does to the accuracy is for `engine_accuracy` to tell."""
+"""Of the largest value of the map, against the reference with distances in float64. bf16 and int8 change the features;
+`engine_accuracy` measures the effect on accuracy."""
 
 
 class Straightforward:
@@ -58,13 +58,13 @@ class Straightforward:
         anomaly_model = detector.anomaly_model
         method: Any = anomaly_model.methods[0]
         assert isinstance(method, CFA)
-        self.view, self.sigma, self.method = anomaly_model.crops[0], anomaly_model.sigma, method
+        self.crop, self.sigma, self.method = anomaly_model.crops[0], anomaly_model.sigma, method
         self.bank = method.bank + method.center
         self.weight = method.weight[:, :, None, None]
 
     def __call__(self, frames: torch.Tensor, distances: torch.dtype = torch.float32) -> tuple[np.ndarray, float]:
         method = self.method
-        images = normalize(crop_images(frames, self.view), method.backbone.mean, method.backbone.std).contiguous()
+        images = normalize(crop_images(frames, self.crop), method.backbone.mean, method.backbone.std).contiguous()
         pyramid = method.backbone.pyramid(images)
         pooled = [F.avg_pool2d(pyramid[level - 2], 3, 1, 1) for level in sorted(method.settings.levels)]
         height, width = pooled[0].shape[-2:]
@@ -76,14 +76,14 @@ class Straightforward:
         squares = tokens.square().sum(1, keepdim=True) + bank.square().sum(1) - 2 * tokens @ bank.T
         roots = squares.clamp(min=0).sqrt().topk(3, largest=False).values
         scores = roots[:, 0] * torch.softmax(-roots, dim=1)[:, 0]
-        shape = (self.view.height, self.view.width)
+        shape = (self.crop.height, self.crop.width)
         map_ = F.interpolate(scores.view(1, 1, height, width), size=shape, mode="bilinear", align_corners=False)
         smoothed = gaussian_filter(map_[0, 0].numpy(), self.sigma)
         return smoothed, float(smoothed.max())
 
 
 def timed(runs: dict[str, Callable[[], float]], repetitions: int) -> dict[str, float]:
-    """Return the median milliseconds of each, taken in turn so that a busy machine is busy for all."""
+    """Return the median milliseconds of each, in interleaved repetitions."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for repetition in range(repetitions + 3):
         for name, seconds in runs.items():
@@ -94,7 +94,7 @@ def timed(runs: dict[str, Callable[[], float]], repetitions: int) -> dict[str, f
 
 
 def here(call: Callable[[], Any]) -> Callable[[], float]:
-    """Return what times the second of two calls: before the first, other threads and caches were at work."""
+    """Return a function that times the second of two calls: the first follows the work of others."""
 
     def seconds() -> float:
         call()
@@ -107,11 +107,11 @@ def here(call: Callable[[], Any]) -> Callable[[], float]:
 
 @torch.inference_mode()
 def measure(
-    detector: Detector, photo: Path, folder: Path, repetitions: int, int8: Dataset | None
+    detector: Detector, path: Path, folder: Path, repetitions: int, int8: Dataset | None
 ) -> tuple[dict[str, float], list[str]]:
-    """Return milliseconds by what was timed, and the parts of the fastest engine with theirs."""
-    image = read_image(photo)
-    placed = detector.anomaly_model.input_size.letterbox(*image.shape[:2]).apply(image)[None]
+    """Return milliseconds by engine, and those of the parts of the fastest one."""
+    image = read_image(path)
+    placed = detector.preprocess(image).pixels[None]
     frames = torch.from_numpy(placed)
     reference = Straightforward(detector)
     expected, _ = reference(frames, torch.float64)
@@ -155,11 +155,11 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048) -> float:
 
 
 def work(detector: Detector) -> float:
-    """Return the multiply-adds, in 10^9, of the straightforward formulation for one frame, counted by torch."""
+    """Return the multiply-adds, in 10^9, of the straightforward formulation for one input, counted by torch."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    frame = detector.anomaly_model.input_size
-    frames = torch.zeros(1, frame.height, frame.width, 3, dtype=torch.uint8)
+    size = detector.input_size
+    frames = torch.zeros(1, size.height, size.width, 3, dtype=torch.uint8)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Straightforward(detector)(frames)
     return counter.get_total_flops() / 2e9
@@ -174,7 +174,7 @@ def main() -> None:
     parser.add_argument("--int8", action="store_true", help="also a quantized backbone; needs hyperspot[int8]")
     given = parser.parse_args()
     dataset = open_dataset(given.data)
-    photo = dataset.test[0].path
+    path = dataset.test[0].path
     rates = {"f32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
     print(f"{given.backbone}, batch 1; {describe_machine()}")
     print(f"square matrix products: {rates['f32']:.0f} GFLOP/s in f32, {rates['bf16']:.0f} in bf16\n")
@@ -182,12 +182,12 @@ def main() -> None:
     notes = []
     base = None
     for name, (place, method) in RECIPES.items():
-        sources = [one.path for one in dataset.train[:PHOTOS]]
+        sources = [one.path for one in dataset.train[:IMAGES]]
         seen = {"backbone": given.backbone, **place}
         weights = given.weights if seen["backbone"] == given.backbone else None
         detector = Detector.fit(sources, weights=weights, calibration="none", method_settings=method, **seen)
         with tempfile.TemporaryDirectory() as folder:
-            taken, costs = measure(detector, photo, Path(folder), given.repetitions, dataset if given.int8 else None)
+            taken, costs = measure(detector, path, Path(folder), given.repetitions, dataset if given.int8 else None)
         base = base or taken["straightforward"]
         if not titles:
             titles = list(taken)
@@ -199,7 +199,7 @@ def main() -> None:
         reached = 2 * macs / quickest * 1000
         notes.append(
             f"- {name}: {macs:.2f} GMAC as written; in {quickest:.1f} ms that is {reached:.0f} GFLOP/s, "
-            f"{100 * reached / rates['bf16']:.0f} % of the bf16 rate. Dearest parts: {'; '.join(costs[:4])}"
+            f"{100 * reached / rates['bf16']:.0f} % of the bf16 rate. Most expensive parts: {'; '.join(costs[:4])}"
         )
     print("\n" + "\n".join(notes))
 

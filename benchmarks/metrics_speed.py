@@ -1,4 +1,4 @@
-"""How long, and with how much memory, the pixel metrics of 100 images of 1024 x 1024 are computed.
+"""Time and memory of the pixel metrics of 100 images of 1024 x 1024.
 
 OMP_NUM_THREADS=1 python benchmarks/metrics_speed.py [--images 100] [--side 1024]
 """

@@ -1,9 +1,9 @@
-"""Cost against work: photos a second against the size of the frame, training time against the number of photos.
+"""Cost against work: images per second against the input size, training time against the number of images.
 
     python -m benchmarks.scaling DATA --weights FILE --plots docs/images
 
-The data's photos are taken as often as it takes: the time does not depend on what they show. All cores, one process;
-inference is the median of interleaved repetitions from a photo in memory to its verdict, in torch, batch 1.
+Images of the data are repeated as needed. All cores, one process; inference is the median of interleaved repetitions
+from a decoded image to its verdict, in torch, batch 1.
 """
 
 import argparse
@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from hyperspot import Detector
-from hyperspot.benchmark.plots import Series, chart
+from hyperspot.benchmark.plots import Series, draw
 from hyperspot.data import open_dataset
 from hyperspot.images import read_image
 
 SIDES = (128, 256, 512, 1024)
-PHOTOS = (50, 100, 200, 400, 800)
+IMAGES = (50, 100, 200, 400, 800)
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "released": {"variant": "released"},
 }
 FEW = 12
-"""Photos to train on where only the speed of inference counts: the size of the bank follows from the frame."""
+"""Training images for the speed of inference: the size of the bank follows from the input size."""
 
 
 def train(sources: list[Path], given: argparse.Namespace, **changes: Any) -> tuple[Detector, float]:
@@ -43,16 +43,16 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument("--plots", type=Path, help="a folder for two SVG files")
     given = parser.parse_args()
-    good = [photo.path for photo in open_dataset(given.data).train]
+    good = [sample.path for sample in open_dataset(given.data).train]
     image = read_image(good[0])
 
     detectors = {}
-    for name, method in VARIANTS.items():
+    for name, changes in VARIANTS.items():
         for side in SIDES:
-            few = {**method, "steps": 2}
+            few = {**changes, "steps": 2}
             enough = FEW if name == "released" else max(FEW, len(good))
             detectors[name, side], _ = train(
-                good[: min(enough, 60)], given, short_side=side, method_settings=few if name == "released" else method
+                good[: min(enough, 60)], given, short_side=side, method_settings=few if name == "released" else changes
             )
     taken: dict[tuple[str, int], list[float]] = {key: [] for key in detectors}
     for repetition in range(given.repetitions + 1):
@@ -61,7 +61,7 @@ def main() -> None:
             detector.predict(image)
             if repetition:
                 taken[key].append(time.perf_counter() - started)
-    print("| frame | " + " | ".join(f"{name}: ms, photos a second, memory vectors" for name in VARIANTS) + " |")
+    print("| input size | " + " | ".join(f"{name}: ms, images per second, memory vectors" for name in VARIANTS) + " |")
     print("|---" * (len(VARIANTS) + 1) + "|")
     for side in SIDES:
         cells = []
@@ -71,27 +71,25 @@ def main() -> None:
             cells.append(f"{seconds * 1000:.1f}, {1 / seconds:.1f}, {len(method.bank)}")
         print(f"| {side} x {side} | " + " | ".join(cells) + " |")
     speed = [
-        Series(name, tuple((float(side), 1 / statistics.median(taken[name, side])) for side in SIDES), line=True)
+        Series(name, tuple((float(side), 1 / statistics.median(taken[name, side])) for side in SIDES))
         for name in VARIANTS
     ]
 
-    print("\n| photos | " + " | ".join(f"training {name}, s" for name in VARIANTS) + " |")
+    print("\n| images | " + " | ".join(f"training {name}, s" for name in VARIANTS) + " |")
     print("|---" * (len(VARIANTS) + 1) + "|", flush=True)
     seconds_of: dict[str, list[tuple[float, float]]] = {name: [] for name in VARIANTS}
-    for count in PHOTOS:
+    for count in IMAGES:
         sources = [good[number % len(good)] for number in range(count)]
-        for name, method in VARIANTS.items():
-            _, seconds = train(sources, given, method_settings=method)
-            seconds_of[name].append((float(count), seconds))
+        for name, changes in VARIANTS.items():
+            _, taken_for = train(sources, given, method_settings=changes)
+            seconds_of[name].append((float(count), taken_for))
         print(f"| {count} | " + " | ".join(f"{seconds_of[name][-1][1]:.1f}" for name in VARIANTS) + " |", flush=True)
     if given.plots:
-        training = [Series(name, tuple(points), line=True) for name, points in seconds_of.items()]
-        given.plots.mkdir(parents=True, exist_ok=True)
-        side, photos = "side of the frame, pixels", "training photos"
-        picture = chart("Photos a second", side, "photos / s", speed, log_x=True, log_y=True)
-        (given.plots / "inference-scaling.svg").write_text(picture, encoding="utf-8")
-        picture = chart("Training time", photos, "training, s", training, log_x=True, log_y=True)
-        (given.plots / "training-scaling.svg").write_text(picture, encoding="utf-8")
+        training = [Series(name, tuple(points)) for name, points in seconds_of.items()]
+        across, images = "side of the input, pixels", "training images"
+        inference, fitting = given.plots / "inference-scaling.svg", given.plots / "training-scaling.svg"
+        draw("Images per second", across, "images / s", speed, inference, log_y=True)
+        draw("Training time", images, "training, s", training, fitting, log_y=True)
 
 
 if __name__ == "__main__":

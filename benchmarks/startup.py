@@ -1,11 +1,11 @@
-"""From the call to the answer: how long each start takes in a fresh process, and how much disk an installation takes.
+"""Start-up time of each call in a fresh process, and disk space of an installation.
 
     python -m benchmarks.startup [--venv FOLDER ...] [--data DATA --weights FILE]
 
-A detector is trained, saved and exported first; without DATA on the made-up product with untrained features, because
-neither changes what a start costs. Every environment (the one that runs this, and each FOLDER with hyperspot
-installed) then starts everything in turn, one process at a time, so that a busy machine is busy for all. The first
-line, Python alone, tells how busy it was. CPU seconds are those of all threads, and depend less on what else runs.
+A detector is trained, saved and exported first; without DATA on the synthetic product with untrained features, which
+does not change the time of a start. Every environment (this one, and each FOLDER with hyperspot installed) then starts
+everything in turn, one process at a time. The first line, Python alone, shows the load of the machine. CPU seconds are
+those of all threads, and depend less on other processes.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TOOLS = ("pip", "pkg_resources", "setuptools", "wheel", "_distutils_hack")
-"""What a fresh virtual environment may come with and hyperspot does not need."""
+"""Packages of a fresh virtual environment that hyperspot does not need."""
 NEEDS = "import importlib.util, sys; sys.exit(any(importlib.util.find_spec(name) is None for name in sys.argv[1:]))"
 
 
 @dataclass(frozen=True)
 class Start:
-    """One call of Python: its arguments, what must be installed for it, and the most seconds it may take."""
+    """One call of Python: its arguments, the packages it needs, and its time limit in seconds."""
 
     name: str
     arguments: tuple[str, ...]
@@ -44,7 +44,7 @@ class Environment:
     taken: dict[Start, list[tuple[float, float]]] = field(default_factory=dict)
 
     def has(self, packages: tuple[str, ...]) -> bool:
-        call = [self.python, "-c", NEEDS, *packages]
+        call = [str(self.python), "-c", NEEDS, *packages]
         return subprocess.run(call, env=self.variables, check=False).returncode == 0
 
     def start(self, what: Start) -> tuple[float, float]:
@@ -61,20 +61,20 @@ class Environment:
 
 
 def prepare(folder: Path, data: Path | None, weights: str) -> tuple[Path, list[Path], Path]:
-    """Return a model file, exported files, and a photo."""
+    """Return a model file, exported files, and an image."""
     from hyperspot import Detector, open_dataset
     from hyperspot.data.demo_product.product_set import make_product_set
     from hyperspot.export.exporting import export
 
     dataset = open_dataset(data or make_product_set(folder / "product", train=24, good=1, defective=3))
-    sources = [photo.path for photo in dataset.train[:24]]
+    sources = [sample.path for sample in dataset.train[:24]]
     detector = Detector.fit(sources, backbone="resnet18", weights=weights, false_alarm_rate=0.2)
     model = detector.save(folder / "part.safetensors")
     files = [export(detector, folder / name) for name in ("part.onnx", "part.xml")]
     return model, files, dataset.test[0].path
 
 
-def starts(model: Path, exported: list[Path], photo: Path) -> list[Start]:
+def starts(model: Path, exported: list[Path], image: Path) -> list[Start]:
     command = ("-m", "hyperspot")
     onnx, ir = exported
     return [
@@ -85,16 +85,16 @@ def starts(model: Path, exported: list[Path], photo: Path) -> list[Start]:
         Start("`hyperspot info --engines`", (*command, "info", "--engines")),
         *(
             Start(
-                f"`hyperspot predict {path.name}`, one photo, {engine}",
-                (*command, "predict", str(path), str(photo), "--engine", engine),
+                f"`hyperspot predict {path.name}`, one image, {engine}",
+                (*command, "predict", str(path), str(image), "--engine", engine),
                 (engine,),
                 1.0,
             )
             for path, engine in ((onnx, "openvino"), (ir, "openvino"), (onnx, "onnxruntime"))
         ),
         Start(
-            "`hyperspot predict part.safetensors`, one photo, torch",
-            (*command, "predict", str(model), str(photo)),
+            "`hyperspot predict part.safetensors`, one image, torch",
+            (*command, "predict", str(model), str(image)),
             ("torch",),
             2.0,
         ),
@@ -102,7 +102,7 @@ def starts(model: Path, exported: list[Path], photo: Path) -> list[Start]:
 
 
 def disk(folder: Path) -> tuple[float, float]:
-    """Return how many MB (of 10^6 bytes) of the disk the files under a folder occupy: all, and all but `TOOLS`."""
+    """Return the disk space of a folder in MB (10^6 bytes): all files, and all but `TOOLS`."""
     everything, tools = 0, 0
     counted = set()
     for place, _, names in os.walk(folder):
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=9)
     given = parser.parse_args()
     environments = [Environment("this", Path(sys.executable), dict(os.environ))]
-    # Their own hyperspot is meant, not that of a source tree.
+    # They use their own hyperspot, not a source tree.
     installed = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environments += [Environment(venv.name, venv.absolute() / "bin" / "python", installed) for venv in given.venv]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,6 +1,6 @@
-"""An exported detector in a process of its own, without torch, timed there on request.
+"""An exported detector in its own process, without torch, timed there on request.
 
-Engines wait for work in their own ways: threads of torch that spin would slow OpenVINO in the same process down.
+Spinning threads of torch would slow down OpenVINO in the same process.
 """
 
 import json
@@ -22,16 +22,17 @@ from hyperspot.runtime import ExportedDetector
 given = json.loads(sys.argv[1])
 with np.load(given["arrays"]) as arrays:
     image, placed = arrays["image"], arrays["placed"]
-exported = ExportedDetector.load(given["path"], engine=given["engine"], number_format=given["number_format"])
-placement = exported.frame.place(*image.shape[:2])
-maps, scores = exported.engine.run(placed)
+exported = ExportedDetector.load(given["path"], engine=given["engine"], precision=given["precision"])
+prepared = exported.preprocess(image)
+maps, scores = exported.run(placed)
+score = None if scores is None else float(scores[0])
 np.save(given["map"], maps)
 graph = getattr(exported.engine, "_compiled", None)
 calls = {
     "map": lambda: exported.engine.run(placed),
     "verdict": lambda: exported.predict(image),
-    "placing the photo": lambda: placement.to_frame(image),
-    "judging": lambda: exported.judge.verdict(image, placement, maps[0], float(scores[0]), started=0.0, path=None),
+    "letterbox": lambda: exported.preprocess(image),
+    "decision": lambda: exported.decision_rule.decide(prepared, maps[0], score),
     **(graph.parts({"frames": placed}) if graph is not None else {}),
 }
 print(json.dumps(list(calls)), flush=True)
@@ -45,7 +46,7 @@ for line in sys.stdin:
 
 
 class Apart:
-    """The process; `seconds(what)` times one call in it, `map` is the heatmap it found at first."""
+    """The process; `seconds(name)` times one call in it, `map` is its first heatmap."""
 
     def __init__(self, path: Path, engine: str, precision: str | None, image: np.ndarray, placed: np.ndarray) -> None:
         arrays, found = path.with_suffix(".arrays.npz"), path.with_suffix(".map.npy")
@@ -57,7 +58,7 @@ class Apart:
             "arrays": str(arrays),
             "map": str(found),
         }
-        # What is asked for here is said above; for the rest of a quantized backbone the CPU decides, as in use.
+        # The precision is given above; for the rest of a quantized backbone the CPU decides, as in use.
         environment = {name: value for name, value in os.environ.items() if name != SWITCH}
         self._process = subprocess.Popen(
             [sys.executable, "-c", WORKER, json.dumps(given)],

@@ -1,9 +1,9 @@
-"""From the command to the model file: wall time and peak memory of training, and of judging one photo.
+"""From the command to the model file: wall time and peak memory of training, and of predicting one image.
 
     python -m benchmarks.training_speed DATA --weights FILE [--repetitions 3]
 
-Each is a fresh process of the command line on all cores, in turn; times are medians, memory is the largest seen.
-The accuracy that these trainings reach stands in RESULTS.md, from the same settings.
+Each is a fresh process of the command line on all cores, in turn; times are medians, memory is the maximum.
+RESULTS.md has the accuracy of the same settings.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--repetitions", type=int, default=3)
     given = parser.parse_args()
-    photo = next(iter(sorted(given.data.glob("test/*/*"))))
+    image = next(iter(sorted(given.data.glob("test/*/*"))))
     taken: dict[str, list[tuple[float, float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for repetition in range(given.repetitions):
@@ -49,11 +49,11 @@ def main() -> None:
                 model, exported = Path(folder) / f"{name}.safetensors", Path(folder) / f"{name}.onnx"
                 common = ["--weights", given.weights, "--backbone", given.backbone]
                 calls = {f"train, {name}": ["train", given.data, "-o", model, *common, *options]}
-                calls[f"predict one photo, {name}, torch"] = ["predict", model, photo]
+                calls[f"predict one image, {name}, torch"] = ["predict", model, image]
                 if not repetition:
                     run(*calls[f"train, {name}"])
                     run("export", model, "-o", exported)
-                calls[f"predict one photo, {name}, exported"] = ["predict", exported, photo]
+                calls[f"predict one image, {name}, exported"] = ["predict", exported, image]
                 for what, arguments in calls.items():
                     taken.setdefault(what, []).append(run(*arguments))
     print("| command | seconds | peak memory, MB |\n|---|---|---|")

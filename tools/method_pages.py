@@ -1,9 +1,9 @@
-"""Fill the marked regions of docs/methods/NAME.md, so that no page says what code or lines do not.
+"""Fill the marked regions of docs/methods/NAME.md from code and recorded runs.
 
     python -m tools.method_pages            # fill
-    python -m tools.method_pages --check    # exit code 1 where a page would change
+    python -m tools.method_pages --check    # exit code 1 if a page would change
 
-`settings`: names, defaults and meanings from the method's settings. `cost`: what the formulas on the page give.
+`settings`: names, defaults and meanings from the method's settings. `cost`: values of the formulas on the page.
 `published`: from `published.json`. `ours`: from benchmarks/runs.jsonl.
 """
 
@@ -23,28 +23,19 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hyperspot.backbones import NONE, create
-from hyperspot.benchmark import records
+from hyperspot.benchmark import notes, records
+from hyperspot.benchmark.columns import ACCURACY, BACKBONE, METHOD, SEEDS, THEIR_BACKBONE, cells, metric_title
 from hyperspot.benchmark.protocol import recipes_of
 from hyperspot.benchmark.published import Entry, published
-from hyperspot.benchmark.selection import (
-    METRICS,
-    development,
-    groups,
-    in_order,
-    one_set_of_photos,
-    plain_name,
-    published_cell,
-)
-from hyperspot.benchmark.table import Cell, Column, Given, Spread, Table
-from hyperspot.methods import METHODS, padim, patch_svdd, vae
-from hyperspot.methods import training as scratch
-from tools.rewriting import rewrite
+from hyperspot.benchmark.render import Cells, Column, Given, Table
+from hyperspot.benchmark.runs import METRICS, frame, in_order, one_fingerprint, rows, shown
+from hyperspot.methods import METHODS, padim, patch_svdd, training, vae
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES, LINES = ROOT / "docs" / "methods", ROOT / "benchmarks" / "runs.jsonl"
 FAMILY = {"cfa": ("cfa", "cfa_resize", "cfa++")}
-"""Published entries that belong to a method beside the one of its own name."""
-EXAMPLE_PHOTOS, EXAMPLE_SIDE = 209, 224
+"""Published entries of a method beside the one of its name."""
+EXAMPLE_IMAGES, EXAMPLE_SIDE = 209, 224
 """MVTec bottle in the papers' geometry."""
 EXAMPLE_BACKBONES = ("resnet18", "wide_resnet50_2")
 NOT_MEASURED = "not measured yet"
@@ -54,7 +45,7 @@ Names = Mapping[str, Any]
 
 
 def region(page: str, kind: str, name: str) -> str:
-    """Return what stands between the marks of a region; raises ValueError where the page has none."""
+    """Return the text between the marks of a region; raises ValueError if the page lacks it."""
     found = re.search(rf"<!-- {kind}:{name} -->\n(.*?)<!-- /{kind} -->", page, re.DOTALL)
     if found is None:
         raise ValueError(f"docs/methods/{name}.md has no region {kind}:{name}")
@@ -62,7 +53,7 @@ def region(page: str, kind: str, name: str) -> str:
 
 
 def filled(page: str, name: str, lines: Sequence[records.Line]) -> str:
-    """Return the page with all regions made anew."""
+    """Return the page with all regions filled."""
     made = {
         "settings": settings_table(name),
         "cost": cost_table(page, name),
@@ -78,7 +69,7 @@ def filled(page: str, name: str, lines: Sequence[records.Line]) -> str:
 
 
 def settings_table(name: str) -> str:
-    """Return all settings of a method with their defaults, by variant where it has them, and what they mean."""
+    """Return all settings of a method: defaults, by variant if it has variants, and meanings."""
     owner = METHODS[name].Settings
     meanings = documented(owner)
     variants = get_args(owner.model_fields["variant"].annotation) if "variant" in owner.model_fields else ()
@@ -87,19 +78,19 @@ def settings_table(name: str) -> str:
     rows = []
     for field in owner.model_fields:
         shown = [f"`{written(getattr(one, field))}`" for one in chosen]
-        # What a variant leaves as the first has it need not be read twice.
+        # A cell equal to the default is left empty.
         cells = shown[:1] + ["" if one == shown[0] else one for one in shown[1:]]
         rows.append([f"`{field}`", *(cell.replace(f"`{UNSET}`", UNSET) for cell in cells), meanings[field]])
     return markdown(titles, rows)
 
 
 def documented(settings: type) -> dict[str, str]:
-    """Return what the docstring of some settings says of each."""
+    """Return the meaning of each setting from the docstring of its class."""
     _, _, attributes = inspect.cleandoc(settings.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     for entry in re.split(r"\n(?= {4}\S)", "\n" + attributes.rstrip())[1:]:
         names, _, meaning = entry.strip().partition(": ")
-        # What is not finished by a point in the docstring of one is finished by none in a table.
+        # Cells of a table end without a period.
         text = " ".join(meaning.split()).removesuffix(".").replace("|", "\\|")
         found |= dict.fromkeys(names.split(", "), text)
     return found
@@ -123,7 +114,7 @@ def markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def formulas(page: str) -> str:
-    """Return the formulas of a page: assignments in Python, of which the last two are memory and time."""
+    """Return the formulas of a page: assignments in Python; the last two are memory and time."""
     found = re.search(r"## Memory and time\n.*?```python\n(.*?)```", page, re.DOTALL)
     if found is None:
         raise ValueError("the page has no formulas under 'Memory and time'")
@@ -131,20 +122,20 @@ def formulas(page: str) -> str:
 
 
 def evaluated(page: str, known: Names) -> tuple[float, float]:
-    """Return the bytes kept and the multiplications for a photo that the formulas of a page give."""
+    """Return the bytes kept and the multiplications per image by the formulas of a page."""
     values = {"__builtins__": {}, **known}
     exec(formulas(page), values)
     return values["memory"], values["time"]
 
 
 def names(
-    settings: Any, *, photos: int, height: int, width: int, backbone: str, channels: Sequence[int]
+    settings: Any, *, images: int, height: int, width: int, backbone: str, channels: Sequence[int]
 ) -> dict[str, Any]:
-    """Return what formulas may name: the settings, the photos and their grids, the backbone, some networks."""
+    """Return the names that formulas may use: settings, images and their grids, the backbone, some networks."""
     grids = [-(-height // stride) * -(-width // stride) for stride in (4, 8, 16)]
     return {
         **dict(settings),
-        "n": photos,
+        "n": images,
         "H": height,
         "W": width,
         "backbone": backbone,
@@ -152,7 +143,7 @@ def names(
         **{f"c{level}": count for level, count in enumerate(channels, 2)},
         "P": dict(enumerate(grids, 2)),
         "c": dict(enumerate(channels, 2)),
-        "score_stats": padim.CHANNELS.get(backbone, padim.CHANNELS_ELSE),
+        "default_channels": padim.CHANNELS.get(backbone, padim.CHANNELS_ELSE),
         **{one.__name__: one for one in (min, max, sum, int, math.ceil)},
         **NETWORKS,
     }
@@ -166,23 +157,23 @@ def multiplications(network: Callable[..., object], *inputs: torch.Tensor) -> in
 
 
 class Network:
-    """A network as formulas see it: called with height and width it gives multiplications; `weights` counts them."""
+    """A network in formulas: a call with height and width returns multiplications; `weights` is their number."""
 
     def __init__(self, build: Callable[[], tuple[nn.Module, Callable[..., object]]]) -> None:
         self._build = functools.cache(build)
 
     @property
     def weights(self) -> int:
-        """How many there are."""
+        """Number of weights."""
         return sum(one.numel() for one in self._build()[0].parameters())
 
     def __call__(self, height: float, width: float) -> int:
-        """Return the multiplications for an input of some pixels."""
+        """Return the multiplications for an input of some height and width."""
         return multiplications(self._build()[1], torch.empty(1, 3, int(height), int(width), device="meta"))
 
 
 def _resnet18() -> tuple[nn.Module, Callable[..., object]]:
-    network = scratch.without_storage(scratch.ResNet18)
+    network = training.without_storage(training.ResNet18)
     return network, network
 
 
@@ -193,7 +184,7 @@ def _encoder() -> tuple[nn.Module, Callable[..., object]]:
 
 
 def _autoencoder() -> tuple[nn.Module, Callable[..., object]]:
-    network = scratch.without_storage(vae.Autoencoder, vae.VAESettings().latent)
+    network = training.without_storage(vae.Autoencoder, vae.VAESettings().latent)
     return network, network
 
 
@@ -203,13 +194,13 @@ NETWORKS = MappingProxyType(
 
 
 def cost_table(page: str, name: str) -> str:
-    """Return what the formulas give for the example."""
+    """Return the values of the formulas for the example."""
     owner = METHODS[name]
     rows = []
     for backbone in EXAMPLE_BACKBONES if owner.uses_backbone else ("none",):
         known = names(
             owner.Settings(),
-            photos=EXAMPLE_PHOTOS,
+            images=EXAMPLE_IMAGES,
             height=EXAMPLE_SIDE,
             width=EXAMPLE_SIDE,
             backbone=backbone,
@@ -219,8 +210,8 @@ def cost_table(page: str, name: str) -> str:
         rows.append(
             [backbone if owner.uses_backbone else "no backbone", f"{memory / 1e6:.1f} MB", f"{time / 1e9:.2f} G"]
         )
-    about = f"{EXAMPLE_PHOTOS} photos, {EXAMPLE_SIDE} x {EXAMPLE_SIDE}"
-    return markdown([about, "kept", "multiplications for a photo"], rows)
+    about = f"{EXAMPLE_IMAGES} images, {EXAMPLE_SIDE} x {EXAMPLE_SIDE}"
+    return markdown([about, "kept", "multiplications per image"], rows)
 
 
 @functools.cache
@@ -231,82 +222,76 @@ def channels_of(backbone: str) -> tuple[int, ...]:
 
 def published_table(name: str) -> str:
     """Return the published means over the categories of MVTec AD."""
-    family = FAMILY.get(name, (name,))
-    known = published()
-    rows: list[dict[str, Cell]] = []
-    entries = [*known.categories, *known.means, *(known.rows(7) if name in FAMILY else ())]
-    for entry in entries:
+    family, known = FAMILY.get(name, (name,)), published()
+    drawn: list[Cells] = []
+    for entry in (*known.categories, *known.means, *(known.rows(7) if name in FAMILY else ())):
         if entry.method in family:
-            cells: dict[str, Cell] = {metric: mean_of(entry, metric) for metric in METRICS}
-            rows.append({"what": entry.label, "backbone": entry.backbone or UNSET, **cells})
-    columns = (
-        Column("what", "published, mean of 15"),
-        Column("backbone", "backbone"),
-        *(Column(metric, title) for metric, title in METRICS.items()),
-    )
-    return table(columns, rows)
+            means: Cells = {metric: mean_of(entry, metric) for metric in METRICS}
+            drawn.append({"what": entry.label, "backbone": entry.backbone, **means})
+    metrics = (Column(metric, metric_title(metric)) for metric in METRICS)
+    return table((Column("what", "published, mean of 15"), BACKBONE, *metrics), drawn)
 
 
 def mean_of(entry: Entry, metric: str) -> Given | None:
-    """Return the mean that a source prints, or else that of its values, with all that has to be said of it."""
+    """Return the printed mean of a source, or else the mean of its values, with footnotes."""
     known = published()
     printed = {**entry.figures.get(metric, {}), **entry.printed.get(metric, {})}.get("all")
     figure = entry.mean(metric, known.groups["all"]) if printed is None else printed
-    if figure is None:
-        return None
     source = known.sources[entry.source or "cfa-paper"]
-    return Given(figure, (*known.texts(entry.notes), f"{source}."))
+    return None if figure is None else Given(figure, (*known.texts(entry.notes), f"{source}."))
 
 
 def ours_table(name: str, lines: Sequence[records.Line]) -> str:
     """Return our figures by category, beside the published ones of the same category."""
+    standard: Names = {"version": None, "train_images": None, "test_images": None, "changes": {}, "measure": "accuracy"}
     meant = [
         line
         for line in lines
         if line["recipe"] in recipes_of(name)
-        and line.get("measure", "accuracy") == "accuracy"
-        and line.get("version") is None
-        and line.get("train_images") is None
-        # What other settings give is for the ablations in RESULTS.md.
-        and not line["changes"]
-        # Untrained weights measure nothing but code.
+        and all(line.get(field, default) == default for field, default in standard.items())
+        # Untrained weights test the code only.
         and not str(line.get("weights") or "").startswith("random:")
     ]
-    meant, notes = one_set_of_photos(meant)
-    found = groups(meant, recipes_of(name))
-    rows: list[dict[str, Cell]] = []
-    for category in in_order(category for group in found for category in group.categories):
-        for group in found:
-            values = {metric: group.by_seed(category, metric) for metric in METRICS}
-            if not any(values.values()):
-                continue
-            cells: dict[str, Cell] = {}
-            for metric in METRICS:
-                cells[metric] = Spread.of(values[metric].values(), 100.0)
-                cells[f"{metric}_published"] = published_cell(group, metric, [category])
-            seeds = str(max(len(one) for one in values.values()))
-            about = {"category": plain_name(category), "what": group.label, "backbone": group.backbone}
-            rows.append({**about, "seeds": seeds, **cells})
-    if not rows:
+    runs, others = one_fingerprint(frame(meant))
+    found = rows(runs, recipes_of(name))
+    if not found:
         return f"Ours: {NOT_MEASURED}.\n"
-    columns = [Column("category", "ours"), Column("what", "settings")]
-    columns += [Column("backbone", "backbone")] if METHODS[name].uses_backbone else []
-    columns += [Column("seeds", "seeds")]
-    for metric, title in METRICS.items():
-        columns += [Column(metric, title), Column(f"{metric}_published", "published")]
-    protocol = "Ours: the last checkpoint, mean ± deviation over seeds, in the pixels that the detector sees."
-    categories = [category for group in found for category in group.categories]
-    return table(columns, rows, (protocol, *development(categories), *notes))
+    backbone = [BACKBONE] if METHODS[name].uses_backbone else []
+    theirs = (Column(f"published_{part}", "published", optional=True) for part in ("image", "pixel", "pro"))
+    accuracy = [*ACCURACY[:3], *(one for pair in zip(ACCURACY[3:], theirs, strict=True) for one in pair)]
+    columns = (Column("category", "ours"), METHOD, *backbone, SEEDS, *accuracy, THEIR_BACKBONE)
+    categories = in_order(category for row in found for category in row.categories)
+    drawn = [
+        cells(columns, row, [category], category=shown(category))
+        for category in categories
+        for row in found
+        if category in row.categories
+    ]
+    protocol = "Ours: last checkpoint, mean ± deviation over seeds, at the detector's input."
+    other = tuple(f"Lines on other images of {shown(name)} are left out." for name in others)
+    return table(columns, drawn, (protocol, *notes.development(categories), *other))
 
 
-def table(columns: Sequence[Column], rows: Sequence[dict[str, Cell]], notes: Sequence[str] = ()) -> str:
+def table(columns: Sequence[Column], drawn: Sequence[Cells], below: Sequence[str] = ()) -> str:
     """Return a table of the benchmark in Markdown, with its footnotes, without a heading."""
-    return Table(0, "", tuple(columns), tuple(rows), tuple(notes)).markdown().split("\n\n", 1)[1]
+    return Table(0, "", tuple(columns), tuple(drawn), tuple(below)).markdown(level=0)
+
+
+def rewrite(made: Mapping[Path, str], *, check: bool) -> None:
+    """Write changed files, or with `check` only list them and exit with code 1 if there are any."""
+    changed = []
+    for path, new in made.items():
+        if not path.is_file() or path.read_text(encoding="utf-8") != new:
+            changed.append(path.name)
+            if not check:
+                path.write_text(new, encoding="utf-8")
+    print(f"{'would change' if check else 'changed'}: {', '.join(changed) or 'nothing'}")
+    sys.exit(1 if check and changed else 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, only tell which pages would change")
+    parser.add_argument("--check", action="store_true", help="change nothing; list the pages that would change")
     parser.add_argument("--lines", type=Path, default=LINES)
     given = parser.parse_args()
     lines, problems = records.read([given.lines])

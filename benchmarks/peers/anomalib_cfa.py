@@ -35,8 +35,8 @@ HERE = Path(__file__).parent
 REQUIREMENTS = HERE / "anomalib-requirements.txt"
 BACKBONES = ("resnet18", "wide_resnet50_2")
 RECIPES: dict[str, dict[str, Any]] = {"released": {"variant": "released", "steps": 1}, "default": {}}
-PHOTOS = 32
-"""Made up and learned from: fewer would give the default a smaller memory than a user's detector has."""
+IMAGES = 32
+"""Random training images: fewer would give the default a smaller memory than in use."""
 SECONDS_BETWEEN = 0.25
 """Between two turns: threads that wait for work keep a core busy for a while."""
 
@@ -84,12 +84,12 @@ def installed(folder: Path) -> Path:
 def ours(backbone: str) -> dict[str, Turn]:
     """Return our contenders, in the number format that suits this CPU and, for the same work, in f32."""
     generator = np.random.default_rng(0)
-    photos = [generator.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in range(PHOTOS)]
-    frames = photos[0][None]
+    images = [generator.integers(0, 256, (256, 256, 3), dtype=np.uint8) for _ in range(IMAGES)]
+    frames = images[0][None]
     turns: dict[str, Turn] = {}
     for recipe, changes in RECIPES.items():
         detector = Detector.fit(
-            photos, backbone=backbone, weights="random:0", crops="center", calibration="none", method_settings=changes
+            images, backbone=backbone, weights="random:0", crops="center", calibration="none", method_settings=changes
         )
         native = detector.anomaly_model.precision
         with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""Lines made up for the tests: figures that can be added in the head."""
+"""Made-up lines with figures that are easy to add up."""
 
 import pytest
 
@@ -7,13 +7,13 @@ from hyperspot.benchmark.protocol import settings_of
 
 @pytest.fixture
 def line():
-    """Return what makes a line."""
+    """Return the function that makes a line."""
     return _line
 
 
 @pytest.fixture
 def figures():
-    """Return what makes the figures of an evaluation."""
+    """Return the function that makes the figures of an evaluation."""
     return _figures
 
 
@@ -33,7 +33,7 @@ def _line(recipe, category, seed, image, pixel=0.9, pro=0.8, *, backbone="resnet
         "budget": "full",
         "reduced": [],
         "measure": "accuracy",
-        "fingerprint": f"photos of {category}",
+        "fingerprint": f"images of {category}",
         "weights": "abc",
         "settings": settings.model_dump(mode="json"),
         "command": "hyperspot benchmark DATA --budget full",
@@ -52,7 +52,7 @@ def _line(recipe, category, seed, image, pixel=0.9, pro=0.8, *, backbone="resnet
 
 
 def _figures(image, pixel=0.9, pro=0.8, **more):
-    """Return the figures of an evaluation; those at the photo's own resolution are 0.05 lower."""
+    """Return the figures of an evaluation; those at the original resolution are 0.05 lower."""
     return {
         "image_auroc": image,
         "pixel_auroc": pixel - 0.05,

@@ -1,4 +1,4 @@
-"""Lines, resuming, and runs that fail: with small workers in place of the real one."""
+"""Lines, resuming, and failing runs, with small workers in place of the real one."""
 
 import json
 import subprocess
@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from hyperspot.benchmark import records, runner
-from hyperspot.benchmark.board import PlainBoard
-from hyperspot.benchmark.protocol import Run, key, on_budget, settings_of
-from hyperspot.benchmark.tasks import Task, run_of
+from hyperspot.benchmark.protocol import Run, Task, key, limit_images, on_budget, run_of, settings_of
+from hyperspot.cli.benchmark_board import Board
 from hyperspot.errors import DataError
 
 WORKER = """
@@ -19,22 +19,24 @@ import json, os, sys, time
 task = json.loads(sys.stdin.readline())
 print("a library's greeting")
 print(json.dumps({"stage": "training", "done": 1, "total": 2}), flush=True)
-if task["category"] == "broken":
-    print(json.dumps({"error": "the photo is no photo"}))
+if task["run"]["category"] == "broken":
+    print(json.dumps({"error": "the image is no image"}))
     sys.exit(0)
-if task["category"] == "killed":
+if task["run"]["category"] == "killed":
     os.kill(os.getpid(), 9)
-if task["category"] == "crashed":
+if task["run"]["category"] == "crashed":
     raise ValueError("a fault of ours")
-if task["category"] == "slow":
+if task["run"]["category"] == "slow":
     time.sleep(1.5)
-print(json.dumps({"result": {"training_seconds": 1.0, "bank_mb": 2.0, "watched": task["oracle"], "latency_ms": 3.0,
-    "threads": int(os.environ["OMP_NUM_THREADS"]), "last": {"image_auroc": 0.5 + task["seed"] / 10}}}))
+threads, figures = int(os.environ["OMP_NUM_THREADS"]), {"image_auroc": 0.5 + task["run"]["seed"] / 10}
+print(json.dumps({"result": {"training_seconds": 1.0, "bank_mb": 2.0, "latency_ms": 3.0,
+    "watched": task["run"]["oracle"], "threads": threads, "last": figures}}))
 """
 
 
-class Recorder(PlainBoard):
+class Recorder(Board):
     def __init__(self):
+        super().__init__(live=False)
         self.events = []
 
     def planned(self, todo, made):
@@ -46,6 +48,7 @@ class Recorder(PlainBoard):
         self.events.append(("started", run.category))
 
     def moved(self, run, stage, done, total):
+        super().moved(run, stage, done, total)
         self.events.append(("moved", run.category, stage, done, total))
 
     def finished(self, run, line):
@@ -55,7 +58,7 @@ class Recorder(PlainBoard):
 
 def task(category="bottle", seed=0, *, timed=False, **more):
     settings = settings_of("patchcore", backbone="resnet18", seed=seed)
-    return Task(Run("patchcore", category, settings, "photos", "abc", **more), Path(), category, "weights", timed)
+    return Task(Run("patchcore", category, settings, "images", "abc", **more), Path(), category, "weights", timed)
 
 
 @pytest.fixture
@@ -90,21 +93,21 @@ def test_a_run_that_stands_in_the_lines_is_not_made_again(make, tmp_path):
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize("other", ["photos", "weights", "settings", "budget", "checkpoints", "alone"])
+@pytest.mark.parametrize("other", ["images", "weights", "settings", "budget", "checkpoints", "alone"])
 def test_what_decides_a_result_makes_another_run(make, tmp_path, other):
     make([task()])
     (line,), _ = records.read([tmp_path / "runs.jsonl"])
     wanted = task()
-    if other == "photos":
-        line["fingerprint"] = "other photos"
+    if other == "images":
+        line["fingerprint"] = "other images"
     elif other == "weights":
         line["weights"] = "random:0"
     elif other == "settings":
         line["settings"]["method_settings"]["ratio"] = 0.01
     elif other == "budget":
         settings = settings_of("cfa released", backbone="resnet18", seed=0)
-        full = Run("cfa released", "bottle", settings, "photos", "abc")
-        assert key(full.to_dict()) != key(on_budget(full, "quick").to_dict())
+        full = Run("cfa released", "bottle", settings, "images", "abc")
+        assert key(full.to_dict()) != key(on_budget(full, "quick", 200).to_dict())
         return
     elif other == "checkpoints":
         wanted = task(oracle=True)
@@ -117,7 +120,7 @@ def test_what_decides_a_result_makes_another_run(make, tmp_path, other):
 
 @pytest.mark.parametrize(
     ("category", "said"),
-    [("broken", "the photo is no photo"), ("killed", "signal 9"), ("crashed", "ValueError: a fault of ours")],
+    [("broken", "the image is no image"), ("killed", "signal 9"), ("crashed", "ValueError: a fault of ours")],
 )
 def test_a_run_that_fails_is_told_and_the_others_go_on(make, tmp_path, capsys, category, said):
     made, _ = make([task(category), task("bottle")])
@@ -171,17 +174,17 @@ def test_a_line_cut_short_swallows_no_other(tmp_path):
     assert "line 2" in problems[0]
 
 
-def test_lines_that_do_not_tell_their_settings_are_left_out(tmp_path):
+def test_lines_of_the_first_format_are_skipped(tmp_path):
     path = tmp_path / "old.jsonl"
     path.write_text(json.dumps({"recipe": "released", "category": "bottle", "seed": 1}))
     lines, problems = records.read([path])
     assert lines == []
     assert "line 1" in problems[0]
-    assert "run again" in problems[0]
+    assert "run it again" in problems[0]
 
 
 def test_a_run_counts_as_made_with_the_same_weights_checkpoints_and_time(tmp_path):
-    run = Run("cfa released", "bottle", settings_of("cfa released", backbone="resnet18", seed=1), "photos", "abc")
+    run = Run("cfa released", "bottle", settings_of("cfa released", backbone="resnet18", seed=1), "images", "abc")
     ledger = records.Ledger([{**run.to_dict(), "watched": False, "jobs": 2, "latency_ms": 1.0}])
     assert ledger.has(run)
     assert not ledger.has(Run(**{**vars(run), "weights": "random:0"}))
@@ -206,12 +209,20 @@ def test_a_run_survives_its_message():
     assert run_of(json.loads(json.dumps(wanted.message(2)))) == run
 
 
-def test_the_live_table_shows_what_runs_and_what_ended(make, capsys):
-    from rich.console import Console
+def test_a_limit_of_images_is_part_of_a_run():
+    run = task().run
+    fewer = limit_images(run, 200, train=32, test=10, tests=80)
+    assert (fewer.train_images, fewer.test_images) == (32, 10)
+    assert fewer.reduced == (("training images", 200, 32), ("test images", 80, 10))
+    assert key(fewer.to_dict()) != key(run.to_dict())
+    assert limit_images(run, 30, train=32, test=80, tests=80) is run
+    command = Task(fewer, Path(), "bottle", None).command(4)
+    assert "--max-train-images 32 --max-test-images 10" in command
+    assert fewer.label == "patchcore, 32 train images, 10 test images · bottle · seed 0"
 
-    from hyperspot.benchmark.board import LiveBoard
 
-    board = LiveBoard()
+def test_the_live_table_shows_running_and_finished_runs(capsys):
+    board = Board(live=True)
     first, second = task(seed=0).run, task(seed=1).run
     with board:
         board.planned(3, 1)
@@ -221,7 +232,7 @@ def test_the_live_table_shows_what_runs_and_what_ended(make, capsys):
         board.finished(first, {"error": "the disk [is] full"})
         page = Console(width=120)
         with page.capture() as shown:
-            page.print(board._drawn())
+            page.print(board.drawn())
     assert "1 of 3 runs, 1 failed" in shown.get()
     assert "the disk [is] full" in shown.get()
     assert "training 5/10" in shown.get()

@@ -321,7 +321,7 @@ def test_a_killed_training_leaves_the_previous_file(product, model_file, tmp_pat
     )
     try:
         for line in running.stderr:
-            if b"training" in line:
+            if b"cross-fitting" in line:
                 break
         time.sleep(0.3)
         running.send_signal(signal.SIGINT)

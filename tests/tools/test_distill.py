@@ -101,8 +101,8 @@ def test_views_follow_from_their_seed(photos):
 
 def test_a_cache_holds_what_the_teacher_says_of_its_views(built):
     rows = np.array([1, 4])
-    crops = built["training"].crops(rows)
-    told = teacher()(caches.normalized(crops, teacher()))
+    views = built["training"].views(rows)
+    told = teacher()(caches.normalized(views, teacher()))
     for kept, level in zip(built["training"].levels(rows), told, strict=True):
         # The teacher ran in bf16.
         assert (kept.float() - level).abs().max() < 0.03 * level.abs().max()
@@ -119,11 +119,11 @@ def test_a_cache_that_was_interrupted_is_finished_and_another_is_made_anew(photo
     counted = []
     build(tmp_path / "cut", photos, "training", tell=lambda done, _: counted.append(done))
     assert counted[0] > 32
-    for name in ("crops", "c2", "c3", "c4"):
+    for name in ("views", "c2", "c3", "c4"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    before = (tmp_path / "cut" / "crops").read_bytes()
+    before = (tmp_path / "cut" / "views").read_bytes()
     caches.build(tmp_path / "cut", plan_of(photos, "training", seed=1), photos, teacher(), device=CPU)
-    assert (tmp_path / "cut" / "crops").read_bytes() != before
+    assert (tmp_path / "cut" / "views").read_bytes() != before
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

@@ -1,4 +1,4 @@
-"""The pages of the methods say what the code, the published figures and the lines of the benchmark say."""
+"""The pages of the methods agree with the code, the published figures and the recorded runs."""
 
 import json
 import re
@@ -16,9 +16,9 @@ from hyperspot.utils.progress import SILENT
 from tools import method_pages
 
 HEADINGS = ["When to use it", "Settings", "Memory and time", "Figures", "Where code departs from the paper"]
-PHOTOS, HEIGHT, WIDTH = 6, 96, 128
+IMAGES, HEIGHT, WIDTH = 6, 96, 128
 LONGEST = 140
-"""Lines of a page: one screen, and the tables that are looked up."""
+"""Lines of a page."""
 
 
 @pytest.fixture(params=list(METHODS))
@@ -43,7 +43,7 @@ def test_every_method_has_a_page_of_the_same_build(page, name):
     picture = re.search(r"^!\[(.+)\]\(\.\./images/methods/(.+)\.svg\)$", page, re.MULTILINE)
     assert picture is not None
     assert picture.group(2) == name
-    assert len(picture.group(1)) > 60, "the picture needs a text for who cannot see it"
+    assert len(picture.group(1)) > 60, "the picture needs an alternative text"
     assert (method_pages.ROOT / "docs" / "images" / "methods" / f"{name}.svg").is_file()
     assert len(page.splitlines()) <= LONGEST
 
@@ -54,7 +54,7 @@ def test_every_page_is_in_the_navigation():
 
 
 def test_defaults_on_the_page_given_with_set_change_nothing(page, name):
-    """Read from the table as a person would, not made by what made it."""
+    """Parsed from the table, independently of the code that wrote it."""
     owner = METHODS[name].Settings
     titles, _, *rows = (
         [cell.strip(" `") for cell in row.strip("|").split(" |")]
@@ -75,7 +75,7 @@ def test_settings_named_in_the_text_are_settings(page, name):
     assert METHODS[name].Settings(**parse_assignments(given)) != METHODS[name].Settings() or not given
 
 
-def test_a_setting_that_no_docstring_explains_is_seen(name, monkeypatch):
+def test_a_setting_without_a_docstring_raises(name, monkeypatch):
     owner = METHODS[name].Settings
     other = type("Settings", (owner,), {"__annotations__": {"added": int}, "added": 3, "__doc__": owner.__doc__})
     monkeypatch.setattr(METHODS[name], "Settings", other)
@@ -88,11 +88,11 @@ def test_regions_are_what_code_and_lines_give(page, name, lines):
 
 
 @pytest.fixture(scope="module")
-def photos():
-    return torch.rand(PHOTOS, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
+def images():
+    return torch.rand(IMAGES, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
 
 
-def fitted(name, photos):
+def fitted(name, images):
     owner = METHODS[name]
     short = [field for field in owner.Settings.model_fields if field.endswith(("steps", "_per_step"))]
     changes = {field: 2 for field in short if owner.Settings.model_fields[field].default}
@@ -102,15 +102,15 @@ def fitted(name, photos):
     else:
         backbone = create(NONE)
     method = owner(backbone, settings)
-    method.fit([photos[:4], photos[4:]], seed=0, progress=SILENT)
+    method.fit([images[:4], images[4:]], seed=0, progress=SILENT)
     return method.eval()
 
 
-def test_formulas_give_the_bytes_and_the_multiplications_of_a_fitted_model(page, name, photos, monkeypatch):
-    method = fitted(name, photos)
+def test_formulas_give_the_bytes_and_the_multiplications_of_a_fitted_model(page, name, images, monkeypatch):
+    method = fitted(name, images)
     known = method_pages.names(
         method.settings,
-        photos=PHOTOS,
+        images=IMAGES,
         height=HEIGHT,
         width=WIDTH,
         backbone=method.backbone.name,
@@ -119,12 +119,12 @@ def test_formulas_give_the_bytes_and_the_multiplications_of_a_fitted_model(page,
     memory, time = method_pages.evaluated(page, known)
     assert memory == sum(tensor.nbytes for tensor in method.fitted_state().values())
 
-    # The compiled search is not seen by the counter, and leaves out what it can.
+    # The counter does not see the compiled search, which skips products.
     monkeypatch.setattr(native, "level", lambda: 0)
-    counted = method_pages.multiplications(method, photos[:1])
+    counted = method_pages.multiplications(method, images[:1])
     if method.uses_backbone:
-        counted -= method_pages.multiplications(method.backbone, photos[:1])
-    # What is left out of the formulas: sums over places and weights of windows, small products all of them.
+        counted -= method_pages.multiplications(method.backbone, images[:1])
+    # The formulas leave out small products: sums over positions and weights of windows.
     assert time == pytest.approx(counted, rel=0.03)
 
 
@@ -134,7 +134,7 @@ def test_the_formula_of_cfa_has_the_bound_of_its_bank():
 
 
 def test_our_figures_are_the_means_of_the_lines():
-    """From the file itself, by hand: seeds 0 to 2 of bottle."""
+    """From the file itself: seeds 0 to 2 of bottle."""
     raw = [json.loads(text) for text in method_pages.LINES.read_text(encoding="utf-8").splitlines()]
     latest = {
         line["seed"]: line["last"]["at_input"]["aupro_30"]

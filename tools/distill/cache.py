@@ -1,8 +1,8 @@
 """The teacher's features of augmented views, kept in files so that it runs once over each.
 
 A cache is a folder of plain arrays, one row per view: `views` (pixels, 8 bit) and `c2`, `c3`, `c4` (half
-precision, channels last), and `cache.json`, which says how it was made and how many photos are done. A build that
-was killed goes on where the last whole chunk ended.
+precision, channels last), and `cache.json`, which records how it was made and the number of finished images. A killed
+build resumes after the last whole chunk.
 """
 
 import json
@@ -34,8 +34,8 @@ class Plan:
         photos_sha256: See `ImageLoader`.
         teacher_sha256: SHA-256 of the file of the teacher's weights.
         part: `training` or `held_out`.
-        photos: How many photos there are.
-        views: Views of each photo; row `p * views + v` is view v of photo p.
+        photos: Number of images.
+        views: Views of each image; row `p * views + v` is view v of image p.
         size: Pixels of each side of a view.
         seed: Decides the views.
 
@@ -113,8 +113,8 @@ def build(
         found: The photos.
         teacher: Gives leaky levels (`SLOPE`).
         device: Where the teacher runs.
-        chunk: Photos that are done at once.
-        tell: Called with how many photos are done, and how many there are.
+        chunk: Images that are done at once.
+        tell: Called with the number of finished images and their total.
 
     """
     folder.mkdir(parents=True, exist_ok=True)

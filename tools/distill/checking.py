@@ -1,7 +1,7 @@
 """Does a student see defects as its teacher does? Held-out textures with made defects, and nearest neighbors.
 
-From each texture photo that was never trained on, patches of one half are the bank, and the other half, with a
-part of another photo or a scratch put in, is judged by the distance to the nearest of them. No industrial photo is
+From each texture image that was never trained on, patches of one half are the bank, and the other half, with a
+part of another image or a scratch put in, is scored by the distance to the nearest of them. No industrial image is
 used: these figures, and the validation loss, are all that a student is chosen by.
 """
 
@@ -21,7 +21,7 @@ from tools.distill.cache import normalized
 from tools.distill.shipping import student_of
 
 FOLDERS = ("dtd", "texture")
-"""Photos below a folder whose name begins so are textures."""
+"""Images below a folder whose name begins so are textures."""
 SIDE, DEFECTS = 256, 4
 
 

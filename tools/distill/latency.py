@@ -25,7 +25,7 @@ DETECTORS: dict[str, dict[str, Any]] = {
     "cfa released": {**CROPPED, "method_settings": {"variant": "released", "steps": 1}},
     "patchcore": {**CROPPED, "method": "patchcore"},
 }
-"""What is timed from a decoded photo to its verdict; how long it was trained does not change the time."""
+"""What is timed from a decoded image to its verdict; how long it was trained does not change the time."""
 FORMATS: tuple[Precision, ...] = ("f32", "bf16")
 PHOTOS = 100
 

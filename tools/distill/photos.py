@@ -1,4 +1,4 @@
-"""Which photos there are, what they are worth to the recipe's record, and which are held out."""
+"""The images, their checksum for the record, and the held-out ones."""
 
 import hashlib
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from jaxtyping import UInt8
 from PIL import Image
 
 HELD_OUT = 20
-"""One photo in so many, told by its name alone, is never trained on."""
+"""One image in so many, chosen by its name, is never trained on."""
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """The photos below a folder.
+    """The images below a folder.
 
     Attributes:
         root: The folder.
-        training: Paths relative to it of the photos to learn from, in the order of their names.
-        held_out: The same of the photos that only the validation sees.
-        sha256: Of all photos: of one line `SHA-256, two spaces, path` for each, in that order.
+        training: Paths relative to it of the images to train on, in the order of their names.
+        held_out: The same of the images that only the validation sees.
+        sha256: Of all images: of one line `SHA-256, two spaces, path` for each, in that order.
 
     """
 
@@ -32,7 +32,7 @@ class ImageLoader:
 
 
 def list_photos(root: Path) -> ImageLoader:
-    """Return the photos below a folder; raises ValueError where either part would be empty."""
+    """Return the images below a folder; raises ValueError where either part would be empty."""
     paths = sorted(
         path.relative_to(root).as_posix()
         for path in root.rglob("*")
@@ -50,7 +50,7 @@ def list_photos(root: Path) -> ImageLoader:
 
 
 def read(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Return the pixels of a photo, gray ones as three equal colors."""
+    """Return the pixels of an image, gray ones as three equal colors."""
     with Image.open(path) as opened:
         return np.asarray(opened.convert("RGB"))
 

@@ -32,7 +32,7 @@ class Recipe:
 
     Attributes:
         student: One of `students.STUDENTS`.
-        steps: Batches to learn from.
+        steps: Batches to train on.
         decay: Batches at the end over which the learning rate falls to zero; up to there, a run with more steps is
             the same, and can go on from the state that is kept (`stable.safetensors`).
         warm_up: Batches at the start over which it rises.
@@ -67,7 +67,7 @@ class Recipe:
         return self.rate * min(1.0, rising, falling)
 
     def rows(self, step: int, total: int) -> np.ndarray:
-        """Return which of `total` views a step learns from; every epoch has its own order."""
+        """Return which of `total` views a step is trained on; every epoch has its own order."""
         whole = total // self.batch
         epoch, place = divmod(step, whole)
         order = np.random.default_rng([self.seed, epoch]).permutation(total)
@@ -92,7 +92,7 @@ def train(
 
     Args:
         recipe: What to do.
-        training: Views to learn from.
+        training: Views to train on.
         held_out: Views to validate on.
         statistics: The teacher's, over the training views.
         folder: Where the state and the curve are kept; what it holds of another recipe is written over.
@@ -209,7 +209,7 @@ def _batches(recipe: Recipe, cache: Cache, first: int, last: int) -> Iterator[tu
         rows = recipe.rows(step, cache.plan.rows)
         return rows, cache.views(rows), cache.levels(rows)
 
-    # The next batch is read from the disk while this one is learned from.
+    # The next batch is read from the disk while this one is trained on.
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(read, first) if first < last else None
         for step in range(first, last):

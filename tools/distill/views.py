@@ -1,6 +1,6 @@
-"""Augmented square views of a photo: scale, shape, color, blur, noise and pasted parts.
+"""Augmented square views of an image: scale, shape, color, blur, noise and pasted parts.
 
-The teacher sees what the student sees, so an augmentation need not keep what the photo shows; it has only to
+The teacher sees what the student sees, so an augmentation need not keep what the image shows; it has only to
 look like something a camera could deliver, or like a defect in it.
 """
 
@@ -18,7 +18,7 @@ GRAY = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 def augmented(
     photo: UInt8[np.ndarray, "h w 3"], size: int, generator: np.random.Generator
 ) -> UInt8[np.ndarray, "size size 3"]:
-    """Return a random view of a photo; the same generator state gives the same view."""
+    """Return a random view of an image; the same generator state gives the same view."""
     crop = _crop(photo, size, generator)
     if generator.random() < 0.3:
         crop = crop.filter(ImageFilter.GaussianBlur(generator.uniform(0.3, 2.0)))
@@ -63,7 +63,7 @@ def _turned(pixels: Float32[np.ndarray, "s s 3"], generator: np.random.Generator
 
 
 def _pasted(pixels: Float32[np.ndarray, "s s 3"], generator: np.random.Generator) -> Float32[np.ndarray, "s s 3"]:
-    # Edges that are in no photo, as scratches, chips and foreign parts make them.
+    # Edges that are in no image, as scratches, chips and foreign parts make them.
     size = pixels.shape[0]
     pixels = pixels.copy()
     for _ in range(generator.integers(1, 4)):

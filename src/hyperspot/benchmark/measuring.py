@@ -1,4 +1,4 @@
-"""One run, from photos to the JSON line: fit, measure time and memory, judge the test photos."""
+"""One run, from images to JSON line: fit, measure time and memory, evaluate the test images."""
 
 import datetime as dt
 import importlib.metadata
@@ -21,7 +21,7 @@ from hyperspot.backbones import NONE
 from hyperspot.benchmark.oracle import Oracle
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.rd_copies import randomized
-from hyperspot.data import Dataset, open_dataset
+from hyperspot.data import Dataset, Sample, open_dataset
 from hyperspot.detector.anomaly_model import AnomalyModel
 from hyperspot.detector.fitting import Fitted
 from hyperspot.errors import DataError
@@ -31,36 +31,35 @@ from hyperspot.images import InputSize, read_image, read_size
 from hyperspot.utils.progress import Progress
 
 TIMED_IMAGES = 8
-"""Photos that latency is measured over, and the batch of the throughput."""
+"""Images that latency is measured on, and the batch size of the throughput."""
 TIMED_SECONDS = 3.0
-"""For how long a time is measured, after two calls to warm up; at least three calls count."""
+"""Seconds of a timing, after two warm-up calls; at least three calls count."""
 
 
 def measure(
     run: Run, data: Path, chosen: str | None, weights: str | None, progress: Progress, *, device: str = "cpu"
 ) -> dict[str, Any]:
-    """Make one run and return what its JSON line tells beside the run itself.
+    """Make one run and return the measured fields of its JSON line.
 
     Args:
-        run: What is to be done.
-        data: The folder of the data set, and `chosen` the product where it holds several.
-        chosen: As above.
-        weights: A file or folder of backbone weights or `random:SEED`; none looks in the usual places.
-        progress: Told how far the work is.
-        device: Where to compute; times are told of the CPU alone, as they are compared there.
+        run: The run.
+        data: Folder of the data set.
+        chosen: The product, if the folder holds several.
+        weights: File or folder of backbone weights, or `random:SEED`; None: the usual places.
+        progress: Receives the progress.
+        device: Device to compute on; times are recorded on the CPU only.
 
     Raises:
         DataError, ImageError, WeightsError, SettingsError, CalibrationError, DeviceError: As their names say.
 
     """
-    whole = open_dataset(data, category=chosen)
-    dataset = _fewer(whole, run.train_images)
+    dataset = _fewer(open_dataset(data, category=chosen), run.train_images, run.test_images)
     with randomized(dataset, run.version) as given:
         started = time.perf_counter()
         detector, watched = _fit(run, given, weights, progress, device)
         seconds = time.perf_counter() - started
         line: dict[str, Any] = {
-            # The judging at checkpoints uses caches and memory: such a run tells no time of training.
+            # Evaluations at checkpoints use caches and memory, so such a run has no training time.
             "training_seconds": None if watched.get("history") or device != "cpu" else round(seconds, 2),
             "peak_memory_mb": _peak_memory_mb(),
             **watched,
@@ -73,7 +72,7 @@ def measure(
 
 
 def circumstances(device: str) -> dict[str, Any]:
-    """Return where and when figures came about, without the name of the machine."""
+    """Return versions, processor, threads, precision, device and time, without the name of the machine."""
     packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pillow")}
     return {
         "versions": {"hyperspot": hyperspot.__version__, "python": platform.python_version(), **packages},
@@ -85,37 +84,47 @@ def circumstances(device: str) -> dict[str, Any]:
     }
 
 
-def _fewer(dataset: Dataset, photos: int | None) -> Dataset:
-    """Return the data set with the first so many of its good training photos."""
-    if photos is None:
-        return dataset
-    if photos > len(dataset.train):
-        raise DataError(f"{dataset.root} has {len(dataset.train)} good training photos, {photos} were asked for")
-    kept = dataset.train[:photos]
-    return replace(dataset, samples=tuple(photo for photo in dataset.samples if photo.split == "test" or photo in kept))
+def _fewer(dataset: Dataset, train: int | None, test: int | None) -> Dataset:
+    """Return the data set with its first `train` good training images and `test` test images of all labels."""
+    if train is not None and train > len(dataset.train):
+        raise DataError(f"{dataset.root} has {len(dataset.train)} good training images, {train} were asked for")
+    kept = [*dataset.train[:train], *_spread_out(dataset.test, test)]
+    return dataset if train is test is None else replace(dataset, samples=tuple(kept))
+
+
+def _spread_out(samples: list[Sample], count: int | None) -> list[Sample]:
+    """Return `count` samples, evenly spread over each label, with at least one of each."""
+    if count is None or count >= len(samples):
+        return samples
+    bad = [sample for sample in samples if sample.label]
+    good = [sample for sample in samples if not sample.label]
+    most_bad = min(len(bad), max(1, round(count * len(bad) / len(samples))))
+    shares = (good, max(1, count - most_bad)), (bad, most_bad)
+    return [part[place * len(part) // share] for part, share in shares if part for place in range(share)]
 
 
 def _fit(
     run: Run, dataset: Dataset, weights: str | None, progress: Progress, device: str
 ) -> tuple[Detector, dict[str, Any]]:
+    """Fit the detector of a run; the only call of the benchmark that fits."""
     settings = run.settings
     if not run.oracle:
-        made = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=progress)
-        return made, {"watched": False}
+        detector = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=progress)
+        return detector, {"watched": False}
     sizes = [read_size(sample.path) for sample in dataset.train]
     input_size = InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
-    listener = Oracle(progress, dataset, input_size, settings.sigma, resolve(device))
-    made = Detector.fit(
-        dataset, settings=settings, weights=weights, device=device, progress=listener, before_training=listener.watch
+    oracle = Oracle(progress, dataset, input_size, settings.sigma, resolve(device))
+    detector = Detector.fit(
+        dataset, settings=settings, weights=weights, device=device, progress=oracle, before_training=oracle.watch
     )
-    watched: dict[str, Any] = {"watched": True, "checkpoints": len(listener.history)}
-    if listener.history:
-        watched |= {"oracle": listener.best(), "history": listener.history}
-    return made, watched
+    watched: dict[str, Any] = {"watched": True, "checkpoints": len(oracle.history)}
+    if oracle.history:
+        watched |= {"oracle": oracle.best(), "history": oracle.history}
+    return detector, watched
 
 
 def _size(detector: Detector) -> dict[str, Any]:
-    """Return what the methods keep, and the measures that a formula for it needs."""
+    """Return the size of the fitted state, and the shapes that its formula needs."""
     fitted_state = [method.fitted_state() for method in detector.anomaly_model.methods]  # type: ignore[operator]
     backbone, crop = detector.backbone, detector.anomaly_model.crops[0]
     levels: list[torch.Tensor] = []
@@ -131,15 +140,13 @@ def _size(detector: Detector) -> dict[str, Any]:
 
 
 def _speed(detector: Detector, dataset: Dataset) -> dict[str, Any]:
-    """Return the median milliseconds from a decoded photo to its verdict, and photos a second in batches."""
-    photos = (dataset.test or dataset.train)[:TIMED_IMAGES]
-    images = [read_image(photo.path) for photo in photos]
-    frame = detector.anomaly_model.input_size
-    frames = np.stack([frame.letterbox(*image.shape[:2]).apply(image) for image in images])
+    """Return the median milliseconds from decoded image to verdict, and images per second in batches."""
+    images = [read_image(sample.path) for sample in (dataset.test or dataset.train)[:TIMED_IMAGES]]
+    batch = np.stack([detector.preprocess(image).pixels for image in images])
     turn = iter(range(10**9))
     latency = _median_seconds(lambda: detector.predict(images[next(turn) % len(images)]))
-    batch = _median_seconds(lambda: detector.anomaly_model.run(frames))
-    return {"latency_ms": round(latency * 1000, 3), "images_per_second": round(len(images) / batch, 3)}
+    seconds = _median_seconds(lambda: detector.run(batch))
+    return {"latency_ms": round(latency * 1000, 3), "images_per_second": round(len(images) / seconds, 3)}
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:
@@ -155,6 +162,7 @@ def _median_seconds(call: Callable[[], Any]) -> float:
 
 
 def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress) -> dict[str, Any]:
+    """Return the figures of the detector, and of each crop of a fusion by itself."""
     line = {"last": _figures(detector, dataset, progress)}
     if run.settings.crops == "fused":
         anomaly_model = detector.anomaly_model
@@ -169,12 +177,12 @@ def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress
 def _figures(detector: Detector, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     found = detector.evaluate(dataset, progress=progress).to_dict()
     found.pop("made_by")
-    found["good_images"] = sum(photo.label == 0 for photo in dataset.test)
+    found["good_images"] = sum(sample.label == 0 for sample in dataset.test)
     return found
 
 
 def _peak_memory_mb() -> int | None:
-    """Return the largest memory this process has had; none where the system does not tell."""
+    """Return the peak memory of this process; None if the system does not report it."""
     try:
         import resource
     except ImportError:

@@ -1,4 +1,4 @@
-"""What papers and their released code published, with what is known to be wrong with it."""
+"""Published figures of papers and their released code, with their known errors."""
 
 import functools
 import importlib.resources
@@ -18,19 +18,19 @@ class Entry(_Frozen):
     """One published row.
 
     Attributes:
-        method: The name of the method in the registry; `cfa++`, `cfa_resize` and `dfr` have none of their own.
-        label: As a person calls it.
-        backbone: Of the published figures; none where there is no usual one.
-        source: A key of `Published.sources`; none where the table has one source for all rows.
+        method: Name of the method in the registry; `cfa++`, `cfa_resize` and `dfr` are not in it.
+        label: Name for people.
+        backbone: Backbone of the published figures; `none` for a network trained from scratch.
+        source: A key of `Published.sources`; None if the table has one source for all rows.
         figures: In per cent.
-        notes: Keys of `Published.footnotes` that concern the whole row.
+        notes: Keys of `Published.footnotes` on the whole row.
         category_notes: The same for one category.
         printed: Means that the source prints itself.
-        printed_differs: Where a printed mean does not follow from the values beneath it, and the footnote on it.
-        modeling: Complexity of modeling as Table 1 of the CFA paper prints it, and `bank` that of the memory.
-        losses: Which losses the row of an ablation has.
-        gamma: The compression of the row, of vectors and of channels alike.
-        images_per_second: The published throughput.
+        printed_differs: Footnotes on printed means that do not follow from the values beneath them.
+        modeling: Complexity of modeling as in Table 1 of the CFA paper, and `bank` that of the memory.
+        losses: Losses of a row of an ablation.
+        gamma: Compression of the row, of vectors and of channels alike.
+        images_per_second: Published throughput.
 
     """
 
@@ -50,9 +50,8 @@ class Entry(_Frozen):
     images_per_second: float | None = None
 
     def mean(self, metric: str, names: Iterable[str]) -> float | None:
-        """Return the mean over some categories in per cent; none where one of them was not published."""
-        known = self.figures.get(metric, {})
-        values = [known.get(name) for name in names]
+        """Return the mean over some categories in per cent; None if one of them was not published."""
+        values = [self.figures.get(metric, {}).get(name) for name in names]
         found = [value for value in values if value is not None]
         return sum(found) / len(found) if found and len(found) == len(values) else None
 
@@ -67,8 +66,8 @@ class PrintedTable(_Frozen):
 class Published(_Frozen):
     """All published figures.
 
-    `categories` holds those by category, from the source that is nearest to the method's authors; `tables` the
-    tables of the CFA paper as printed, errors included; `means` further means over all categories.
+    `categories` holds figures by category, from the source nearest to the method's authors; `tables` the tables of the
+    CFA paper as printed, errors included; `means` further means over all categories.
     """
 
     about: str
@@ -86,11 +85,11 @@ class Published(_Frozen):
         return {"textures": self.textures, "objects": self.objects, "all": self.textures + self.objects}
 
     def by_category(self, method: str) -> Entry | None:
-        """Return a method's figures by category, if there are any."""
+        """Return the figures of a method by category, None if there are none."""
         return next((entry for entry in self.categories if entry.method == method), None)
 
     def rows(self, table: int, method: str | None = None) -> tuple[Entry, ...]:
-        """Return the rows of a table of the CFA paper, of one method where it is given."""
+        """Return the rows of a table of the CFA paper, optionally of one method."""
         return tuple(row for row in self.tables[str(table)].rows if method in (None, row.method))
 
     def texts(self, keys: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""RD-MVTec AD on the disk: one frozen version of a data set, written for the length of a run."""
+"""RD-MVTec AD on disk: one frozen version of a data set, for the duration of a run."""
 
 import tempfile
 from collections.abc import Iterator
@@ -16,33 +16,32 @@ from hyperspot.utils.prefetch import prefetch_map
 
 @contextmanager
 def randomized(dataset: Dataset, version: int | None) -> Iterator[Dataset]:
-    """Give the photos turned and cropped as the version has them, training and test photos alike.
+    """Yield the data set with its training and test images rotated and cropped; unchanged if `version` is None.
 
-    The draw follows from the version, the name of the product and the photo's path below the data set, so that it is
-    the same on every machine. A defective photo stays one even where its defect was cropped away, as in the papers.
-    Without a version the data set is given as it is.
+    The draw follows from the version, the name of the product and the image's path below the data set, so it is equal
+    on every machine. An anomalous image keeps its label even if its defect was cropped away, as in the papers.
 
-    Raises ImageError where a photo or mask cannot be read.
+    Raises ImageError if an image or mask cannot be read.
     """
     if version is None:
         yield dataset
         return
     with tempfile.TemporaryDirectory(prefix="hyperspot-rd-") as folder:
         root = Path(folder) / dataset.name
-        numbered = [(f"{number:05}", photo) for number, photo in enumerate([*dataset.train, *dataset.test])]
+        numbered = [(f"{number:05}", sample) for number, sample in enumerate([*dataset.train, *dataset.test])]
         for _ in prefetch_map(lambda one: _write(root, one[0], one[1], dataset, version), numbered):
             pass
         yield open_dataset(root, "mvtec")
 
 
-def _write(root: Path, stem: str, photo: Sample, dataset: Dataset, version: int) -> None:
-    image = read_image(photo.path)
-    mask = load_mask(photo, *image.shape[:2]) if photo.masks else None
+def _write(root: Path, stem: str, sample: Sample, dataset: Dataset, version: int) -> None:
+    image = read_image(sample.path)
+    mask = load_mask(sample, *image.shape[:2]) if sample.masks else None
     base = dataset.root.parent if dataset.root.is_file() else dataset.root
-    below = photo.path.relative_to(base) if photo.path.is_relative_to(base) else Path(photo.path.name)
+    below = sample.path.relative_to(base) if sample.path.is_relative_to(base) else Path(sample.path.name)
     turned, turned_mask = rd(image, mask, key=f"{dataset.name}/{below.as_posix()}", version=version)
-    kind = "good" if photo.label == 0 else photo.defect or "defective"
-    _save(root / photo.split / kind / f"{stem}.png", turned)
+    kind = "good" if sample.label == 0 else sample.defect or "defective"
+    _save(root / sample.split / kind / f"{stem}.png", turned)
     if turned_mask is not None:
         _save(root / "ground_truth" / kind / f"{stem}_mask.png", turned_mask.astype(np.uint8) * 255)
 

@@ -1,4 +1,4 @@
-"""The JSON lines: one for each run, from which every table can be drawn and every run found again."""
+"""The JSON lines, one per run: every table is drawn from them, and finished runs are found in them."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +9,15 @@ from hyperspot.benchmark.protocol import Run, key
 from hyperspot.errors import DataError
 
 FORMAT = 2
-"""Of the lines. Lines of the first named settings that have changed since."""
+"""Format of the lines; those of format 1 name settings that have changed since."""
 
 Line = dict[str, Any]
 
 
 def read(paths: Iterable[Path]) -> tuple[list[Line], list[str]]:
-    """Return the lines of some files in order, and what is wrong with those that had to be left out.
+    """Return the lines of some files in order, and a sentence on each line that was skipped.
 
-    Raises DataError where a file cannot be read or was written by a newer version.
+    Raises DataError if a file cannot be read or was written by a newer version.
     """
     lines: list[Line] = []
     problems: list[str] = []
@@ -25,62 +25,59 @@ def read(paths: Iterable[Path]) -> tuple[list[Line], list[str]]:
         try:
             texts = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not text"
-            raise DataError(f"{path} cannot be read ({reason}); give a file of lines made by `benchmark`") from None
+            reason = getattr(error, "strerror", None) or "not a text file"
+            raise DataError(f"cannot read {path} ({reason}); give a file of lines written by `benchmark`") from None
         for number, text in enumerate(texts, 1):
-            if not text.strip():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                line = json.loads(text)
-            except ValueError:
-                problems.append(f"{where}, is not whole, as after an interruption; it is left out")
-                continue
-            if not isinstance(line, dict) or not {"recipe", "category", "seed"} <= line.keys():
-                problems.append(f"{where}, is not a run; it is left out")
-                continue
-            if line.get("format", 1) > FORMAT:
-                raise DataError(f"{where}, was written by a newer hyperspot; update this one")
-            if line.get("format", 1) < FORMAT:
-                problems.append(f"{where}, was written by an older hyperspot; it is left out and has to be run again")
-                continue
-            lines.append(line)
+            if text.strip():
+                line, problem = _parsed(text, f"{path}, line {number}")
+                lines += [line] if line is not None else []
+                problems += [problem] if problem else []
     return lines, problems
 
 
+def _parsed(text: str, where: str) -> tuple[Line | None, str]:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None, f"{where}: incomplete, as after an interruption; skipped"
+    if not isinstance(line, dict) or not {"recipe", "category", "seed"} <= line.keys():
+        return None, f"{where}: not a run; skipped"
+    if line.get("format", 1) > FORMAT:
+        raise DataError(f"{where}: written by a newer hyperspot; update this one")
+    if line.get("format", 1) < FORMAT:
+        return None, f"{where}: written by an older hyperspot; skipped, run it again"
+    return line, ""
+
+
 def append(path: Path, line: Mapping[str, Any]) -> None:
-    """Add one line at the end; raises DataError where that cannot be done."""
+    """Append one line; raises DataError if the file cannot be written."""
     text = json.dumps(line, allow_nan=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b") as file:
-            # What an interruption cut short must not swallow the next line.
+            # A line that an interruption cut short must not swallow this one.
             if file.tell() and not _ends_a_line(path):
                 text = "\n" + text
             file.write(text.encode())
     except OSError as error:
-        raise DataError(f"{path} cannot be written to ({error.strerror}); choose another --out") from None
+        raise DataError(f"cannot write {path} ({error.strerror}); choose another --out") from None
 
 
 class Ledger:
-    """Which runs stand in the lines already."""
+    """The runs that are already recorded."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
         self._made: dict[str, list[Line]] = {}
         for line in lines:
-            self.add(line)
-
-    def add(self, line: Line) -> None:
-        """Count a line; one that tells of a failure does not count."""
-        if "error" not in line:
-            self._made.setdefault(key(line), []).append(line)
+            if "error" not in line:
+                self._made.setdefault(key(line), []).append(line)
 
     def has(self, run: Run, *, timed: bool = False) -> bool:
-        """Return whether a run was made, with checkpoints where it asks for them.
+        """Return whether a run is recorded, with checkpoints if it asks for them.
 
         Args:
-            run: What is asked for.
-            timed: Whether it must have been timed, with no other run beside it.
+            run: The run.
+            timed: Whether it must have been timed with no other run beside it.
 
         """
         return any(

@@ -1,4 +1,4 @@
-"""Makes the runs: several at a time where memory and cores allow, each in a process of its own, each kept at once."""
+"""Makes the runs: several at a time as memory and cores allow, each in its own process, each recorded at once."""
 
 import contextlib
 import json
@@ -15,46 +15,48 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from hyperspot.benchmark import records
-from hyperspot.benchmark.protocol import Run
+from hyperspot.benchmark.protocol import Run, Task
 from hyperspot.benchmark.records import Ledger, Line
-from hyperspot.benchmark.tasks import Task
 from hyperspot.hardware.cpu import cores
 
 EXPECTED_MB = 4096
-"""Memory a run is expected to take where no earlier one of its kind tells."""
+"""Expected memory of a run if no earlier one of its kind is recorded."""
 WORKER = (sys.executable, "-m", "hyperspot.benchmark.worker")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Events = queue.Queue[tuple[int, dict[str, Any] | None]]
+Kind = tuple[str, str, str]
 
 
 @runtime_checkable
 class Board(Protocol):
-    """Who is told how the runs go."""
+    """Shows the progress of the runs."""
 
     def planned(self, todo: int, made: int) -> None:
-        """Learn how many runs there are to make, and how many were made before."""
+        """Show the number of runs to do and of those already recorded."""
         ...
 
     def started(self, run: Run) -> None:
-        """Learn that a run begins."""
+        """Show a run that starts."""
         ...
 
     def moved(self, run: Run, stage: str, done: int, total: int | None) -> None:
-        """Learn where a run is."""
+        """Show the stage of a run."""
         ...
 
     def finished(self, run: Run, line: Line) -> None:
-        """Learn what a run gave; its line holds `error` where it failed."""
+        """Show the result of a run; its line holds `error` if it failed."""
         ...
 
 
 @dataclass
 class Resources:
-    """What the runs may take together.
+    """The shared resources of the runs.
 
     Attributes:
-        jobs: Runs at a time at most.
-        cores: Shared out among them.
-        memory_mb: Free when the benchmark began; none where the system does not tell.
+        jobs: Most runs at a time.
+        cores: Shared by them.
+        memory_mb: Free memory at the start; None if the system does not report it.
 
     """
 
@@ -64,11 +66,11 @@ class Resources:
 
     @property
     def threads(self) -> int:
-        """How many threads each run may use."""
+        """Threads per run."""
         return max(1, self.cores // self.jobs)
 
     def fits(self, wanted_mb: int, running_mb: Sequence[int]) -> bool:
-        """Return whether a run may start beside those running; one alone always may."""
+        """Return whether a run may start beside those running; a single run always may."""
         if not running_mb:
             return True
         if len(running_mb) >= self.jobs:
@@ -77,12 +79,12 @@ class Resources:
 
 
 def resources(jobs: int | None, runs: int, *, timed: bool) -> Resources:
-    """Return what may be taken on this machine.
+    """Return the resources of this machine.
 
     Args:
-        jobs: Asked for; none decides by cores, of which every run has one at least.
-        runs: How many there are to make.
-        timed: Where times are measured, runs are made one after the other unless jobs are asked for.
+        jobs: Runs at a time; None: one per core, or 1 if `timed`.
+        runs: Number of runs to make.
+        timed: Whether times are measured.
 
     """
     usable = cores()
@@ -101,6 +103,11 @@ class _Running:
     started: float = field(default_factory=time.monotonic)
     answer: dict[str, Any] = field(default_factory=dict)
 
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.errors.close()
+
 
 def make(
     tasks: Sequence[Task],
@@ -112,22 +119,21 @@ def make(
     table: int,
     worker: Sequence[str] = WORKER,
 ) -> list[Line]:
-    """Make the runs that do not stand in `lines` yet and return their lines, which also go to `out` one by one.
+    """Make the runs that are not in `lines` and return their lines, which are also appended to `out` one by one.
 
-    A run that fails, or whose process is killed, gets a line with `error`; the others go on. Where it is interrupted
-    all runs that had ended are kept.
+    A failed or killed run gets a line with `error`; the others continue. An interruption keeps all finished runs.
 
     Args:
-        tasks: What is to be done.
-        out: The file of JSON lines.
-        lines: Those that exist.
-        board: Told how it goes.
-        jobs: Runs at a time; none decides by cores and memory.
+        tasks: The tasks.
+        out: File of JSON lines.
+        lines: The recorded lines.
+        board: Shows the progress.
+        jobs: Runs at a time; None: by cores and memory.
         table: Named in the command of each line.
-        worker: The command of a run's process.
+        worker: Command of a run's process.
 
     Raises:
-        DataError: Where `out` cannot be written to.
+        DataError: If `out` cannot be written.
 
     """
     ledger = Ledger(lines)
@@ -135,50 +141,37 @@ def make(
     board.planned(len(todo), len(tasks) - len(todo))
     allowed = resources(jobs, len(todo), timed=any(task.timed for task in tasks))
     expected = _expectations(lines)
-    events: queue.Queue[tuple[int, dict[str, Any] | None]] = queue.Queue()
+    events: Events = queue.Queue()
     running: dict[int, _Running] = {}
     made: list[Line] = []
-    number = 0
     try:
         while todo or running:
-            while todo:
-                task = todo[0]
-                wanted = expected.get(_kind(task.run), EXPECTED_MB)
-                if not allowed.fits(wanted, [one.expected_mb for one in running.values()]):
-                    break
-                todo.pop(0)
-                board.started(task.run)
-                running[number] = _start(task, number, wanted, allowed.threads, events, worker)
-                number += 1
+            while todo and allowed.fits(
+                wanted := expected.get(_kind(todo[0].run.to_dict()), EXPECTED_MB),
+                [one.expected_mb for one in running.values()],
+            ):
+                board.started(todo[0].run)
+                number = len(tasks) - len(todo)
+                running[number] = _start(todo.pop(0), number, wanted, allowed.threads, events, worker)
             which, message = events.get()
             one = running[which]
             if message is None:
                 del running[which]
-                line = _line(one, allowed, table)
-                records.append(out, line)
-                made.append(line)
-                board.finished(one.task.run, line)
+                made.append(_line(one, allowed, table))
+                records.append(out, made[-1])
+                board.finished(one.task.run, made[-1])
             elif "stage" in message:
                 board.moved(one.task.run, message["stage"], message["done"], message["total"])
             else:
                 one.answer = message
     finally:
         for one in running.values():
-            one.process.kill()
-            one.process.wait()
-            one.errors.close()
+            one.stop()
     return made
 
 
-def _start(
-    task: Task,
-    number: int,
-    expected_mb: int,
-    threads: int,
-    events: "queue.Queue[tuple[int, dict[str, Any] | None]]",
-    worker: Sequence[str],
-) -> _Running:
-    errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed when the run ends
+def _start(task: Task, number: int, expected_mb: int, threads: int, events: Events, worker: Sequence[str]) -> _Running:
+    errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - closed with the run
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module; the task goes by stdin
         list(worker),
         stdin=subprocess.PIPE,
@@ -190,16 +183,14 @@ def _start(
     )
     with contextlib.suppress(BrokenPipeError):
         assert process.stdin is not None
-        # It stays open: a run whose stdin ends has lost whoever asked for it.
+        # It stays open: the worker exits when its stdin ends.
         process.stdin.write(json.dumps(task.message(threads)) + "\n")
         process.stdin.flush()
     threading.Thread(target=_listen, args=(process, number, events), daemon=True).start()
     return _Running(task, process, errors, expected_mb)
 
 
-def _listen(
-    process: "subprocess.Popen[str]", number: int, events: "queue.Queue[tuple[int, dict[str, Any] | None]]"
-) -> None:
+def _listen(process: "subprocess.Popen[str]", number: int, events: Events) -> None:
     assert process.stdout is not None
     with process.stdout as messages:
         for text in messages:
@@ -214,43 +205,41 @@ def _listen(
 
 def _line(one: _Running, allowed: Resources, table: int) -> Line:
     """Return the line of a run whose process has ended."""
-    task = one.task
     line: Line = {
         "format": records.FORMAT,
-        **task.run.to_dict(),
-        "command": task.command(table),
+        **one.task.run.to_dict(),
+        "command": one.task.command(table),
         "jobs": allowed.jobs,
         "seconds": round(time.monotonic() - one.started, 2),
     }
     one.errors.seek(0)
-    said = [text for text in one.errors.read().splitlines() if text.strip()]
+    printed = [text for text in one.errors.read().splitlines() if text.strip()]
     one.errors.close()
-    if "result" in one.answer and one.process.returncode == 0:
+    code = one.process.returncode
+    if "result" in one.answer and code == 0:
         return {**line, **one.answer["result"]}
     if "error" in one.answer:
         return {**line, "error": one.answer["error"]}
-    last = f": {said[-1]}" if said else ""
-    code = one.process.returncode
-    ended = f"was killed by signal {-code}, as where memory runs out" if code < 0 else f"ended with exit code {code}"
+    last = f": {printed[-1]}" if printed else ""
+    ended = f"was killed by signal {-code}, possibly out of memory" if code < 0 else f"ended with exit code {code}"
     return {**line, "error": f"the process of the run {ended}{last}"}
 
 
-def _kind(run: Run) -> tuple[str, str, str]:
-    return run.recipe, run.settings.backbone, run.settings.crops
+def _kind(line: Mapping[str, Any]) -> Kind:
+    return line["recipe"], line["backbone"], line["settings"]["crops"]
 
 
-def _expectations(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str, str], int]:
-    """Return the largest memory that earlier runs of each kind took, with a quarter to spare."""
-    largest: dict[tuple[str, str, str], int] = {}
+def _expectations(lines: Sequence[Line]) -> dict[Kind, int]:
+    """Return the peak memory of the recorded runs of each kind, plus a quarter."""
+    largest: dict[Kind, int] = {}
     for line in lines:
         if line.get("peak_memory_mb") and "settings" in line:
-            kind = line["recipe"], line["backbone"], line["settings"]["crops"]
-            largest[kind] = max(largest.get(kind, 0), line["peak_memory_mb"] * 5 // 4)
+            largest[_kind(line)] = max(largest.get(_kind(line), 0), line["peak_memory_mb"] * 5 // 4)
     return largest
 
 
 def _free_mb() -> int | None:
-    """Return the memory that is free; the whole of it where the system tells only that."""
+    """Return the available memory, or the total memory if the system reports only that."""
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         for text in meminfo.read_text().splitlines():

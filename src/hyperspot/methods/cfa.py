@@ -105,7 +105,7 @@ class CFASettings(MethodSettings):
         beta: The paper's β of Algorithm 1 (given no value there; ours is a choice).
         loss_scale: The factor of the loss, 1/ν.
         losses: What is trained by; `none` trains nothing.
-        tap_slope: Slope below zero of the activation of the levels.
+        output_negative_slope: Slope below zero of the activation of the levels.
         steps: Of training; 0 trains nothing.
         images_per_step: Photos that the patches of a step come from; at most all there are.
         patches_per_step: Patches of a step; 0 takes all of its photos.
