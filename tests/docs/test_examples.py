@@ -38,9 +38,7 @@ def test_scripts_run_without_a_warning(script: Path, folder: Path, environment: 
 @pytest.mark.skipif(os.name == "nt", reason="a shell script")
 def test_the_walkthrough_runs_every_command(folder: Path, environment: dict[str, str]):
     script = EXAMPLES / "cli" / "walkthrough.sh"
-    done = subprocess.run(
-        ["sh", str(script)], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["sh", str(script)], cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (folder / "hyperspot-examples" / "report.html").is_file()
     trained, exported = (

@@ -1,4 +1,4 @@
-"""The programs of "Call the ONNX file without hyperspot": Python gives the verdict of hyperspot, C# has its contract."""
+"""The programs of "Call the ONNX file without hyperspot": Python gives its verdicts, C# has its contract."""
 
 import re
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_python_needs_no_hyperspot():
 def test_the_contract_is_that_of_the_code():
     """What both programs and the table state in words is what hyperspot reads and writes."""
     assert f"`format` is {exported_file.FORMAT}" in TEXT
-    assert f'!= {exported_file.FORMAT}:' in PYTHON
+    assert f"!= {exported_file.FORMAT}:" in PYTHON
     assert f"GetInt32() != {exported_file.FORMAT}" in CSHARP
     assert geometry.STRETCH_TOLERANCE == 1 / 16
     assert "TOLERANCE = 1 / 16" in PYTHON
