@@ -22,7 +22,7 @@ first = next(verdict for verdict in verdicts if verdict.regions)
 print(first.path, "in YOLO format:")
 print(to_yolo(first), end="")
 
-# supervision.Detections, for its annotators, trackers and zones: pip install supervision
+# supervision.Detections, for its annotators, trackers and zones: needs the extra `supervision`.
 try:
     print(to_supervision(first).xyxy)
 except MissingPackageError as error:
