@@ -45,11 +45,11 @@ def open_predictor(
 
 def save_predictor(predictor: "Predictor", path: Path) -> None:
     """Write a model file or an exported file; raises ModelFileError if the suffix does not fit or writing fails."""
-    from hyperspot.detector import model_file
-
     if isinstance(predictor, ExportedDetector):
         predictor.save(path)
         return
+    from hyperspot.detector import model_file
+
     model_file.require_writable(path)
     saved: Any = predictor
     saved.save(path)
