@@ -164,8 +164,9 @@ class Predictor(ABC):
     ) -> Iterator[Verdict | ImageError]:
         """Yield the verdicts on many images, in order.
 
-        Worker threads read and letterbox ahead. Images that are ready run together, so that a slow source such as
-        stdin is answered at once and a fast one in full batches. The batch size does not change a verdict.
+        Worker threads read and letterbox ahead. A sized collection runs in full batches; of an iterator, for example
+        lines on stdin, the images that are ready run together. The batch size does not change a verdict beyond the
+        rounding of the precision.
 
         Args:
             images: As `predict` takes them; iterated in a background thread.

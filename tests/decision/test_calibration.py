@@ -94,9 +94,9 @@ def test_plan(n: int, rate: float | None, mode: str, expected: Plan):
 @pytest.mark.parametrize(
     ("n", "rate", "mode", "named"),
     [
-        (98, 0.01, "auto", "at least 99 good photos and there are 98"),
-        (98, 0.01, "cross", "at least 99 good photos and there are 98"),
-        (150, 0.01, "split", "at least 198 good photos"),
+        (98, 0.01, "auto", "at least 99 good images and there are 98"),
+        (98, 0.01, "cross", "at least 99 good images and there are 98"),
+        (150, 0.01, "split", "at least 198 good images"),
         (1, None, "auto", "--calibration none"),
         (0, 0.5, "cross", "--calibration none"),
     ],
@@ -147,11 +147,11 @@ def test_without_calibration_nothing_is_said():
 
 
 def test_scores_that_cannot_be_ranked_are_refused():
-    with pytest.raises(CalibrationError, match="not a number"):
+    with pytest.raises(CalibrationError, match="not a finite number"):
         Calibration.from_scores("split", 0.5, [1.0, math.nan])
     with pytest.raises(CalibrationError, match="at least 9 "):
         Calibration.from_scores("cross", 0.1, [1.0] * 8)
-    with pytest.raises(ValueError, match="not a number"):
+    with pytest.raises(ValueError, match="the score is not a number"):
         Calibration.from_scores("split", 0.5, [1.0]).p_value(math.nan)
     with pytest.raises(ValueError, match="unknown kind"):
         Calibration.from_scores("guess", 0.5, [1.0])

@@ -12,6 +12,7 @@ from scipy import ndimage, stats
 
 from hyperspot import Detector
 from hyperspot.backbones import create
+from hyperspot.decision.calibration import plan as plan_calibration
 from hyperspot.detector import fitting
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.detector.settings import make_settings
@@ -61,11 +62,11 @@ def backbone():
 
 def alarms(textures, backbone, mode, splits):
     """Return for each split which of the good photos judged were called anomalous."""
-    frame = InputSize(SIDE, SIDE, "stretch")
+    size = InputSize(SIDE, SIDE, "stretch")
     called = []
     for seed in range(splits):
         drawn = np.random.default_rng((1, seed)).permutation(POOL)[: LEARNED + JUDGED]
-        fitted_state = [textures[number] for number in drawn[:LEARNED]]
+        trained = [textures[number] for number in drawn[:LEARNED]]
         settings = make_settings(
             {
                 "calibration": mode,
@@ -75,8 +76,8 @@ def alarms(textures, backbone, mode, splits):
                 "method_settings": {"levels": (4,), "bank_ratio": 4},
             }
         )
-        letterboxes = [frame.letterbox(SIDE, SIDE)] * LEARNED
-        fitted = fitting.fit(ImageLoader(fitted_state, frame), letterboxes, backbone, settings, SILENT, CPU)
+        plan = plan_calibration(LEARNED, RATE, mode)
+        fitted = fitting.fit(ImageLoader(trained, size), plan, backbone, settings, SILENT, CPU)
         assert fitted.decision_rule.calibration.kind == mode
         detector = Detector(fitted, settings, {})
         called.append([detector.predict(textures[number]).is_anomalous for number in drawn[LEARNED:]])

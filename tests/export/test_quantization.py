@@ -33,7 +33,7 @@ def quantized(product: Path, model_file: Path, tmp_path_factory: pytest.TempPath
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (line,) = done.stdout.splitlines()
     told = json.loads(line)
-    assert (told["precision"], told["ranges_from_photos"], told["photos_judged_anew"]) == ("int8", 19, 5)
+    assert (told["precision"], told["range_images"], told["calibration_images"]) == ("int8", 19, 5)
     return path
 
 
@@ -87,7 +87,7 @@ def test_its_thresholds_are_those_of_its_own_scores_on_the_photos_held_out(detec
     pixels = np.sort(np.concatenate([verdict.input_map.ravel() for verdict in verdicts]))[::-1]
     expected = pixels[int(detector.settings.pixel_false_alarm_rate * len(pixels))]
     assert loaded.decision_rule.pixel_threshold == pytest.approx(expected, rel=1e-5)
-    assert loaded.description["record"]["exported"]["ranges_from_photos"] == 24 - len(held_out)
+    assert loaded.description["record"]["exported"]["range_images"] == 24 - len(held_out)
 
 
 @quantizes
@@ -102,7 +102,7 @@ def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_pa
     np.testing.assert_array_equal(loaded.decision_rule.calibration.scores, crossed.decision_rule.calibration.scores)
     assert loaded.decision_rule.pixel_threshold == crossed.decision_rule.pixel_threshold
     exported = loaded.description["record"]["exported"]
-    assert (exported["ranges_from_photos"], exported["photos_judged_anew"]) == (24, 0)
+    assert (exported["range_images"], exported["calibration_images"]) == (24, 0)
     # Two views, and the backbone in 8 bits for each but its first convolution.
     backbone, _ = loaded.engine._compiled._stages[0]
     assert sum(one in (("Convolution", "u8"), ("Convolution", "i8")) for one in layers(backbone)) == 22
@@ -127,7 +127,7 @@ def test_photos_that_are_not_those_of_the_training_are_refused(detector, product
         with pytest.raises(SettingsError, match="is not the data that the detector was trained on"):
             export(detector, tmp_path / "part.xml", int8=other)
     none = dataclasses.replace(whole, samples=tuple(photo for photo in whole.samples if photo.split == "test"))
-    with pytest.raises(DataError, match="no good photo to quantize with"):
+    with pytest.raises(DataError, match="no good image to quantize with"):
         export(detector, tmp_path / "part.xml", int8=none)
     assert list(tmp_path.iterdir()) == []
 

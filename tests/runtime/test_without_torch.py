@@ -90,6 +90,17 @@ def test_the_command_line_judges(detector, exported, defective, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_the_command_line_evaluates_and_recalibrates(detector, exported, product, tmp_path):
+    report = tmp_path / "report.html"
+    figures = json.loads(hyperspot("evaluate", exported, product, "--report", report, "--json"))
+    assert figures["image_auroc"] == pytest.approx(detector.evaluate(product).image_auroc, abs=1e-4)
+    assert report.is_file()
+    changed = tmp_path / f"changed{exported.suffix}"
+    good = product / "test" / "good"
+    assert json.loads(hyperspot("recalibrate", exported, good, "-o", changed, "--json"))["images"] == 8
+    assert changed.is_file()
+
+
 def test_the_command_line_tells(exported, product):
     assert "predict" in hyperspot("--help")
     assert json.loads(hyperspot("info", exported, "--json"))["settings"]["method"] == "cfa"
@@ -121,7 +132,7 @@ def test_a_command_that_takes_more_says_what_to_install(command, product, model_
     }[command]
     done = process(COMMAND_LINE, command, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    doing = f"judging by the model file {model_file}" if command == "predict" else "training and all else"
+    doing = f"predicting with the model file {model_file}" if command in ("predict", "evaluate") else "this command"
     install = re.escape(f"which is not installed; install it with {extras.install_command('train')}\n")
     assert re.fullmatch(rf"error: {re.escape(doing)}.* needs (torch|scipy), {install}", done.stderr), done.stderr
     assert list(tmp_path.iterdir()) == []

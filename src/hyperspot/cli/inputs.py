@@ -3,6 +3,7 @@
 import codecs
 import glob
 import hashlib
+import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,47 +25,34 @@ class Input:
     stem: str
 
 
-@dataclass
-class Inputs:
-    """The images found; `count` is None if they come from stdin."""
-
-    inputs: Iterable[Input]
-    count: int | None
-
-    def __iter__(self) -> Iterator[Input]:
-        """Yield the images, each with a stem that no other of the run has."""
-        taken: set[str] = set()
-        for one in self.inputs:
-            stem, number = one.stem, 2
-            while stem in taken:
-                stem, number = f"{one.stem}-{number}", number + 1
-            taken.add(stem)
-            yield Input(one.path, stem)
-
-
-def find_inputs(named: Sequence[str], *, recursive: bool = False) -> Inputs:
+def find_inputs(named: Sequence[str], *, recursive: bool = False) -> Sequence[Input] | Iterator[Input]:
     """Return the images meant by files, folders, patterns and `-` (paths on stdin), in that order.
 
-    Lines on stdin are read one at a time, as they arrive.
+    A list, or an iterator that reads stdin one line at a time, as lines arrive. No two images have the same stem.
 
     Raises DataError if a name matches nothing.
     """
     if "-" in named:
         if sys.stdin is None:
             raise DataError("there is no list on stdin; pipe one in, or give images, folders or patterns")
-        before, after = list(named[: named.index("-")]), list(named[named.index("-") + 1 :])
-        first = list(_find(before, recursive))
-        last = list(_find(after, recursive))
-        return Inputs(_joined(first, _listed(), last), None)
-    found = list(_find(named, recursive))
+        split = named.index("-")
+        before, after = list(_find(named[:split], recursive)), list(_find(named[split + 1 :], recursive))
+        return _distinct(itertools.chain(before, _listed(), after))
+    found = list(_distinct(_find(named, recursive)))
     if not found:
         raise DataError("no image was named; give images, folders or patterns")
-    return Inputs(found, len(found))
+    return found
 
 
-def _joined(*parts: Iterable[Input]) -> Iterator[Input]:
-    for part in parts:
-        yield from part
+def _distinct(inputs: Iterable[Input]) -> Iterator[Input]:
+    """Append a number to stems that were used before."""
+    taken: set[str] = set()
+    for one in inputs:
+        stem, number = one.stem, 2
+        while stem in taken:
+            stem, number = f"{one.stem}-{number}", number + 1
+        taken.add(stem)
+        yield Input(one.path, stem)
 
 
 def _find(named: Iterable[str], recursive: bool) -> Iterator[Input]:

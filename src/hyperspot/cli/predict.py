@@ -1,6 +1,7 @@
 """`hyperspot predict`."""
 
 import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def predict(
     anomalies = unread = 0
     results = predict_paths(predictor, found, out, overwrite=overwrite)
     if not sys.stdout.isatty():
-        results = Bars().track(results, "predicting", found.count)
+        results = Bars().track(results, "predicting", len(found) if isinstance(found, Sized) else None)
     with result_writer(chosen, out) as write:
         for result in results:
             if isinstance(result, HyperspotError):

@@ -4,7 +4,8 @@ import contextlib
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,16 +43,16 @@ def predict_paths(
 
     Raises DataError if a result exists and `overwrite` is False, or `out` cannot be written to.
     """
-    stems: list[str] = []
+    stems: deque[str] = deque()
 
-    def paths() -> Iterator[Path]:
-        for one in inputs:
-            stems.append(one.stem)
-            yield one.path
+    def path_of(one: Input) -> Path:
+        # The predictor takes paths ahead of the results that it yields.
+        stems.append(one.stem)
+        return one.path
 
-    # Popped in order: the predictor takes paths ahead of the results it yields.
-    for result in predictor.predict_many(paths(), errors="return"):
-        stem = stems.pop(0)
+    paths = [path_of(one) for one in inputs] if isinstance(inputs, Sized) else map(path_of, inputs)
+    for result in predictor.predict_many(paths, errors="return"):
+        stem = stems.popleft()
         if isinstance(result, ImageError):
             yield result
             continue

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -32,9 +32,10 @@ def prefetch_map(function: Callable[[Item], Result], items: Iterable[Item]) -> I
 def prefetch_batches(
     function: Callable[[Item], Result], items: Iterable[Item], batch_size: int
 ) -> Iterator[list[Result]]:
-    """Yield the results of `prefetch_map` in batches: whatever is ready, 1 to `batch_size` results.
+    """Yield the results of `prefetch_map` in batches of 1 to `batch_size`.
 
-    A batch is full where the consumer is slower than the workers, and never waits for input otherwise.
+    With a sized collection all batches but the last are full, so that equal inputs give equal batches. With an iterator
+    a batch holds what is ready, so that a slow source is answered at once.
 
     Raises ValueError if the batch size is below 1, and whatever `function` or `items` raises.
 
@@ -45,8 +46,9 @@ def prefetch_batches(
     """
     if batch_size < 1:
         raise ValueError(f"a batch holds at least 1 item, not {batch_size}")
+    full = isinstance(items, Sized)
     with _feeding(function, items, batch_size) as pending:
-        while batch := pending.take(batch_size):
+        while batch := pending.take(batch_size, full=full):
             yield batch
 
 
@@ -99,22 +101,23 @@ class _Pending(Generic[Result]):
                 future.cancel()
             self._changed.notify_all()
 
-    def take(self, most: int) -> list[Result]:
-        """Return the first result, and those after it that are ready; an empty list at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._futures or self._ended)
-            if not self._futures:
-                return []
-            first = self._futures[0]
-        # Not popped before it is done: it still occupies its place in the bounded queue.
-        results = [first.result()]
-        with self._changed:
-            self._futures.popleft()
-            while len(results) < most and self._futures and self._futures[0].done():
-                if self._futures[0].exception() is not None:
-                    break  # Raised by the next call, after the results before it were consumed.
-                results.append(self._futures.popleft().result())
-            self._changed.notify_all()
+    def take(self, most: int, *, full: bool) -> list[Result]:
+        """Return the next results: `most` of them if `full`, else those that are ready; an empty list at the end."""
+        results: list[Result] = []
+        while len(results) < most:
+            with self._changed:
+                if full or not results:
+                    self._changed.wait_for(lambda: self._futures or self._ended)
+                if not self._futures or not (full or not results or self._futures[0].done()):
+                    break
+                first = self._futures[0]
+            # Not popped before it is done: it still occupies its place in the bounded queue.
+            if first.exception() is not None and results:
+                break  # Raised by the next call, after the results before it were consumed.
+            results.append(first.result())
+            with self._changed:
+                self._futures.popleft()
+                self._changed.notify_all()
         return results
 
 
