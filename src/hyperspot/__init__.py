@@ -1,12 +1,13 @@
 """Visual inspection from images of good parts only: fit, predict, evaluate.
 
-Everything in `__all__` is public, and so is `hyperspot.export.export`; everything else may change without notice. A
-name is imported when it is first used, so that `import hyperspot` is fast and needs no torch.
+Everything in `__all__` is public, and so are `hyperspot.export.export` and `hyperspot.testing`; everything else may
+change without notice. A name is imported when it is first used, so that `import hyperspot` is fast and needs no torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hyperspot.backbones import Backbone, register_backbone
     from hyperspot.data import Dataset, Sample, open_dataset
     from hyperspot.data.demo_product.product_set import make_product_set
     from hyperspot.decision.calibration import Calibration
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
         ImageWarning,
         MissingPackageError,
         ModelFileError,
+        PluginWarning,
         SettingsError,
         WeightsError,
     )
     from hyperspot.evaluation import Evaluation
     from hyperspot.images import read_image
+    from hyperspot.methods import Method, MethodSettings, register_method
     from hyperspot.metrics import Metric, register_metric
     from hyperspot.predictor import Predictor
     from hyperspot.report import write_report
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Backbone": "backbones",
     "Calibration": "decision.calibration",
     "CalibrationError": "errors",
     "CocoBuilder": "results.conversions",
@@ -54,9 +58,12 @@ _HOMES = {
     "HyperspotError": "errors",
     "ImageError": "errors",
     "ImageWarning": "errors",
+    "Method": "methods",
+    "MethodSettings": "methods",
     "Metric": "metrics",
     "MissingPackageError": "errors",
     "ModelFileError": "errors",
+    "PluginWarning": "errors",
     "Predictor": "predictor",
     "Region": "results",
     "Sample": "data",
@@ -67,6 +74,8 @@ _HOMES = {
     "make_product_set": "data.demo_product.product_set",
     "open_dataset": "data",
     "read_image": "images",
+    "register_backbone": "backbones",
+    "register_method": "methods",
     "register_metric": "metrics",
     "to_supervision": "results.conversions",
     "to_yolo": "results.conversions",
@@ -74,6 +83,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Backbone",
     "Calibration",
     "CalibrationError",
     "CocoBuilder",
@@ -89,9 +99,12 @@ __all__ = [
     "HyperspotError",
     "ImageError",
     "ImageWarning",
+    "Method",
+    "MethodSettings",
     "Metric",
     "MissingPackageError",
     "ModelFileError",
+    "PluginWarning",
     "Predictor",
     "Region",
     "Sample",
@@ -103,6 +116,8 @@ __all__ = [
     "make_product_set",
     "open_dataset",
     "read_image",
+    "register_backbone",
+    "register_method",
     "register_metric",
     "to_supervision",
     "to_yolo",

@@ -14,7 +14,8 @@ Exception
 UserWarning
 ├── ImageWarning              an image is readable and probably wrong
 │   └── ExifWarning           the orientation of an image is unreadable
-└── DeviceWarning             a device computes more slowly or less exactly than expected
+├── DeviceWarning             a device computes more slowly or less exactly than expected
+└── PluginWarning             an installed plugin cannot be loaded
 ```
 
 The message of an error is one sentence that names the file and the remedy. The command line prints it and exits with 1.
@@ -78,3 +79,7 @@ class ExifWarning(ImageWarning):
 
 class DeviceWarning(UserWarning):
     """A device computes more slowly or less exactly than expected."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin cannot be loaded; everything else works."""
