@@ -179,7 +179,7 @@ def _resnet18() -> tuple[nn.Module, Callable[..., object]]:
 
 def _encoder() -> tuple[nn.Module, Callable[..., object]]:
     method = patch_svdd.PatchSVDD(create(NONE))
-    method.mean_photo = torch.zeros((), device="meta")
+    method.mean_image = torch.zeros((), device="meta")
     return method.encoder, method.codes
 
 

@@ -50,3 +50,7 @@ class ExifWarning(ImageWarning):
 
 class DeviceWarning(UserWarning):
     """A device computes what it should, but not in the way that it should."""
+
+
+class PluginWarning(UserWarning):
+    """An installed plugin cannot be loaded; everything else works."""

@@ -15,8 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import hyperspot.backbones as backbones
-from hyperspot.backbones import DEFAULT, create
+from hyperspot.backbones import DEFAULT, compact, create
 from hyperspot.backbones.compact import SHIPPED
 from hyperspot.detector.settings import Settings
 from hyperspot.errors import WeightsError
@@ -58,8 +57,8 @@ def test_a_damaged_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     content = bytearray(SHIPPED.path.read_bytes())
     content[-100] ^= 1
     damaged.write_bytes(content)
-    monkeypatch.setattr(backbones, "SHIPPED", replace(SHIPPED, path=damaged))
-    with pytest.raises(WeightsError, match=r"compact\.safetensors is not what was shipped .*install hyperspot again"):
+    monkeypatch.setattr(compact, "SHIPPED", replace(SHIPPED, path=damaged))
+    with pytest.raises(WeightsError, match=r"compact\.safetensors is damaged .*install its package again"):
         create("compact")
 
 
@@ -75,13 +74,12 @@ def test_weights_that_are_named_are_taken_instead(tmp_path: Path) -> None:
 
 @pytest.mark.real
 def test_its_levels_are_close_to_those_of_resnet18(real_weights: Path, real_data: Path) -> None:
-    from tools.distill.crops import central
-
     from tools.distill.cache import normalized
     from tools.distill.photos import list_photos, read
+    from tools.distill.views import central
 
     if not (real_data / "natural").is_dir():
-        pytest.skip("the real data have no natural photos")
+        pytest.skip("the real data have no natural images")
     found = list_photos(real_data / "natural")
     with safe_open(SHIPPED.path, framework="pt") as opened:
         assert opened.metadata()["photos_sha256"] == found.sha256

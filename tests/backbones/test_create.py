@@ -92,7 +92,7 @@ def test_restoring_takes_a_copy(state: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"layer1.0.conv1.bias": None}, "layer1.0.conv1.bias is missing"),
         ({"layer4.0.conv1.bias": torch.zeros(1)}, "layer4.0.conv1.bias has no place"),
@@ -102,10 +102,10 @@ def test_restoring_takes_a_copy(state: dict[str, Tensor]) -> None:
     ],
 )
 def test_a_state_that_does_not_fit_is_named(
-    state: dict[str, Tensor], change: dict[str, Tensor | None], told: str
+    state: dict[str, Tensor], change: dict[str, Tensor | None], reason: str
 ) -> None:
     changed = {key: tensor for key, tensor in {**state, **change}.items() if tensor is not None}
-    with pytest.raises(WeightsError, match=f"the stored backbone does not hold the weights of resnet18: {told}"):
+    with pytest.raises(WeightsError, match=f"the stored backbone does not hold the weights of resnet18: {reason}"):
         restored(changed)
 
 

@@ -246,8 +246,8 @@ def test_folding_changes_nothing(
     assert relative_error(got, expected) < 1e-5
 
 
-def pixels(photo: Path) -> Tensor:
-    image = Image.open(photo).convert("RGB").resize((256, 256))
+def pixels(path: Path) -> Tensor:
+    image = Image.open(path).convert("RGB").resize((256, 256))
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255
 
 
@@ -262,8 +262,8 @@ def test_real_weights_set_broken_bottles_apart_and_random_ones_do_not(real_weigh
         mean, std = (torch.tensor(values)[:, None, None] for values in (backbone.mean, backbone.std))
 
         def features(folder: str, count: int) -> Tensor:
-            photos = sorted(path for path in (bottle / folder).iterdir() if path.suffix in (".png", ".jpg"))
-            images = torch.cat([pixels(photo) for photo in photos[:count]])
+            paths = sorted(path for path in (bottle / folder).iterdir() if path.suffix in (".png", ".jpg"))
+            images = torch.cat([pixels(one) for one in paths[:count]])
             return F.avg_pool2d(backbone((images - mean) / std)[2], 3, 1).flatten(2)
 
         def scores(folder: str) -> Tensor:

@@ -1,9 +1,10 @@
 import hashlib
-import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 import torch
+from platformdirs.unix import Unix
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,14 +60,14 @@ def test_two_files_that_could_be_meant_are_both_named(state: dict[str, Tensor], 
         create("resnet18")
 
 
-def test_where_nothing_is_found_the_way_to_get_it_is_told(folder: Path) -> None:
+def test_missing_weights_name_their_repository(folder: Path) -> None:
     with pytest.raises(WeightsError) as raised:
         create("wide_resnet50_2")
     for part in ("timm/wide_resnet50_2.tv_in1k", "wide_resnet50_2.safetensors", "HYPERSPOT_WEIGHTS"):
         assert part in str(raised.value)
 
 
-def test_without_a_place_to_download_from_that_is_told() -> None:
+def test_missing_weights_without_a_repository_name_the_file() -> None:
     with pytest.raises(WeightsError, match=r"efficientnet_b5\.safetensors .* HYPERSPOT_WEIGHTS"):
         create("efficientnet_b5")
 
@@ -91,7 +92,7 @@ def test_what_was_named_must_be_there(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("kept", [0, 4, 1000, -1])
-def test_a_cut_off_file_is_told_from_a_whole_one(kept: int, state: dict[str, Tensor], tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(kept: int, state: dict[str, Tensor], tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(state, path)
     path.write_bytes(path.read_bytes()[:kept])
@@ -100,7 +101,7 @@ def test_a_cut_off_file_is_told_from_a_whole_one(kept: int, state: dict[str, Ten
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         ({"conv1.bias": None}, "conv1.bias is missing"),
         ({"conv1.weight": torch.zeros(64, 3, 3, 3)}, "conv1.weight has the shape"),
@@ -112,11 +113,11 @@ def test_a_cut_off_file_is_told_from_a_whole_one(kept: int, state: dict[str, Ten
     ],
 )
 def test_a_file_of_other_weights_is_refused(
-    change: dict[str, Tensor | None], told: str, state: dict[str, Tensor], tmp_path: Path
+    change: dict[str, Tensor | None], reason: str, state: dict[str, Tensor], tmp_path: Path
 ) -> None:
     changed = {name: tensor for name, tensor in {**state, **change}.items() if tensor is not None}
     save_file(changed, tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match=rf"w\.safetensors does not hold .* resnet18: {told}"):
+    with pytest.raises(WeightsError, match=rf"w\.safetensors does not hold .* resnet18: {reason}"):
         create("resnet18", tmp_path / "w.safetensors")
 
 
@@ -128,18 +129,11 @@ def test_a_negative_variance_is_refused(state: dict[str, Tensor], tmp_path: Path
         create("resnet18", tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize(
-    ("platform", "variable", "below"),
-    [
-        ("linux", "XDG_CACHE_HOME", "hyperspot"),
-        ("win32", "LOCALAPPDATA", "hyperspot"),
-        ("darwin", "HOME", "Library/Caches/hyperspot"),
-    ],
-)
-def test_the_cache_is_where_the_platform_keeps_such_things(
-    platform: str, variable: str, below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_cache_is_the_named_folder_or_that_of_the_platform(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert cache_folder() == cache
     monkeypatch.delenv("HYPERSPOT_CACHE")
-    monkeypatch.setattr(sys, "platform", platform)
-    monkeypatch.setenv(variable, str(tmp_path))
-    assert cache_folder() == tmp_path / below
+    monkeypatch.setattr(platformdirs, "PlatformDirs", Unix)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "hyperspot"

@@ -168,7 +168,7 @@ def test_a_method_without_checkpoints_has_no_oracle(products):
     assert found["training_seconds"] > 0
     assert "last" not in found
     dataset = open_dataset(products / "bottle")
-    assert Oracle(SILENT, dataset, InputSize.for_sizes([(64, 64)], 64, "keep"), 4.0).best() == {}
+    assert Oracle(dataset, InputSize.for_sizes([(64, 64)], 64, "keep"), 4.0).best() == {}
     with pytest.raises(DataError, match="9 were asked for"):
         measure(Run(**{**vars(run), "train_images": 9}), products, "bottle", "random:0", SILENT)
 

@@ -166,7 +166,7 @@ def test_a_method_with_its_own_network_needs_no_weights_and_keeps_none(product, 
     def refused(*_arguments):
         raise AssertionError("weights were looked for")
 
-    monkeypatch.setattr("hyperspot.backbones.fetch", refused)
+    monkeypatch.setattr("hyperspot.backbones.registry.fetch", refused)
     monkeypatch.setenv("HYPERSPOT_WEIGHTS", str(tmp_path / "nowhere"))
     photos = find_images(product / "train" / "good")[:3]
     detector = Detector.fit(photos, method=method, method_settings=SCRATCH[method], short_side=64, calibration="none")

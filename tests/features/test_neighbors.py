@@ -51,14 +51,18 @@ def test_gradient_through_the_neighbors():
     assert torch.autograd.gradcheck(lambda q: nearest_distances(q, bank, squares, 4), queries)
 
 
-def test_k_means_finds_the_groups_and_wastes_no_center():
+def test_k_means_finds_the_groups_and_bears_duplicates():
     generator = torch.Generator().manual_seed(0)
     centers = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     points = centers.repeat_interleave(50, 0) + torch.randn(150, 2, generator=generator) * 0.1
-    found = k_means(points, 3, generator=generator)
-    assert torch.cdist(centers, found).amin(1).max() < 0.2
-    same = k_means(torch.ones(10, 2), 4, generator=generator)
-    assert torch.isfinite(same).all()
+    means = points.unflatten(0, (3, 50)).mean(1)
+    # k-means++; and one iteration from a point of each group.
+    for found in (k_means(points, 3, seed=1), k_means(points, 3, start=points[[7, 60, 120]], iterations=1)):
+        assert torch.cdist(means, found).amin(1).max() < 1e-5
+    assert torch.equal(k_means(points, 3, seed=1), k_means(points, 3, seed=1))
+    same = k_means(torch.ones(10, 2), 4)
+    assert torch.equal(same, torch.ones(4, 2))
+    assert k_means(points, 150) is points
 
 
 def test_a_bank_is_made_ready_once_and_anew_for_another():

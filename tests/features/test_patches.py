@@ -43,7 +43,7 @@ def test_half_precision_comes_before_the_file(monkeypatch):
     whole = sum(level.nbytes for batch in given for level in batch)
     monkeypatch.setattr(patches, "CACHE_BUDGET_BYTES", whole * 3 // 4)
     spilled = []
-    monkeypatch.setattr(patches, "_spill", lambda *given: spilled.append(given))
+    monkeypatch.setattr(patches, "_append", lambda *given: spilled.append(given))
     assert PatchCache.collect(given).levels[0].dtype == torch.float16
     assert not spilled
 

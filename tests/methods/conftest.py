@@ -1,4 +1,4 @@
-"""What several methods are tested with; a file with photos of its own has a fixture of its own."""
+"""Fixtures of several methods."""
 
 import pytest
 import torch

@@ -25,7 +25,7 @@ from tests.methods.cfa_reference import (
 
 
 class Steps(Silent):
-    """Keeps what training tells."""
+    """Keeps the numbers of each step."""
 
     def __init__(self):
         self.notes = []
@@ -131,7 +131,7 @@ def test_cluster_bank_stands_for_all_patches(backbone, images):
     method = fitted(backbone, images, variant="default", steps=0, bank_ratio=2)
     patches = described(method, patch_features(backbone, images, (3, 4))).reshape(-1, method.bank.shape[1])
     positions = patches.shape[0] // len(images)
-    assert len(method.bank) == positions  # few photos: no more centers than the positions of one
+    assert len(method.bank) == positions  # few images: no more centers than the positions of one
     to_bank = distances(patches, memory(method)).min(1).mean()
     to_mean = ((patches - patches.mean(0)) ** 2).sum(1).mean()
     assert to_bank < 0.5 * to_mean
@@ -231,7 +231,7 @@ def test_no_losses_leaves_the_descriptor_untrained(backbone, images):
     assert torch.equal(untrained.weight, start.weight)
 
 
-def test_one_photo_and_a_bank_smaller_than_the_neighbors(backbone, images):
+def test_one_image_and_a_bank_smaller_than_the_neighbors(backbone, images):
     method = CFA(backbone, CFASettings(variant="released", gamma_c=10_000, steps=2))
     method.fit([images[:1]], seed=0, progress=SILENT)
     assert len(method.bank) == 1

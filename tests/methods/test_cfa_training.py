@@ -1,4 +1,4 @@
-"""What CFA begins with and how it is fitted, against NumPy, SciPy, scikit-learn and torch's own optimizer."""
+"""Initialization and training of CFA, against NumPy, SciPy, scikit-learn and torch's own optimizer."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_the_taps_of_each_variant(backbone, images):
 
 @pytest.mark.parametrize("gamma_c", [1, 8])
 def test_fit_builds_the_bank_of_algorithm_1(backbone, images, gamma_c):
-    """From all places of the first photo, or from their K-means; then photo by photo in their order, moving by β."""
+    """From all positions of the first image, or from their K-means; then image by image in their order, moving by β."""
     method = fitted(
         backbone, images, variant="paper", bank="algorithm1", levels=(3, 4), steps=0, beta=0.35, gamma_c=gamma_c
     )
@@ -59,7 +59,7 @@ def test_fit_builds_the_bank_of_algorithm_1(backbone, images, gamma_c):
 class Unturned(CFA):
     """Stays in the axes that it was trained in: only in those can the steps of Adam be repeated."""
 
-    def _turn(self):
+    def _rotate(self):
         pass
 
 
@@ -67,7 +67,7 @@ class Unturned(CFA):
     "changes", [{}, {"learning_rate": 0.02}, {"weight_decay": 10.0}, {"learn_radius": False}], ids=str
 )
 def test_training_takes_the_steps_of_adamw(backbone, images, changes):
-    """Each step takes all patches of all photos, so that the order in which they are drawn has no part in it."""
+    """Each step takes all patches of all images, so that the order in which they are drawn has no part in it."""
     count = 12
     settings = {"variant": "released", "levels": (4,), "gamma_d": 8, "radius": 3.5, "steps": count}
     settings |= {"images_per_step": len(images), "patches_per_step": 0, **changes}

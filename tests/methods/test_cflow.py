@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hyperspot.methods.cflow import CFlow, CFlowSettings, Coupling, Flow, _initialize, place_codes
+from hyperspot.methods.cflow import CFlow, CFlowSettings, Coupling, Flow, _initialize, position_codes
 from hyperspot.utils.progress import SILENT
 
 
@@ -136,7 +136,7 @@ def test_codes_of_places_are_the_definition(length, height, width):
                 expected[row, column, 2 * pair + 1] = math.cos(column * frequency)
                 expected[row, column, half + 2 * pair] = math.sin(row * frequency)
                 expected[row, column, half + 2 * pair + 1] = math.cos(row * frequency)
-    np.testing.assert_allclose(place_codes(length, height, width).numpy(), expected.reshape(-1, length), atol=1e-6)
+    np.testing.assert_allclose(position_codes(length, height, width).numpy(), expected.reshape(-1, length), atol=1e-6)
 
 
 def fitted(backbone, images, **values):
@@ -154,7 +154,7 @@ def test_map_adds_up_what_each_level_lacks_of_the_best_good_place(backbone, imag
             good, new = (
                 flow(
                     features.flatten(2).transpose(1, 2).flatten(0, 1),
-                    place_codes(128, *features.shape[-2:]).repeat(len(features), 1),
+                    position_codes(128, *features.shape[-2:]).repeat(len(features), 1),
                 )
                 for features in (backbone(images[:3])[level - 2], backbone(images[3:])[level - 2])
             )
@@ -165,7 +165,7 @@ def test_map_adds_up_what_each_level_lacks_of_the_best_good_place(backbone, imag
     torch.testing.assert_close(raw, expected[:, 0], rtol=1e-3, atol=1e-4)
 
 
-def test_training_makes_good_photos_likelier(backbone, images):
+def test_training_makes_good_images_likelier(backbone, images):
     class Listener:
         losses: list[float]
 

@@ -105,7 +105,7 @@ def test_score_is_the_mahalanobis_form():
     features, new = generator.normal(size=(40, 6)) @ generator.normal(size=(6, 6)), generator.normal(size=(3, 2, 6))
     mean = features.mean(0)
     gaussian = Gaussian()
-    gaussian.learn(torch.from_numpy(mean[None]).float(), torch.from_numpy(features - mean).float())
+    gaussian.fit(torch.from_numpy(mean[None]).float(), torch.from_numpy(features - mean).float())
     covariance, _ = ledoit_wolf(features - mean, assume_centered=True)
     precision = np.linalg.inv(covariance + 1e-6 * np.eye(6))
     offsets = new - mean
@@ -121,7 +121,7 @@ def test_gradient_map_is_grad_cam_of_the_score():
     features = torch.from_numpy(generator.random((2, 6, 3, 4))).requires_grad_()
     gaussian = Gaussian()
     sample = torch.from_numpy(generator.normal(size=(30, 6)))
-    gaussian.learn(sample.mean(0, keepdim=True).float(), (sample - sample.mean(0)).float())
+    gaussian.fit(sample.mean(0, keepdim=True).float(), (sample - sample.mean(0)).float())
     gaussian.double()
     scores = gaussian.score(features.mean((2, 3))[:, None])[:, 0]
     scores.sum().backward()

@@ -33,9 +33,9 @@ def replicated(backbone, images, channels) -> np.ndarray:
 def test_map_is_the_mahalanobis_distance_of_each_place(backbone, images):
     method = fitted(backbone, [images[1:4], images[4:6], images[6:]])
     channels = method.channels.numpy()
-    training, judged = replicated(backbone, images[1:], channels), replicated(backbone, images[:2], channels)
+    training, unseen = replicated(backbone, images[1:], channels), replicated(backbone, images[:2], channels)
     expected = []
-    for good, new in zip(training, judged, strict=True):
+    for good, new in zip(training, unseen, strict=True):
         covariance = np.cov(good, rowvar=False) + 0.01 * np.eye(len(channels))
         offsets = new - good.mean(0)
         expected.append(np.sqrt(np.einsum("bi,ij,bj->b", offsets, np.linalg.inv(covariance), offsets)))
@@ -53,7 +53,7 @@ def test_batches_change_nothing_and_far_means_cost_no_digits(backbone, images):
     torch.testing.assert_close(whole.whitening, single.whitening, rtol=1e-2, atol=1e-3)
 
 
-def test_one_photo_gives_the_regularized_euclidean_distance(backbone, images):
+def test_one_image_gives_the_regularized_euclidean_distance(backbone, images):
     method = fitted(backbone, [images[:1]], regularization=0.04)
     both = replicated(backbone, images[:2], method.channels.numpy())
     expected = np.linalg.norm(both[:, 1] - both[:, 0], axis=1) / 0.2

@@ -31,7 +31,7 @@ def method(images):
 
 
 def numbered(count: int, height: int, width: int) -> torch.Tensor:
-    """Photos whose colors tell row, column and number, so that a patch tells where it was cut."""
+    """Images whose colors encode row, column and index, so that a patch shows where it was cut."""
     rows = torch.arange(height).float()[:, None].expand(-1, width)
     columns = torch.arange(width).float().expand(height, -1)
     return torch.stack([torch.stack([rows, columns, torch.full_like(rows, number)]) for number in range(count)])
@@ -52,12 +52,12 @@ def alone(encoder, patch: torch.Tensor) -> torch.Tensor:
 def test_one_pass_gives_the_codes_of_patch_by_patch(method, images):
     with torch.inference_mode():
         small, large = method.codes(images[3:])
-        photo = (images[3:] - method.mean_photo)[0]
+        sample = (images[3:] - method.mean_image)[0]
         for codes, side, stride in ((small, 32, 4), (large, 64, 16)):
             for row in range(codes.shape[2]):
                 for column in range(codes.shape[3]):
                     top, left = min(row * stride, 88 - side), min(column * stride, 104 - side)
-                    expected = alone(method.encoder, photo[:, top : top + side, left : left + side])
+                    expected = alone(method.encoder, sample[:, top : top + side, left : left + side])
                     torch.testing.assert_close(codes[0, :, row, column], expected, rtol=1e-3, atol=1e-4)
     assert small.shape[2:] == (15, 19)
     assert large.shape[2:] == (3, 4)
@@ -81,12 +81,12 @@ def test_map_is_the_product_of_mean_distances_to_the_nearest_good_patch(method, 
                 count[top : top + side, left : left + side] += 1
         expected *= total / count
     assert own is None
-    # Photos are kept in half precision for training and for what is remembered.
+    # Training images are cached in half precision.
     np.testing.assert_allclose(raw[0].numpy(), expected, rtol=2e-2)
 
 
 @pytest.mark.parametrize("side", [32, 64])
-def test_labels_tell_the_direction_and_distances_are_the_papers(side):
+def test_labels_are_the_direction_and_distances_are_the_papers(side):
     rows, columns = 50, 45
     first, second, labels = directed_places((3, rows, columns), side, 400, torch.Generator().manual_seed(0))
     assert len(first) == len(second) == len(labels) == 1200
@@ -107,13 +107,13 @@ def test_labels_tell_the_direction_and_distances_are_the_papers(side):
 
 
 def test_pairs_by_place_have_the_codes_of_pairs_of_patches(method):
-    photos = torch.rand(2, 3, 100, 128, generator=torch.Generator().manual_seed(2))
+    samples = torch.rand(2, 3, 100, 128, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode():
-        for side, codes in zip((32, 64), method.encoder(photos), strict=True):
+        for side, codes in zip((32, 64), method.encoder(samples), strict=True):
             shape = (2, *codes.shape[2:])
             first, second, _ = directed_places(shape, side, 10, torch.Generator().manual_seed(0))
             for crop, row, column in torch.cat([first, second]).tolist():
-                patch = photos[crop, :, 2 * row : 2 * row + side, 2 * column : 2 * column + side]
+                patch = samples[crop, :, 2 * row : 2 * row + side, 2 * column : 2 * column + side]
                 expected = alone(method.encoder, patch)
                 torch.testing.assert_close(codes[crop, :, row, column], expected, rtol=1e-3, atol=1e-4)
 
@@ -127,8 +127,8 @@ def test_directions_without_room_are_left_out():
 
 @pytest.mark.parametrize("side", [32, 64])
 def test_near_pairs_lie_within_a_32nd(side):
-    photos = numbered(300, 100, 120)
-    first, second = near_pairs(photos, side, torch.Generator().manual_seed(0))
+    samples = numbered(300, 100, 120)
+    first, second = near_pairs(samples, side, torch.Generator().manual_seed(0))
     assert first.shape == second.shape == (300, 3, side + 16, side + 16)
     offsets = (second - first)[:, :2]
     assert torch.equal(offsets, offsets[:, :, :1, :1].expand_as(offsets))
@@ -161,21 +161,21 @@ def test_equal_codes_give_a_finite_gradient():
 
 
 def test_directions_are_learned():
-    told: list[float] = []
+    losses: list[float] = []
 
     class Listener:
         def track(self, items, stage, total=None):
             yield from items
 
         def note(self, **values):
-            told.append(values["direction"])
+            losses.append(values["direction"])
 
-    # Colors rise downward and to the right, so a patch tells its place and two their direction.
-    photos = numbered(1, 96, 96) / 96
+    # Colors rise downward and to the right, so a patch shows its position and two show their direction.
+    samples = numbered(1, 96, 96) / 96
     method = PatchSVDD(create(NONE), PatchSVDDSettings(steps=40, crops_per_step=2))
-    method.fit([torch.cat([photos, photos, 0 * photos])], seed=1, progress=Listener())
+    method.fit([torch.cat([samples, samples, 0 * samples])], seed=1, progress=Listener())
     # From 2.08 to 1.5 or 1.8 with eight seeds, in either number format: no rounding costs all but 0.1 of that.
-    assert np.mean(told[-10:]) < np.mean(told[:5]) - 0.1
+    assert np.mean(losses[-10:]) < np.mean(losses[:5]) - 0.1
 
 
 def test_the_bank_is_bounded(images):
@@ -185,7 +185,7 @@ def test_the_bank_is_bounded(images):
     assert method.large.bank.shape == (48, 64)
 
 
-def test_photos_smaller_than_a_patch_are_refused(images):
+def test_images_smaller_than_a_patch_are_refused(images):
     method = PatchSVDD(create(NONE), PatchSVDDSettings())
     with pytest.raises(SettingsError, match="64 pixels do not fit into 56"):
         method.fit([images[:, :, :56]], seed=0, progress=SILENT)

@@ -72,12 +72,12 @@ def test_rates_warm_up_and_fall_by_a_cosine():
     np.testing.assert_allclose(rates, expected, rtol=1e-12)
 
 
-def test_too_many_photos_are_sampled_evenly(monkeypatch):
+def test_too_many_images_are_sampled_evenly(monkeypatch):
     monkeypatch.setattr(scratch, "CACHE_BYTES", 5 * 2 * 3 * 4 * 4)
-    photos = torch.arange(20.0)[:, None, None, None].expand(-1, 3, 4, 4)
+    images = torch.arange(20.0)[:, None, None, None].expand(-1, 3, 4, 4)
     counts = np.zeros(20)
     for seed in range(400):
-        kept = ImageCache.collect(photos.split(7), generator(seed))
+        kept = ImageCache.collect(images.split(7), generator(seed))
         assert len(kept) == 5
         counts[kept.pixels[:, 0, 0, 0].long().numpy()] += 1
     # Each is kept with a chance of 1/4: 100 of 400 times, give or take 4 deviations.
@@ -85,7 +85,7 @@ def test_too_many_photos_are_sampled_evenly(monkeypatch):
     assert counts.max() < 135
 
 
-def test_no_photo_is_refused():
+def test_no_image_is_refused():
     with pytest.raises(ValueError, match="no image"):
         ImageCache.collect([], generator())
 
@@ -117,8 +117,8 @@ def test_moving_turns_by_degrees_and_shifts_by_sides():
 
 
 def test_crops_lie_everywhere_inside():
-    photo = torch.arange(12 * 15.0).reshape(1, 1, 12, 15).expand(200, 3, -1, -1)
-    found = crops(photo, 10, generator())
+    image = torch.arange(12 * 15.0).reshape(1, 1, 12, 15).expand(200, 3, -1, -1)
+    found = crops(image, 10, generator())
     assert found.shape == (200, 3, 10, 10)
     assert len(found[:, 0, 0, 0].unique()) == 18
 

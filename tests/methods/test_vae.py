@@ -45,11 +45,11 @@ def test_map_is_the_squared_error_summed_over_colors(images):
     method = fitted(images)
     with torch.inference_mode():
         raw, own = method(images[:2])
-        mean, _ = method.network.encode(images[:2] - method.mean_photo)
-        drawn = method.mean_photo + method.network.decode(mean, 64, 96)
+        mean, _ = method.network.encode(images[:2] - method.mean_image)
+        drawn = method.mean_image + method.network.decode(mean, 64, 96)
     assert own is None
-    # Photos are kept in half precision.
-    torch.testing.assert_close(method.mean_photo, images.mean(0), rtol=1e-3, atol=1e-3)
+    # Images are cached in half precision.
+    torch.testing.assert_close(method.mean_image, images.mean(0), rtol=1e-3, atol=1e-3)
     assert mean.shape == (2, 64, 2, 3)
     expected = ((images[:2].double().numpy() - drawn.double().numpy()) ** 2).sum(1)
     np.testing.assert_allclose(raw.numpy(), expected, rtol=1e-3, atol=1e-5)
@@ -62,8 +62,8 @@ def test_sides_that_are_no_multiple_of_32_keep_their_size(images):
     assert raw.shape == (1, 56, 88)
 
 
-def test_it_learns_to_draw_good_photos_and_not_what_is_pasted_in(images):
-    """Good photos differ in their exposure, so the mean photo is not enough."""
+def test_good_images_are_reconstructed_and_pasted_defects_are_not(images):
+    """Good images differ in exposure, so the mean image is not enough."""
     exposures = torch.linspace(0.4, 1.2, 12)[:, None, None, None]
     images = exposures * images[:1, :, :, 16:80]
     method = fitted(images, steps=60, images_per_step=4)

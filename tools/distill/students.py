@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperspot.backbones import Backbone
 from hyperspot.backbones.compact import Compact
 from hyperspot.backbones.folding import fold_all
 
@@ -125,7 +124,7 @@ def folded(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return fold_all(plain(name), state, state.__getitem__, name)
 
 
-def plain(name: str) -> Backbone:
+def plain(name: str) -> Compact:
     """Return the network as it is used, without storage for its weights."""
     with torch.device("meta"):
         return STUDENTS[name]()

@@ -1,12 +1,15 @@
-"""What every backbone is: a frozen pyramid of three feature maps, its batch norms folded away."""
+"""The contract of a backbone: a frozen network from images to a pyramid of feature maps, fine to coarse."""
 
 import copy
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,43 +17,91 @@ from hyperspot.errors import SettingsError, WeightsError
 from hyperspot.hardware.cpu import Precision
 
 HALVES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "f16": torch.float16}
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Backbone(nn.Module, ABC):
-    """A frozen feature extractor: RGB images, normalized, to the levels C2, C3 and C4.
-
-    It is always in evaluation mode, whatever `train` is told, and none of its tensors asks for a gradient.
-    Parameters bear torchvision's names; each batch norm is folded into the convolution before it, which
-    therefore has a bias. Only what C2 to C4 need is built.
+@dataclass(frozen=True)
+class WeightsSource:
+    """Where a backbone's weights come from by default.
 
     Attributes:
-        name: The name it was asked for by, for example "resnet18".
-        channels: Channels of C2, C3 and C4.
-        strides: Pixels of the image per place of C2, C3 and C4.
-        mean: What to subtract from pixels in 0..1, per color.
-        std: What to divide by then, per color.
-        tap_slope: Slope below zero of the activation of what is returned. 0 returns the ReLU outputs;
-            the released CFA has 0.01 (Lee et al., 2022, code). What feeds the next stage is not affected.
-        weights_source: Where the weights came from: a file name, a hub address or "random:SEED".
-        weights_sha256: SHA-256 of the file they were read from, or None where there was none.
-        number_format: What the convolutions compute in: `f32`, or `bf16` (on a GPU `f16` too) for a faster pyramid
-            whose values deviate by about a hundredth of their spread.
+        path: A safetensors file inside the installed package.
+        repository: A Hugging Face repository that holds `model.safetensors`; used if there is no `path`.
+        sha256: SHA-256 of the file at `path`, in hexadecimal; checked before it is read.
 
     """
 
-    mean: ClassVar[tuple[float, float, float]] = (0.485, 0.456, 0.406)
-    std: ClassVar[tuple[float, float, float]] = (0.229, 0.224, 0.225)
-    strides: ClassVar[tuple[int, int, int]] = (4, 8, 16)
-    norm_epsilon: ClassVar[float] = 1e-5
+    path: Path | None = None
+    repository: str | None = None
+    sha256: str | None = None
 
-    def __init__(self, name: str, channels: tuple[int, int, int], *, output_negative_slope: float = 0.0) -> None:
+
+class Backbone(nn.Module, ABC):
+    """A frozen feature extractor. A subclass builds its network and implements `pyramid`.
+
+    It is always in evaluation mode, and no tensor requires a gradient. Feature maps are selected by level: level n
+    has the stride 2^n, so that C2, C3 and C4 are the maps of strides 4, 8 and 16.
+
+    Args:
+        name: Of the backbone; `create` sets the name that it is registered under.
+        channels: Channels of each feature map, fine to coarse.
+        strides: Image pixels per position of each feature map.
+        levels: Level number of each feature map, ascending. Default: the base-2 logarithms of the strides, rounded.
+        mean: Subtracted from pixels in 0..1, per color.
+        std: Divides them afterwards, per color.
+        weights: Default source of the weights.
+        output_negative_slope: Slope below zero of the activation of the returned maps; 0 returns ReLU outputs. The
+            released CFA has 0.01 (Lee et al., 2022, code). The input of the next stage is not affected.
+
+    Attributes:
+        weights_source: File name, or `random:SEED`.
+        weights_sha256: SHA-256 of the weights file, or None.
+        precision: Of the computation: `f32`, or `bf16` (on a GPU also `f16`), whose features deviate by about one
+            hundredth of their standard deviation.
+
+    Examples:
+        >>> class Edges(Backbone):
+        ...     def __init__(self):
+        ...         super().__init__("edges", channels=(8,), strides=(4,))
+        ...         self.conv = nn.Conv2d(3, 8, 7, stride=4, padding=3)
+        ...
+        ...     def pyramid(self, images):
+        ...         return [self.conv(images).relu()]
+        >>> backbone = Edges()
+        >>> backbone.levels
+        (2,)
+        >>> backbone(torch.zeros(1, 3, 64, 96))[0].shape
+        torch.Size([1, 8, 16, 24])
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        channels: Sequence[int],
+        strides: Sequence[int] = (4, 8, 16),
+        *,
+        levels: Sequence[int] | None = None,
+        mean: Sequence[float] = IMAGENET_MEAN,
+        std: Sequence[float] = IMAGENET_STD,
+        weights: WeightsSource | None = None,
+        output_negative_slope: float = 0.0,
+    ) -> None:
         super().__init__()
         if not 0.0 <= output_negative_slope < 1.0:
-            raise SettingsError(
-                f"output_negative_slope is {output_negative_slope}; choose a number from 0 (plain ReLU) to below 1"
-            )
+            raise SettingsError(f"output_negative_slope is {output_negative_slope}; choose a number in [0, 1)")
         self.name = name
-        self.channels = channels
+        self.channels = tuple(channels)
+        self.strides = tuple(strides)
+        self.levels = tuple(round(math.log2(stride)) for stride in strides) if levels is None else tuple(levels)
+        if not len(self.channels) == len(self.strides) == len(self.levels):
+            raise ValueError(f"{name} declares {self.channels}, {self.strides}, {self.levels}: lengths differ")
+        if sorted(set(self.levels)) != list(self.levels):
+            raise ValueError(f"{name} declares the levels {self.levels}: they must ascend, fine to coarse")
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.default_weights = weights or WeightsSource()
         self.output_negative_slope = output_negative_slope
         self.weights_source = ""
         self.weights_sha256: str | None = None
@@ -59,87 +110,106 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
-        """Return [C2, C3, C4], fine to coarse: shapes b, channels[i], H / strides[i], W / strides[i]."""
+        """Return the feature maps, fine to coarse: b x channels[i] x H / strides[i] x W / strides[i]."""
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
-        """Return the pyramid as 32-bit floats, whatever it is computed in."""
+        """Return the feature maps in f32, computed in `precision`."""
         if self.precision == "f32" or torch.compiler.is_exporting():
             return self.pyramid(images)
         dtype = HALVES[self.precision]
         if self.precision not in self._halved:
-            # In a dictionary, so that it is no part of the module and of its state.
+            # In a dictionary, so that the copy is no submodule and not in the state.
             self._halved[self.precision] = copy.deepcopy(self).to(dtype)
         return [level.float() for level in self._halved[self.precision].pyramid(images.to(dtype))]
 
-    @abstractmethod
-    def norms(self) -> dict[str, str]:
-        """Return by the name of a convolution the name of the batch norm that torchvision has after it."""
+    def positions(self, levels: Iterable[int]) -> list[int]:
+        """Return the positions of levels in the pyramid, fine to coarse; raises SettingsError if one is missing."""
+        for level in levels:
+            if level not in self.levels:
+                known = ", ".join(map(str, self.levels))
+                raise SettingsError(
+                    f"the backbone '{self.name}' has no level {level} (stride {2**level}); choose levels among {known}"
+                )
+        return [self.levels.index(level) for level in sorted(levels)]
 
-    @abstractmethod
-    def residual_branches(self) -> dict[str, int]:
-        """Return the convolutions that are added to others, and what to divide their random variance by."""
+    def select(self, images: Float[Tensor, "b 3 H W"], levels: Iterable[int]) -> list[Tensor]:
+        """Return the feature maps of some levels, fine to coarse."""
+        pyramid = self(images)
+        return [pyramid[position] for position in self.positions(levels)]
 
     def train(self, mode: bool = True) -> "Backbone":  # noqa: ARG002
         """Stay in evaluation mode: a backbone is frozen."""
         return super().train(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Backbone":
-        """Change or move all tensors; the copies in half precision are made anew of what they become."""
+        """Change or move all tensors; copies in half precision are dropped."""
         self._halved = {}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def tap(self, summed: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return what the outside sees of a stage that ended, before its activation, in `summed`."""
+    def activate(self, summed: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return a feature map from the end of a stage before its activation."""
         if self.output_negative_slope == 0.0:
             return functional.relu(summed)
         return functional.leaky_relu(summed, self.output_negative_slope)
 
+    def random_state(self, seed: int) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """Return random weights; here those that the constructor drew, from torch's generator seeded with `seed`."""
+        return self.state_dict()
+
+    def read_state(self, path: Path) -> Mapping[str, Tensor]:
+        """Return the weights in a safetensors file; other tensors in the file are ignored."""
+        with safe_open(path, framework="pt") as opened:
+            names = set(opened.keys())
+            return {name: opened.get_tensor(name) for name in self.state_dict() if name in names}
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of every tensor by its name."""
+        """Return the shape of every tensor by name."""
         return {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
 
     def fill(self, state: Mapping[str, Tensor], source: str, sha256: str | None) -> "Backbone":
-        """Take folded weights, exactly those that are needed, and freeze.
+        """Load weights, exactly those of `state_dict()`, and freeze.
 
         Args:
             state: Tensors by name. They are copied.
-            source: Where they came from; named in errors and kept as `weights_source`.
-            sha256: Kept as `weights_sha256`.
+            source: Named in errors and stored as `weights_source`.
+            sha256: Stored as `weights_sha256`.
 
         Raises:
-            WeightsError: Where a tensor is missing, foreign, of the wrong shape or kind, or not finite.
+            WeightsError: If a tensor is missing, unknown, not finite, or of another shape or type.
 
         """
-        shapes = self.shapes()
-        foreign = sorted(set(state) - set(shapes))
-        if foreign:
-            raise self.misfit(source, f"{foreign[0]} has no place in it")
-        for name, shape in shapes.items():
+        own = self.state_dict()
+        unknown = sorted(set(state) - set(own))
+        if unknown:
+            raise self.misfit(source, f"{unknown[0]} has no place in it")
+        for name, tensor in own.items():
             if name not in state:
                 raise self.misfit(source, f"{name} is missing")
-            self.check(source, name, state[name], shape)
-        self.load_state_dict({name: _copy(state[name]) for name in shapes}, strict=True, assign=True)
+            self.check(source, name, state[name], tuple(tensor.shape), floating=tensor.is_floating_point())
+        self.load_state_dict({name: _copy(state[name]) for name in own}, strict=True, assign=True)
         self.requires_grad_(False)
         self.weights_source = source
         self.weights_sha256 = sha256
         return self.eval()
 
-    def check(self, source: str, name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-        """Raise WeightsError unless the tensor is finite, of a floating type and of this shape."""
+    def check(self, source: str, name: str, tensor: Tensor, shape: tuple[int, ...], *, floating: bool = True) -> None:
+        """Raise WeightsError unless the tensor is finite, of this shape and, as asked, floating point or integer."""
         if tuple(tensor.shape) != shape:
             raise self.misfit(source, f"{name} has the shape {tuple(tensor.shape)} instead of {shape}")
-        if not tensor.is_floating_point():
-            raise self.misfit(source, f"{name} holds {tensor.dtype} instead of floating-point numbers")
+        if tensor.is_floating_point() != floating:
+            wanted = "floating-point numbers" if floating else "integers"
+            raise self.misfit(source, f"{name} holds {tensor.dtype} instead of {wanted}")
         if not bool(torch.isfinite(tensor).all()):
             raise self.misfit(source, f"{name} holds numbers that are not finite")
 
     def misfit(self, source: str, reason: str) -> WeightsError:
-        """Return the error of weights that are not this backbone's."""
+        """Return the error for weights that are not those of this backbone."""
         return WeightsError(f"{source} does not hold the weights of {self.name}: {reason}; choose another file")
 
 
 def _copy(tensor: Tensor) -> Tensor:
-    copied = tensor.detach().to("cpu", torch.float32, copy=True)
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    copied = tensor.detach().to("cpu", dtype, copy=True)
     # Channels last runs up to a quarter faster on CPUs.
     return copied.contiguous(memory_format=torch.channels_last) if copied.ndim == 4 else copied.contiguous()

@@ -1,7 +1,6 @@
-"""A small pyramid of our own, taught to say what ResNet-18 says, whose weights lie in the package."""
+"""Compact: a small network distilled from ResNet-18, with its weights in the package."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,11 +8,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperspot.backbones.base import Backbone
+from hyperspot.backbones.base import WeightsSource
+from hyperspot.backbones.folding import FoldedBackbone
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions, added to what entered."""
+    """Two 3x3 convolutions, added to their input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -21,28 +21,29 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the sum after its activation."""
+        """Return the sum after the activation."""
         inner = functional.relu(self.conv1(features), inplace=True)
         return functional.relu(self.conv2(inner) + features, inplace=True)
 
 
-class Compact(Backbone):
+class Compact(FoldedBackbone):
     """A stem of two strided convolutions, three stages of a few blocks, and a 1x1 head for each level.
 
-    The heads give as many channels as ResNet-18 has, on its scale: they are trained to regress its C2, C3 and C4
-    (see `docs/backbones/compact.md`), so that whatever works with those works with these.
+    The heads have ResNet-18's channels and scale: they are trained to regress its C2, C3 and C4 (see
+    `docs/backbones/compact.md`), so that it can replace ResNet-18 in every method.
 
     Args:
-        name: What it is called.
+        name: Of the backbone.
         stem: Channels between the strided convolutions.
         widths: Channels of the stages.
         depths: Blocks of the stages.
-        block: Makes a block of some width.
-        tap_slope: See `Backbone`.
+        block: Builds a block, given its width.
+        weights: See `Backbone`.
+        output_negative_slope: See `Backbone`.
 
     """
 
-    levels: ClassVar[tuple[int, int, int]] = (64, 128, 256)
+    heads: ClassVar[tuple[int, int, int]] = (64, 128, 256)
 
     def __init__(
         self,
@@ -52,12 +53,13 @@ class Compact(Backbone):
         depths: tuple[int, int, int] = (1, 1, 1),
         *,
         block: Callable[[int], nn.Module] = Residual,
+        weights: WeightsSource | None = None,
         output_negative_slope: float = 0.0,
     ) -> None:
-        super().__init__(name, self.levels, output_negative_slope=output_negative_slope)
+        super().__init__(name, self.heads, weights=weights, output_negative_slope=output_negative_slope)
         self.stem = nn.Conv2d(3, stem, 3, stride=2, padding=1)
         entering = stem
-        for number, (width, depth, channels) in enumerate(zip(widths, depths, self.levels, strict=True), start=1):
+        for number, (width, depth, channels) in enumerate(zip(widths, depths, self.heads, strict=True), start=1):
             self.add_module(f"down{number}", nn.Conv2d(entering, width, 3, stride=2, padding=1))
             self.add_module(f"stage{number}", nn.Sequential(*(block(width) for _ in range(depth))))
             self.add_module(f"head{number}", nn.Conv2d(width, channels, 1))
@@ -65,10 +67,10 @@ class Compact(Backbone):
 
     def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return [C2, C3, C4]."""
-        return [self.tap(level) for level in self.sums(images)]
+        return [self.activate(level) for level in self.sums(images)]
 
     def sums(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
-        """Return the levels before their activation."""
+        """Return the levels before the activation."""
         features = functional.relu(self.stem(images), inplace=True)
         levels = []
         for number in (1, 2, 3):
@@ -78,7 +80,7 @@ class Compact(Backbone):
         return levels
 
     def norms(self) -> dict[str, str]:
-        """Return `stem.norm` for `stem` and so on, as they are called in training."""
+        """Return `stem.norm` for `stem` and so on, their names in distillation."""
         return {name: f"{name}.norm" for name, module in self.named_modules() if isinstance(module, nn.Conv2d)}
 
     def residual_branches(self) -> dict[str, int]:
@@ -87,15 +89,7 @@ class Compact(Backbone):
         return {f"stage{number}.{place}.conv2": depth for number, depth in depths.items() for place in range(depth)}
 
 
-@dataclass(frozen=True)
-class Shipped:
-    """The weights in the package: where they are, and what their SHA-256 is."""
-
-    path: Path
-    sha256: str
-
-
-SHIPPED = Shipped(
+SHIPPED = WeightsSource(
     path=Path(__file__).with_name("compact.safetensors"),
     sha256="b831d27b6cb17be4b93ed3f24f832cddcf1adecee0ff272834d8ba6e45dc54ce",
 )

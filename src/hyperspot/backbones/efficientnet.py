@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperspot.backbones.base import Backbone
+from hyperspot.backbones.base import WeightsSource
+from hyperspot.backbones.folding import FoldedBackbone
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ are returned; released CFA joins several blocks of one scale (5 of 40, 3 of 64 a
 
 
 class Squeeze(nn.Module):
-    """Weighs channels by what the whole image holds (Hu et al., 2018)."""
+    """Squeeze and excitation: weights channels by their global means (Hu et al., 2018)."""
 
     def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class Squeeze(nn.Module):
         self.fc2 = nn.Conv2d(inner, channels, 1)
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """Return the features, each channel times a weight in 0..1."""
+        """Return the features, each channel multiplied by a weight in 0..1."""
         means = functional.adaptive_avg_pool2d(features, 1)
         weights = torch.sigmoid(self.fc2(functional.silu(self.fc1(means))))
         weighed: Tensor = weights * features
@@ -50,7 +51,7 @@ class Squeeze(nn.Module):
 
 
 class Inverted(nn.Module):
-    """Expansion, depthwise convolution, squeeze and linear projection, with a shortcut where shapes allow it."""
+    """Inverted bottleneck: expansion, depthwise convolution, squeeze, linear projection; shortcut if shapes match."""
 
     def __init__(self, entering: int, leaving: int, expansion: int, kernel: int, stride: int) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class Inverted(nn.Module):
         self.has_shortcut = stride == 1 and entering == leaving
 
     def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d k l"]:
-        """Return the projection, plus what entered where there is a shortcut; no activation follows."""
+        """Return the projection, plus the input if there is a shortcut; no activation follows."""
         inner = features
         *before, projection = self.block
         for part in before:
@@ -76,23 +77,24 @@ class Inverted(nn.Module):
         return projected + features if self.has_shortcut else projected
 
 
-class EfficientNet(Backbone):
+class EfficientNet(FoldedBackbone):
     """Stem and stages 1 to 5 of EfficientNet-B5; each level joins the outputs of several blocks of its scale.
 
     Convolutions are padded evenly, as in torchvision (TensorFlow, and with it released CFA, pads more at the end).
     The blocks end without an activation, so `output_negative_slope` changes nothing.
 
     Args:
-        name: What it is called.
-        tap_slope: See `Backbone`.
+        name: Of the backbone.
+        weights: See `Backbone`.
+        output_negative_slope: See `Backbone`.
 
     """
 
     norm_epsilon: ClassVar[float] = 1e-3
 
-    def __init__(self, name: str, *, output_negative_slope: float = 0.0) -> None:
-        fine, middle, coarse = (stage.tapped * stage.leaving for stage in _STAGES if stage.tapped)
-        super().__init__(name, (fine, middle, coarse), output_negative_slope=output_negative_slope)
+    def __init__(self, name: str, *, weights: WeightsSource | None = None, output_negative_slope: float = 0.0) -> None:
+        channels = [stage.tapped * stage.leaving for stage in _STAGES if stage.tapped]
+        super().__init__(name, channels, weights=weights, output_negative_slope=output_negative_slope)
         self.features = nn.Sequential(_convolution(3, _STEM, 3, stride=2))
         entering = _STEM
         for stage in _STAGES:
@@ -118,7 +120,7 @@ class EfficientNet(Backbone):
         return levels
 
     def norms(self) -> dict[str, str]:
-        """Return `features.0.1` for `features.0.0` and so on; the squeezes have none."""
+        """Return `features.0.1` for `features.0.0` and so on; the squeeze layers have none."""
         return {
             name: name.removesuffix("0") + "1"
             for name, module in self.named_modules()
@@ -126,7 +128,7 @@ class EfficientNet(Backbone):
         }
 
     def residual_branches(self) -> dict[str, int]:
-        """Return the projection of each block that has a shortcut, with the depth of its stage."""
+        """Return the projection of each block with a shortcut, with the depth of its stage."""
         ends = {}
         for number, stage in enumerate(_STAGES, start=1):
             blocks = self.get_submodule(f"features.{number}")

@@ -1,6 +1,4 @@
-"""What stands where a backbone would, for methods that learn a network of their own."""
-
-from typing import ClassVar
+"""The placeholder backbone of methods that train their own network."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,22 +7,13 @@ from hyperspot.backbones.base import Backbone
 
 
 class NoBackbone(Backbone):
-    """No network and no weights; pixels are left in 0..1, as nothing was trained on a normalization."""
-
-    mean: ClassVar[tuple[float, float, float]] = (0.0, 0.0, 0.0)
-    std: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    """No network, no weights and no normalization: pixels stay in 0..1."""
 
     def __init__(self, name: str, *, output_negative_slope: float = 0.0) -> None:
-        super().__init__(name, (0, 0, 0), output_negative_slope=output_negative_slope)
+        super().__init__(
+            name, (), (), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), output_negative_slope=output_negative_slope
+        )
 
     def pyramid(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:  # noqa: ARG002
-        """Raise RuntimeError: a method that asks for features has to say that it uses a backbone."""
-        raise RuntimeError("there is no backbone here: set uses_backbone on the method")
-
-    def norms(self) -> dict[str, str]:
-        """Return nothing: there is no convolution."""
-        return {}
-
-    def residual_branches(self) -> dict[str, int]:
-        """Return nothing: nothing is added up."""
-        return {}
+        """Raise RuntimeError: a method that needs features must set `uses_backbone`."""
+        raise RuntimeError("there is no backbone: set uses_backbone on the method")

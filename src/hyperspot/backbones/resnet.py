@@ -4,11 +4,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperspot.backbones.base import Backbone
+from hyperspot.backbones.base import WeightsSource
+from hyperspot.backbones.folding import FoldedBackbone
 
 
 class Basic(nn.Module):
-    """Two 3x3 convolutions and the shortcut around them; returns the sum before its activation."""
+    """Two 3x3 convolutions and the shortcut around them; returns the sum before the activation."""
 
     def __init__(self, entering: int, leaving: int, stride: int) -> None:
         super().__init__()
@@ -24,7 +25,7 @@ class Basic(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 3x3 convolution between two 1x1; returns the sum with the shortcut before its activation.
+    """A 3x3 convolution between two 1x1; returns the sum with the shortcut before the activation.
 
     The stride is on the 3x3 convolution, as in torchvision (not on the first 1x1, as in the paper).
     """
@@ -44,23 +45,31 @@ class Bottleneck(nn.Module):
         return summed
 
 
-class ResNet(Backbone):
+class ResNet(FoldedBackbone):
     """Stem and stages 1 to 3 of a ResNet.
 
     Args:
-        name: What it is called.
+        name: Of the backbone.
         depths: Blocks of stages 1, 2 and 3.
         expansion: Channels of a stage per 64, 128, 256: 1 with basic blocks, 4 with bottlenecks.
         width: Inner channels of a bottleneck per 64, 128, 256: 1, or 2 in the wide one.
-        tap_slope: See `Backbone`.
+        weights: See `Backbone`.
+        output_negative_slope: See `Backbone`.
 
     """
 
     def __init__(
-        self, name: str, depths: tuple[int, int, int], expansion: int, width: int, *, output_negative_slope: float = 0.0
+        self,
+        name: str,
+        depths: tuple[int, int, int],
+        expansion: int,
+        width: int,
+        *,
+        weights: WeightsSource | None = None,
+        output_negative_slope: float = 0.0,
     ) -> None:
         channels = (64 * expansion, 128 * expansion, 256 * expansion)
-        super().__init__(name, channels, output_negative_slope=output_negative_slope)
+        super().__init__(name, channels, weights=weights, output_negative_slope=output_negative_slope)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
         entering = 64
         for number, (depth, leaving) in enumerate(zip(depths, channels, strict=True), start=1):
@@ -83,7 +92,7 @@ class ResNet(Backbone):
             for block in stage:  # type: ignore[union-attr]
                 summed = block(features)
                 features = functional.relu(summed)
-            levels.append(features if self.output_negative_slope == 0.0 else self.tap(summed))
+            levels.append(features if self.output_negative_slope == 0.0 else self.activate(summed))
         return levels
 
     def norms(self) -> dict[str, str]:
@@ -93,7 +102,7 @@ class ResNet(Backbone):
     def residual_branches(self) -> dict[str, int]:
         """Return the last convolution of each block, with the depth of its stage, and the shortcuts.
 
-        No activation takes half of what a shortcut lets through: it needs half of He's variance.
+        A shortcut has no activation that halves its variance, so it gets half of He's.
         """
         ends = {}
         for number in (1, 2, 3):

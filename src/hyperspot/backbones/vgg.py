@@ -4,24 +4,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hyperspot.backbones.base import Backbone
+from hyperspot.backbones.base import WeightsSource
+from hyperspot.backbones.folding import FoldedBackbone
 
 _BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
-"""Convolutions and channels of each block; all but the first begin with a 2x2 maximum."""
+"""Convolutions and channels of each block; all but the first begin with 2x2 max pooling."""
 
 
-class VGG(Backbone):
-    """The convolutions of VGG-19; C2, C3 and C4 are the outputs of blocks 3, 4 and 5 before they are pooled.
+class VGG(FoldedBackbone):
+    """The convolutions of VGG-19; C2, C3 and C4 are the outputs of blocks 3, 4 and 5 before pooling.
 
     Args:
-        name: What it is called.
-        tap_slope: See `Backbone`.
+        name: Of the backbone.
+        weights: See `Backbone`.
+        output_negative_slope: See `Backbone`.
 
     """
 
-    def __init__(self, name: str, *, output_negative_slope: float = 0.0) -> None:
-        super().__init__(name, (256, 512, 512), output_negative_slope=output_negative_slope)
-        # torchvision counts convolutions, norms, activations and poolings in one row; the gaps are those.
+    def __init__(self, name: str, *, weights: WeightsSource | None = None, output_negative_slope: float = 0.0) -> None:
+        super().__init__(name, (256, 512, 512), weights=weights, output_negative_slope=output_negative_slope)
+        # torchvision numbers convolutions, norms, activations and poolings consecutively, hence the gaps.
         self.features = nn.ModuleDict()
         self._rows: list[list[str]] = []
         number, entering = 0, 3
@@ -45,7 +47,7 @@ class VGG(Backbone):
                 summed = self.features[number](features)
                 features = functional.relu(summed)
             if place >= 2:
-                levels.append(features if self.output_negative_slope == 0.0 else self.tap(summed))
+                levels.append(features if self.output_negative_slope == 0.0 else self.activate(summed))
         return levels
 
     def norms(self) -> dict[str, str]:
@@ -53,5 +55,5 @@ class VGG(Backbone):
         return {f"features.{number}": f"features.{int(number) + 1}" for number in self.features}
 
     def residual_branches(self) -> dict[str, int]:
-        """Return nothing: nothing is added up."""
+        """Return nothing: there are no residual branches."""
         return {}

@@ -113,9 +113,9 @@ def _fit(
         return detector, {"watched": False}
     sizes = [read_size(sample.path) for sample in dataset.train]
     input_size = InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
-    oracle = Oracle(progress, dataset, input_size, settings.sigma, resolve(device))
+    oracle = Oracle(dataset, input_size, settings.sigma, resolve(device))
     detector = Detector.fit(
-        dataset, settings=settings, weights=weights, device=device, progress=oracle, before_training=oracle.watch
+        dataset, settings=settings, weights=weights, device=device, progress=progress, before_training=oracle.watch
     )
     watched: dict[str, Any] = {"watched": True, "checkpoints": len(oracle.history)}
     if oracle.history:

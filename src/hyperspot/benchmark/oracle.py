@@ -1,13 +1,11 @@
-"""What choosing the checkpoint on the test photos would give: every published best epoch did that.
+"""The oracle: what choosing the checkpoint by test images would give, as every published best epoch does.
 
-It is measured to show how much it adds, never to choose anything. A method takes part by telling the steps of its
-training (`progress.note(step=...)` within `progress.track`) while its `forward` can be used, or can be made usable by
-`finalize_for_inference`; nothing else is asked of it. Where the features are frozen they are computed once.
+It is measured to show the size of this leak, never to choose anything. Methods take part by calling
+`Method.step_done`. Frozen features are computed once.
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sized
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,14 +17,11 @@ from hyperspot.detector.heatmaps import smooth
 from hyperspot.detector.loading import BatchLoader, ImageLoader
 from hyperspot.hardware.devices import CPU
 from hyperspot.images import Crop, InputSize, read_size
-from hyperspot.methods import Method
+from hyperspot.methods import Finalize, Method
 from hyperspot.metrics import PixelStatistics, auroc
-from hyperspot.utils.progress import Progress
-
-T = TypeVar("T")
 
 CHECKPOINTS = 10
-"""Evenly spread over the training, the last one included."""
+"""Spread evenly over the training, the last step included."""
 
 Figures = dict[str, float | None]
 
@@ -40,85 +35,71 @@ class FrozenFeatures(Protocol):
         ...
 
     def score_levels(self, levels: list[Tensor]) -> Tensor:
-        """Return the raw maps from the features."""
+        """Return the raw anomaly maps from the features."""
         ...
 
 
 class Oracle:
-    """A listener that judges the test photos at some steps of the training and learns nothing from it.
+    """Evaluates the test images at checkpoints of the training, without affecting it.
 
     Attributes:
-        history: The figures at each checkpoint, at the method's input.
-        seconds: What the judging took.
+        history: The metrics at each checkpoint, at the method's input size.
+        seconds: Time of the evaluations.
 
     """
 
-    def __init__(
-        self, inner: Progress, dataset: Dataset, frame: InputSize, sigma: float, device: torch.device = CPU
-    ) -> None:
-        self.inner, self.input_size, self.sigma, self._device = inner, frame, sigma, device
+    def __init__(self, dataset: Dataset, input_size: InputSize, sigma: float, device: torch.device = CPU) -> None:
+        self.input_size, self.sigma, self._device = input_size, sigma, device
         self.history: list[Figures] = []
         self.seconds = 0.0
-        self._photos = dataset.test
-        self._total: int | None = None
-        self._method: Method | None = None
-        self._view = Crop.full(frame)
+        self._samples = dataset.test
+        self._crop = Crop.full(input_size)
         self._inputs: list[Any] = []
         self._masks: list[Bool[np.ndarray, "_H _W"] | None] = []
 
     def watch(self, method: Method, crop: Crop) -> None:
-        """Take the method whose training follows, and what it sees of the frame."""
-        self._method, self._view = method, crop
+        """Set the step callback of a method that is about to be fitted on a crop of the input."""
+        self._crop = crop
         self._inputs, self._masks, self.history = [], [], []
 
-    def track(self, items: Iterable[T], stage: str, total: int | None = None) -> Iterator[T]:
-        """Yield `items`; the number of steps is learned here."""
-        if total is None and isinstance(items, Sized):
-            total = len(items)
-        outer, self._total = self._total, total
-        yield from self.inner.track(items, stage, total)
-        self._total = outer
+        def step_done(step: int, steps: int, finalize: Finalize | None) -> None:
+            every = max(1, steps // CHECKPOINTS)
+            if step % every and step != steps:
+                return
+            started = time.perf_counter()
+            self.history.append(self._evaluate(method, finalize))
+            self.seconds += time.perf_counter() - started
+            if step == steps:
+                method.step_callback = None
 
-    def note(self, **values: int | float) -> None:
-        """Judge the test photos if the step is a checkpoint."""
-        self.inner.note(**values)
-        step = values.get("step")
-        if step is None or not self._total or self._method is None:
-            return
-        every = max(1, self._total // CHECKPOINTS)
-        if step % every and step != self._total:
-            return
-        started = time.perf_counter()
-        self.history.append(self._judge(self._method))
-        self.seconds += time.perf_counter() - started
+        method.step_callback = step_done
 
     def best(self) -> Figures:
-        """Return the best value of each metric over the checkpoints, each from whichever has it."""
+        """Return the best value of each metric over the checkpoints, each from its own checkpoint."""
         names = self.history[0] if self.history else ()
         known = {name: [one[name] for one in self.history] for name in names}
         return {name: max((v for v in values if v is not None), default=None) for name, values in known.items()}
 
-    @torch.no_grad()
-    def _judge(self, method: Method) -> Figures:
-        """Measure the method as it stands; its mode and the stream of random numbers are as they were afterward."""
+    def _evaluate(self, method: Method, finalize: Finalize | None) -> Figures:
+        """Measure the method in its present state, and restore its mode and torch's random state."""
         training, state = method.training, torch.get_rng_state()
         method.eval()
         try:
-            if method.finalize_for_inference is not None:
-                method.finalize_for_inference()
+            if finalize is not None:
+                finalize()
             if not self._inputs:
                 self._prepare(method)
             pixels, scores = PixelStatistics(), []
             for given, mask in zip(self._inputs, self._masks, strict=True):
                 raw, own = (method.score_levels(given), None) if isinstance(method, FrozenFeatures) else method(given)
-                found = smooth(raw, self._view.height, self._view.width, self.sigma)[0].cpu().numpy()
+                found = smooth(raw, self._crop.height, self._crop.width, self.sigma)[0].cpu().numpy()
                 scores.append(float(found.max()) if own is None else float(own[0]))
                 if mask is not None:
                     pixels.update(found, mask)
         finally:
             method.train(training)
             torch.set_rng_state(state)
-        labels = np.array([int(photo.label or 0) for photo in self._photos])
+        labels = np.array([int(sample.label or 0) for sample in self._samples])
         return {
             "image_auroc": auroc(np.array(scores), labels),
             "pixel_auroc": pixels.pixel_auroc,
@@ -126,18 +107,18 @@ class Oracle:
         }
 
     def _prepare(self, method: Method) -> None:
-        photos = ImageLoader([photo.path for photo in self._photos], self.input_size)
+        images = ImageLoader([sample.path for sample in self._samples], self.input_size)
         backbone: Any = method.backbone
-        for batch in BatchLoader(photos, range(len(photos)), self._view, backbone.mean, backbone.std, self._device):
+        for batch in BatchLoader(images, range(len(images)), self._crop, backbone.mean, backbone.std, self._device):
             if isinstance(method, FrozenFeatures):
                 levels = method.pooled_levels(batch)
                 self._inputs += [[level[i : i + 1] for level in levels] for i in range(len(batch))]
             else:
                 self._inputs += list(batch.split(1))
-        rows = slice(self._view.top, self._view.top + self._view.height)
-        columns = slice(self._view.left, self._view.left + self._view.width)
-        for photo in self._photos:
-            height, width = read_size(photo.path)
-            mask = load_mask(photo, height, width)
-            placed = None if mask is None else self.input_size.letterbox(height, width).apply_to_mask(mask)
-            self._masks.append(None if placed is None else placed[rows, columns])
+        rows = slice(self._crop.top, self._crop.top + self._crop.height)
+        columns = slice(self._crop.left, self._crop.left + self._crop.width)
+        for sample in self._samples:
+            height, width = read_size(sample.path)
+            mask = load_mask(sample, height, width)
+            letterboxed = None if mask is None else self.input_size.letterbox(height, width).apply_to_mask(mask)
+            self._masks.append(None if letterboxed is None else letterboxed[rows, columns])

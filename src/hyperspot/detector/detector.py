@@ -24,12 +24,12 @@ from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.fitting import BeforeTraining, Fitted, crops_of, fit
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.detector.settings import Settings, SettingsChanges, make_settings
-from hyperspot.errors import HyperspotError, ModelFileError
+from hyperspot.errors import HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.hardware.devices import resolve
 from hyperspot.images import InputSize, read_image, read_size
 from hyperspot.images.reading import ImageInput
-from hyperspot.methods import method_class
+from hyperspot.methods import method_class, plugins_of, require_plugins
 from hyperspot.predictor import Predictor, good_inputs
 from hyperspot.utils.progress import SILENT, Progress
 
@@ -136,6 +136,8 @@ class Detector(Predictor):
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - started, 3),
         }
+        if plugins := plugins_of(settings.method, settings.backbone):
+            record["plugins"] = plugins
         return cls(fitted, settings, record)
 
     @property
@@ -212,8 +214,11 @@ class Detector(Predictor):
         path = Path(path)
         chosen = resolve(device)
         tensors, metadata = model_file.read(path)
+        require_plugins(metadata["record"].get("plugins"), path)
         try:
             detector = cls._from_parts(tensors, metadata)
+        except MissingPackageError:
+            raise
         except MALFORMED as error:
             raise ModelFileError(
                 f"{path} does not hold a whole detector ({type(error).__name__}: {error}); train it again"

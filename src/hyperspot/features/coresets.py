@@ -1,4 +1,4 @@
-"""Few points that cover many: the greedy k-center coreset (Sener and Savarese, ICLR 2018), as PatchCore chooses it."""
+"""The greedy k-center coreset (Sener and Savarese, ICLR 2018), as in PatchCore."""
 
 from collections.abc import Iterator
 
@@ -10,28 +10,33 @@ from torch import Tensor
 from hyperspot.features.neighbors import CHUNK_ELEMENTS
 
 STARTING_POINTS = 10
-"""Random points that the greedy choice measures from at first; they do not enter the coreset as such."""
+"""Random points for the initial distances; they are not part of the coreset."""
 CANDIDATES = 1024
-"""Farthest points looked at together: more of them mean fewer passes over all points and a dearer pass."""
+"""Farthest points per pass: more candidates mean fewer but more expensive passes over all points."""
 
 
 def k_centers(points: Float[Tensor, "n d"], count: int, generator: torch.Generator) -> Iterator[int]:
-    """Yield the numbers of `count` points chosen greedily: each is the farthest from all chosen before.
+    """Yield the indices of `count` points chosen greedily: each is the farthest from all chosen before.
 
-    At first each point counts as far away as its mean distance to a few random points (released code).
-    Distances only ever shrink. So while the farthest among some candidates, the points that were farthest when
-    all points were last looked at, is no nearer than the nearest candidate was then, it is the farthest of all.
-    One pass over all points, as a matrix product, thus serves many choices, and they are the same as with one
-    pass each.
+    The initial distance of a point is its mean distance to a few random points (released code). Distances only shrink.
+    The candidates are the points that were farthest in the last pass over all points. While the farthest candidate is
+    no nearer than the nearest candidate was in that pass, it is the farthest of all points. One pass, as a matrix
+    product, thus serves many choices, which equal those of one pass per choice.
 
-    Raises ValueError where there are fewer points than asked for.
+    Raises ValueError if there are fewer points than `count`.
+
+    Examples:
+        >>> points = torch.tensor([[0.0], [0.1], [5.0], [9.0], [9.1]])
+        >>> sorted(k_centers(points, 3, torch.Generator().manual_seed(0)))
+        [0, 2, 4]
+
     """
     if len(points) < count:
         raise ValueError(f"asked for {count} of {len(points)} points")
     points = points - points.mean(0)
     squares = points.square().sum(1)
     starts = torch.randperm(len(points), generator=generator)[:STARTING_POINTS].to(points.device)
-    # Squares order points as distances do; only a mean of distances must be taken of the roots.
+    # Squared distances give the same order; only the mean needs the roots.
     far = torch.cat([part.sqrt_().mean(1) for part in _distances(points, squares, starts)]).square_()
     while count > 0:
         candidates = torch.topk(far, min(CANDIDATES, len(points)))
@@ -41,12 +46,12 @@ def k_centers(points: Float[Tensor, "n d"], count: int, generator: torch.Generat
         count -= len(picked)
         nearest = [part.amin(1) for part in _distances(points, squares, numbers[picked])]
         torch.minimum(far, torch.cat(nearest), out=far)
-        # Where all points left are twins of chosen ones, none is to be chosen twice.
+        # If all remaining points are duplicates of chosen ones, none is chosen twice.
         far[numbers[picked]] = -torch.inf
 
 
 def _farthest_first(points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], far: Float[Tensor, "n"]) -> list[int]:
-    """Return the greedy choices that are certain: those no nearer than the last of `far`, which descends."""
+    """Return the greedy choices that are certain: no nearer than the last of `far`, which is sorted descending."""
     floor = far[-1].item()
     everyone = torch.arange(len(points), device=points.device)
     between = torch.cat(list(_distances(points, squares, everyone))).cpu().numpy()
@@ -64,7 +69,7 @@ def _farthest_first(points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], f
 def _distances(
     points: Float[Tensor, "n d"], squares: Float[Tensor, "n"], chosen: Int[Tensor, "m"]
 ) -> Iterator[Float[Tensor, "_k m"]]:
-    """Yield the squared distances of all points to the chosen ones, some rows at a time."""
+    """Yield the squared distances of all points to the chosen ones, in chunks of rows."""
     others, rows = points[chosen].T, max(16, CHUNK_ELEMENTS // len(chosen))
     for part, own in zip(points.split(rows), squares.split(rows), strict=True):
         yield torch.addmm(squares[chosen], part, others, alpha=-2).add_(own[:, None]).clamp_(min=0)

@@ -1,10 +1,10 @@
 """Exact nearest neighbors in a memory bank, as chunked matrix products.
 
-‖a - c‖² = ‖a‖² + (‖c‖² - 2 a·c): ‖c‖² goes into the matrix product, ‖a‖² does not change the order of the
-neighbors and is added for the survivors alone, and no matrix of all pairs is ever kept. The mean of the bank
-is subtracted from both sides first, which removes most of the cancellation. The k smallest of a row are found
-by blocks: the k blocks with the smallest minima hold them all. Where the compiled search of `native` was built it
-does the same in one pass, for up to three neighbors.
+‖a - c‖² = ‖a‖² + (‖c‖² - 2 a·c): ‖c‖² is added by the matrix product; ‖a‖² does not change the order of the neighbors
+and is added only for the results. No matrix of all pairs is stored. The mean of the bank is first subtracted from both
+sides, which removes most of the cancellation. The k smallest of a row are found by blocks: the k blocks with the
+smallest minima contain them all. The compiled search of `hardware.native`, if it was built, does the same in one pass,
+for up to three neighbors.
 """
 
 import math
@@ -20,10 +20,10 @@ from hyperspot.features.patches import sum_levels
 from hyperspot.hardware import native
 
 CHUNK_ELEMENTS = 1_500_000
-"""Distances held at a time: 6 MB, which stays in the cache of a core."""
+"""Distances per chunk: 6 MB, which fits the cache of a core."""
 PACKING_PAYS = 4096
-"""Queries from which it pays to lay a bank out for the compiled search that is searched only once: to find the layout
-takes as long as matrix products take for so many, whatever the size of the bank."""
+"""Minimum number of queries for which packing a bank pays off if it is searched only once: packing takes as long as the
+matrix products for so many queries, for any size of the bank."""
 
 
 def smallest(rows: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
@@ -49,15 +49,15 @@ def smallest(rows: Float[Tensor, "n m"], k: int) -> tuple[Float[Tensor, "n k"], 
 def nearest_centered(
     queries: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"], k: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """Return squared distances (ascending, at least 0) to the k nearest vectors, and which they are.
+    """Return squared distances (ascending, at least 0) to the k nearest vectors, and their indices.
 
-    `squares` are the squared norms of the bank. For few digits to be lost both sides should have the mean of
-    the bank subtracted; `nearest` does so.
+    `squares` are the squared norms of the bank. Subtract the mean of the bank from both sides first, as `nearest` does,
+    so that few digits are lost.
     """
     rows = max(16, CHUNK_ELEMENTS // bank.shape[0])
     transposed = bank.T
     distances, columns = [], []
-    # An exported graph is told the number of rows, which grows with the batch, only when it runs.
+    # The number of rows grows with the batch, which is dynamic in an exported graph.
     for chunk in [queries] if torch.compiler.is_exporting() else queries.split(rows):
         best, found = smallest(torch.addmm(squares, chunk, transposed, alpha=-2), k)
         distances.append(best + chunk.square().sum(1, keepdim=True))
@@ -66,10 +66,10 @@ def nearest_centered(
 
 
 class Memory:
-    """A centered bank made ready to be searched many times.
+    """A centered bank, packed for repeated searches.
 
     Attributes:
-        bank: The vectors, whose mean must have been subtracted.
+        bank: The vectors, minus their mean.
         squares: Their squared norms.
 
     """
@@ -81,7 +81,7 @@ class Memory:
             self._packed = native.pack(bank.detach().numpy())
 
     def nearest(self, queries: Float[Tensor, "n d"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-        """Return squared distances (ascending, at least 0) to the k nearest vectors, and which they are."""
+        """Return squared distances (ascending, at least 0) to the k nearest vectors, and their indices."""
         if self._packed is None or not self._compiled(queries, k):
             return nearest_centered(queries, self.bank, self.squares, k)
         distances, columns = self._packed.nearest(queries.detach().numpy(), k, torch.get_num_threads())
@@ -90,7 +90,7 @@ class Memory:
     def nearest_in_pyramid(
         self, levels: Sequence[Float[Tensor, "_h _w d"]], affine: Float[Tensor, "3 d"], k: int
     ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-        """Return the same for each place of a pyramid, whose vectors are those of `patches.sum_levels`."""
+        """Return the same for each position of a pyramid, whose vectors are those of `patches.sum_levels`."""
         if self._packed is None or not self._compiled(levels[0], k):
             return self.nearest(sum_levels([level[None] for level in levels], affine)[0], k)
         arrays = [level.detach().numpy() for level in levels]
@@ -104,25 +104,26 @@ class Memory:
 
 
 class Prepared:
-    """The memory of the bank that is searched: made ready at the first search, and anew where the bank is another."""
+    """Cache of the packed bank: packed at the first search, and again if the bank changes."""
 
     def __init__(self) -> None:
         self._memory: Memory | None = None
 
     def memory(self, bank: Float[Tensor, "m d"], squares: Float[Tensor, "m"]) -> Memory:
-        """Return the memory of a centered bank, the same one as long as the bank is the same tensor."""
+        """Return the packed bank; it is reused while the bank is the same tensor."""
         if self._memory is None or self._memory.bank is not bank:
             self._memory = Memory(bank, squares)
         return self._memory
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> "Prepared":
-        """Return one that has prepared nothing yet: the memory belongs to the bank it was made of."""
+        """Return an empty cache: a packed bank belongs to its tensor."""
         return Prepared()
 
 
 class Search(nn.Module):
-    """The search of a bank for each place of a pyramid, as a module of its own: an exported graph then tells where the
-    search begins and ends, and an engine can put the compiled one in its place.
+    """The search for each position of a pyramid.
+
+    A separate module, so that its bounds are visible in an exported graph and an engine can replace it.
     """
 
     def __init__(self) -> None:
@@ -137,18 +138,18 @@ class Search(nn.Module):
         squares: Float[Tensor, "m"],
         k: int,
     ) -> Float[Tensor, "n k"]:
-        """Return squared distances (ascending) for each place of each image; see `patches.sum_levels` for `levels`."""
+        """Return squared distances (ascending) for each position of each image; `levels` as in `patches.sum_levels`."""
         if torch.compiler.is_exporting():
             return nearest_centered(sum_levels(levels, affine).flatten(0, 1), bank, squares, k)[0]
-        # Image by image, so that a batch changes no bit of a result.
+        # Image by image, so that the batch size changes no bit of a result.
         search = self._prepared.memory(bank, squares).nearest_in_pyramid
         return torch.cat([search(image, affine, k)[0] for image in zip(*levels, strict=True)])
 
 
 def principal_axes(bank: Float[Tensor, "m d"]) -> Float[Tensor, "d d"]:
-    """Return an orthonormal basis of the channels in which the bank's variance falls from channel to channel.
+    """Return the principal axes of a bank, sorted by descending variance.
 
-    Distances are the same in every orthonormal basis; in this one few channels tell most vectors apart.
+    Distances are the same in every orthonormal basis; in this one few channels separate most vectors.
     """
     axes: Tensor = torch.linalg.eigh(bank.double().T @ bank.double()).eigenvectors
     return axes.flip(1).to(bank.dtype)
@@ -157,9 +158,18 @@ def principal_axes(bank: Float[Tensor, "m d"]) -> Float[Tensor, "d d"]:
 def nearest(
     queries: Float[Tensor, "n d"], bank: Float[Tensor, "m d"], k: int
 ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
-    """Return squared distances (ascending, at least 0) to the k nearest vectors of a bank that is searched only once.
+    """Return squared distances (ascending, at least 0) to the k nearest vectors of a bank, and their indices.
 
-    Raises ValueError where the bank has fewer than k vectors.
+    For a single search; see `Memory` for repeated ones.
+
+    Raises ValueError if the bank has fewer than k vectors.
+
+    Examples:
+        >>> bank = torch.tensor([[0.0, 0.0], [3.0, 4.0], [10.0, 0.0]])
+        >>> distances, indices = nearest(torch.tensor([[0.0, 1.0]]), bank, 2)
+        >>> distances.round(), indices
+        (tensor([[ 1., 18.]]), tensor([[0, 1]]))
+
     """
     if bank.shape[0] < k:
         raise ValueError(f"asked for {k} neighbors in a bank of {bank.shape[0]}")
@@ -172,7 +182,7 @@ def nearest(
 
 
 class _NearestDistances(torch.autograd.Function):
-    """Squared distances to the k nearest vectors; the gradient touches those k alone."""
+    """Squared distances to the k nearest vectors; only those k contribute to the gradient."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, bank: Tensor, squares: Tensor, k: int) -> Tensor:
@@ -193,7 +203,7 @@ def nearest_distances(
 ) -> Float[Tensor, "n k"]:
     """Return squared distances to the k nearest vectors, differentiable in the queries.
 
-    The gradient is 2 Σ_k g_k (q - c_k): a weighted sum of k vectors instead of a product with all of them.
+    The gradient is 2 Σ_k g_k (q - c_k): a weighted sum of k vectors instead of a product with the whole bank.
     """
     result: Tensor = _NearestDistances.apply(queries, bank, squares, k)  # type: ignore[no-untyped-call]
     return result

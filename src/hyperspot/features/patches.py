@@ -1,8 +1,8 @@
 """From a feature pyramid to a grid of patch features: pool, align, concatenate.
 
-The grid is that of the finest level. Pooling is the 3 x 3 mean of the released code (zeros outside are
-counted), aligning is bilinear with half-pixel centers. Both are linear and act on each channel alone, so a
-1 x 1 projection may be applied to each level at its own resolution first (see `methods.cfa`).
+The grid is that of the finest level. Pooling is a zero-padded 3 x 3 mean, as in the released code; alignment is
+bilinear with half-pixel centers. Both are linear and act per channel, so a 1 x 1 projection may be applied to each
+level at its own resolution first (see `methods.cfa`).
 """
 
 import contextlib
@@ -20,14 +20,13 @@ from torch import Tensor
 from hyperspot.hardware.devices import CPU
 
 CACHE_BUDGET_BYTES = 600_000_000
-"""Above this size a `PatchCache` keeps half-precision features (relative rounding 5e-4), and above it again a file."""
-
+"""Above this size a `PatchCache` stores half precision (relative rounding 5e-4); if that exceeds it too, a file."""
 
 EVERYWHERE = slice(None)
 
 
 def pool(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Average each 3 x 3 neighborhood, zeros outside counted (CFA, PaDiM and PatchCore's released code)."""
+    """Average each 3 x 3 neighborhood, zero-padded, as in the released code of CFA."""
     return F.avg_pool2d(level, kernel_size=3, stride=1, padding=1)
 
 
@@ -55,9 +54,9 @@ def coordinates(height: int, width: int, device: torch.device | None = None) -> 
 
 
 def sum_levels(levels: Sequence[Float[Tensor, "b _h _w d"]], affine: Float[Tensor, "3 d"]) -> Float[Tensor, "b n d"]:
-    """Return, per position of the finest level, the sum of all levels and of an affine function of the place.
+    """Return the sum of all levels and of an affine function of the position, per position of the finest level.
 
-    `affine` holds base, change per row and change per column; see `coordinates` for their range.
+    `affine` holds the constant, the slope along rows and the slope along columns, in the units of `coordinates`.
     """
     height, width = levels[0].shape[1:3]
     total: Tensor = affine[0] + coordinates(height, width, affine.device).to(affine) @ affine[1:]
@@ -84,8 +83,8 @@ def bilinear_taps(
     return first, np.minimum(first + 1, length - 1), source - first
 
 
-def _spill(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
-    """Append the levels of each batch to the file of each level, and forget them."""
+def _append(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
+    """Append the levels of each batch to the file of each level, and clear the list."""
     for batch in parts:
         for part, file in zip(batch, files, strict=True):
             part.cpu().numpy().tofile(file)
@@ -93,19 +92,21 @@ def _spill(parts: list[list[Tensor]], files: Sequence[IO[bytes]]) -> None:
 
 
 def _mapped(file: IO[bytes], shape: tuple[int, ...]) -> Tensor:
-    """Return the half-precision contents of a file without reading it; the map outlives the open file."""
+    """Return the half-precision contents of a file as a memory map, which outlives the open file."""
     file.flush()
-    # Copy-on-write: torch wants memory that could be written to; nothing is.
+    # Copy-on-write: torch requires writable memory; nothing is written.
     return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="c").reshape(shape))
 
 
 @dataclass(frozen=True)
 class PatchCache:
-    """The pooled levels of many images, kept so that training never runs the backbone twice.
+    """The levels of many images, cached so that training runs the backbone once.
 
-    `levels[l]` has shape (images, height_l * width_l, channels_l), fine to coarse; `sizes[l]` its grid. They lie on
-    the `device` that computed them or, mapped from a file, in the memory of the CPU; what is taken out of them always
-    comes to the device. Where to take it may be told from anywhere.
+    Attributes:
+        levels: Fine to coarse, each image x position x channel. On `device` or, out of core, mapped from a file.
+        sizes: Height and width of each level.
+        device: Of the results of `take`, `gather`, `image` and `mean`. Indices may be on any device.
+
     """
 
     levels: tuple[Tensor, ...]
@@ -114,10 +115,10 @@ class PatchCache:
 
     @classmethod
     def collect(cls, batches: Iterable[Sequence[Float[Tensor, "_b _c _h _w"]]]) -> "PatchCache":
-        """Keep every batch of pooled levels; raises ValueError where there is none.
+        """Cache every batch of levels; raises ValueError if there is none.
 
-        What exceeds the budget in half precision goes to a temporary file, which is mapped into memory and vanishes
-        with the cache: the system keeps in memory what there is room for.
+        Features that exceed the budget in half precision are kept out of core: in a memory-mapped temporary file that
+        is deleted with the cache.
         """
         with contextlib.ExitStack() as opened:
             return cls._collected(batches, opened)
@@ -144,9 +145,9 @@ class PatchCache:
                 kept //= 2
             if files or kept > CACHE_BUDGET_BYTES:
                 files = files or [opened.enter_context(tempfile.TemporaryFile()) for _ in sizes]  # noqa: SIM115
-                _spill(parts, files)
+                _append(parts, files)
         if not sizes:
-            raise ValueError("no image to keep")
+            raise ValueError("no image to train on")
         if files:
             shapes = [(-1, height * width, wide) for (height, width), wide in zip(sizes, channels, strict=True)]
             return cls(tuple(_mapped(file, shape) for file, shape in zip(files, shapes, strict=True)), sizes, device)
@@ -159,29 +160,29 @@ class PatchCache:
 
     @property
     def images(self) -> int:
-        """How many images are kept."""
+        """Number of images."""
         return self.levels[0].shape[0]
 
     @property
     def positions(self) -> int:
-        """How many positions the finest grid has."""
+        """Number of positions of the finest level."""
         return self.levels[0].shape[1]
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """How many channels each level has."""
+        """Channels of each level."""
         return tuple(level.shape[2] for level in self.levels)
 
     def take(
         self, level: int, images: Int[Tensor, "t"] | int, places: Int[Tensor, "t"] | slice = EVERYWHERE
     ) -> Float[Tensor, "t c"]:
-        """Return the features of one level at some of its places."""
+        """Return the features of one level at some of its positions."""
         kept = self.levels[level]
         where = tuple(part.to(kept.device) if isinstance(part, Tensor) else part for part in (images, places))
         return kept[where].to(self.device).float()
 
     def gather(self, images: Int[Tensor, "t"], positions: Int[Tensor, "t"]) -> Float[Tensor, "t d"]:
-        """Return the patch features at some positions: the same as `concatenate`, without the rest."""
+        """Return the patch features at some positions of the finest level, as `concatenate` does for all."""
         height, width = self.sizes[0]
         home = self.levels[0].device
         images, positions = images.to(home), positions.to(home)
@@ -206,11 +207,11 @@ class PatchCache:
         return self.gather(torch.full_like(positions, index), positions)
 
     def all_images(self) -> Iterator[Float[Tensor, "n d"]]:
-        """Yield the patch features of one image after the other."""
+        """Yield the patch features of the images one by one."""
         for index in range(self.images):
             yield self.image(index)
 
     def mean(self) -> Float[Tensor, "n d"]:
-        """Return the patch features of the mean image, which is the mean of the patch features."""
+        """Return the mean of the patch features over the images."""
         means = tuple(level.mean(0, keepdim=True, dtype=torch.float32) for level in self.levels)
         return PatchCache(means, self.sizes, self.device).image(0)

@@ -1,4 +1,4 @@
-"""Changes to good photos that leave them good: pixels in 0..1, every random number from a given generator."""
+"""Augmentations of good images, with pixels in 0..1 and random numbers from a given generator."""
 
 import math
 
@@ -12,13 +12,13 @@ GRAY = (0.299, 0.587, 0.114)
 
 
 def uniform(low: float, high: float, count: int, generator: torch.Generator) -> Float[Tensor, "count"]:
-    """Return numbers from an interval."""
+    """Return uniform random numbers from an interval."""
     drawn: Tensor = low + (high - low) * torch.rand(count, generator=generator)
     return drawn
 
 
 def jitter(images: Float[Tensor, "b 3 h w"], amount: float, generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
-    """Scale brightness, contrast and saturation of each image by factors within 1 ± amount; hue is left alone."""
+    """Scale brightness, contrast and saturation of each image by factors within 1 ± amount; the hue is unchanged."""
     factors = uniform(1 - amount, 1 + amount, 3 * len(images), generator).to(images)
     brightness, contrast, saturation = factors.reshape(3, -1, 1, 1, 1)
     changed = images * brightness
@@ -32,9 +32,9 @@ def jitter(images: Float[Tensor, "b 3 h w"], amount: float, generator: torch.Gen
 def move(
     images: Float[Tensor, "b 3 H W"], degrees: float, shift: float, generator: torch.Generator
 ) -> Float[Tensor, "b 3 H W"]:
-    """Turn each image by up to `degrees` about its center and shift it by up to `shift` of its sides, either way.
+    """Rotate each image about its center by up to ± `degrees`, and shift it by up to ± `shift` of its sides.
 
-    Bilinear; where the image ends its edge is repeated.
+    Bilinear; beyond the border the edge is repeated.
     """
     count, _, height, width = images.shape
     angles = uniform(-degrees, degrees, count, generator) * (math.pi / 180)
@@ -48,7 +48,7 @@ def move(
 
 
 def crops(images: Float[Tensor, "b 3 H W"], side: int, generator: torch.Generator) -> Float[Tensor, "b 3 side side"]:
-    """Return a square at a random place of each image."""
+    """Return a square crop at a random position of each image."""
     count, _, height, width = images.shape
     tops = torch.randint(height - side + 1, (count,), generator=generator).tolist()
     lefts = torch.randint(width - side + 1, (count,), generator=generator).tolist()

@@ -1,41 +1,88 @@
-"""The one contract of every anomaly detection method."""
+"""The contract of an anomaly detection method."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
 from hyperspot.utils.progress import Progress
 
+Finalize = Callable[[], None]
+"""Makes `forward` usable during training, without touching training state or random numbers."""
+StepCallback = Callable[[int, int, Finalize | None], None]
+"""Called after each training step with the step (from 1), the number of steps, and `finalize` if it is needed."""
+
+
+Level = Annotated[int, Field(ge=1, le=6)]
+"""Number of a pyramid level of the backbone: level n has the stride 2^n."""
+
 
 class MethodSettings(BaseModel):
-    """What decides the result of a method: frozen, validated, stored in the model file."""
+    """The settings of a method: frozen, validated, stored in the model file. Unknown names are refused.
+
+    Examples:
+        >>> class MySettings(MethodSettings):
+        ...     neighbors: int = Field(default=3, ge=1)
+        >>> MySettings(neighbors=5)
+        MySettings(neighbors=5)
+
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Method(nn.Module, ABC):
-    """Learns what good photos look like and gives every place of a new photo a score.
+    """Trains on images of good parts and scores each position of a new image.
 
-    `fit` may be called again and starts over; the same seed gives the same result. `forward` never changes
-    state, takes inputs that are not square, and gives each image the same result in any batch. All that `fit`
-    learns is held in tensors of the module, so that `fitted_state` and `restore` carry it through a model file.
+    Rules, which `hyperspot.testing.check_method` checks:
 
-    A method that learns a network of its own sets `uses_backbone` to False: it is then given `NoBackbone`, no
-    weights are looked for, and images come as pixels in 0..1.
+    - `fit` may be called again and starts over. The same seed gives the same result.
+    - `forward` changes no state, takes images that are not square, and scores an image alike in every batch.
+    - Everything that `fit` learns is a parameter or buffer, so that `fitted_state` and `load_fitted_state` carry it
+      through a model file.
+
+    A method that trains its own network sets `uses_backbone` to False: its backbone is then `NoBackbone`, no weights
+    are loaded, and images are pixels in 0..1.
+
+    Attributes:
+        name: Under which the method is registered.
+        Settings: Class of its settings.
+        uses_backbone: Whether it takes features from a frozen backbone.
+        step_callback: Called after each training step (see `StepCallback`); set it before `fit`.
+
+    Examples:
+        >>> from hyperspot.backbones import create
+        >>> from hyperspot.utils.progress import SILENT
+        >>> class Brightness(Method):
+        ...     name = "brightness"
+        ...     Settings = MethodSettings
+        ...
+        ...     def __init__(self, backbone, settings=None):
+        ...         super().__init__(backbone, settings)
+        ...         self.register_empty_buffers("mean")
+        ...
+        ...     def fit(self, images, *, seed, progress):
+        ...         self.mean = torch.cat(list(progress.track(images, "reading images"))).mean((0, 2, 3))
+        ...
+        ...     def forward(self, images):
+        ...         return (images - self.mean[:, None, None]).square().sum(1), None
+        >>> method = Brightness(create("compact"))
+        >>> method.fit([torch.zeros(4, 3, 8, 8)], seed=0, progress=SILENT)
+        >>> anomaly_map, score = method(torch.ones(1, 3, 8, 8))
+        >>> anomaly_map.shape, float(anomaly_map.max())
+        (torch.Size([1, 8, 8]), 3.0)
+
     """
 
     name: ClassVar[str]
     Settings: ClassVar[type[MethodSettings]]
     uses_backbone: ClassVar[bool] = True
-    finalize_for_inference: Callable[[], None] | None = None
-    """Set during a `fit` whose `forward` is not usable all along: makes it usable with what was learned so far, and
-    leaves the training as it is. It draws nothing from the training's generator."""
+    step_callback: StepCallback | None = None
 
     def __init__(self, backbone: Backbone, settings: Any = None) -> None:
         super().__init__()
@@ -44,27 +91,47 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def backbone_options(cls, settings: Any) -> dict[str, float]:  # noqa: ARG003
-        """Return what the method asks of its backbone (`output_negative_slope`) under these settings."""
+        """Return the options that its backbone is created with (`output_negative_slope`) under these settings."""
         return {}
 
     @abstractmethod
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Learn from batches of good images, normalized for the backbone, all of one size; iterated once or more."""
+        """Train on batches of good images.
+
+        Args:
+            images: b x 3 x H x W, normalized for the backbone, all of one size; may be iterated more than once.
+            seed: Of every random choice.
+            progress: Reports stages and steps.
+
+        """
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
-        """Return the raw anomaly map on the method's own grid, and its image score where it has one.
+        """Return the raw anomaly map on the method's own grid, and the image score if the method has one.
 
-        Where the second is None, the image score is the maximum of the smoothed map. Scores are finite, and
-        higher is more anomalous.
+        Without an image score the maximum of the smoothed map is used. Scores are finite; higher is more anomalous.
         """
+
+    def step_done(self, step: int, steps: int, finalize: Finalize | None = None) -> None:
+        """Report a finished training step to `step_callback`; `fit` calls it after each step.
+
+        Args:
+            step: From 1.
+            steps: Number of steps of this training.
+            finalize: Makes `forward` usable with the state at this step, and changes nothing about the training or its
+                random numbers. Default: `forward` is usable as it is.
+
+        """
+        if self.step_callback is not None:
+            with torch.no_grad():
+                self.step_callback(step, steps, finalize)
 
     def fitted_state(self) -> dict[str, Tensor]:
         """Return all tensors that `fit` made, without those of the backbone."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
 
     def load_fitted_state(self, fitted_state: dict[str, Tensor]) -> None:
-        """Take what another `fit` learned; raises KeyError where a name has no place in this method."""
+        """Load the `fitted_state` of another instance; raises KeyError for an unknown name."""
         for name, value in fitted_state.items():
             path, _, leaf = name.rpartition(".")
             owner = self.get_submodule(path)
@@ -76,6 +143,6 @@ class Method(nn.Module, ABC):
                 raise KeyError(name)
 
     def register_empty_buffers(self, *names: str) -> None:
-        """Name the buffers that `fit` fills, empty until then."""
+        """Register buffers that are empty until `fit` fills them."""
         for name in names:
             self.register_buffer(name, torch.empty(0))

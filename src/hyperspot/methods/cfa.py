@@ -1,12 +1,12 @@
 """CFA: coupled-hypersphere-based feature adaptation (Lee, Lee and Song, IEEE Access 2022, arXiv 2206.04325).
 
-Patch features pass a learnable 1 x 1 CoordConv, the patch descriptor. It is trained so that each described
-patch falls into the hyperspheres of its K nearest memory vectors (attraction) and outside those of the J next
-ones (repulsion). The memory bank has a fixed size whatever the number of photos. A patch scores by its
-distance to the nearest memory vector, weighted by how certain that neighbor is (softmin).
+Patch features pass a trainable 1 x 1 CoordConv, the patch descriptor. Training pulls each described patch into the
+hyperspheres of its K nearest memory vectors (attraction) and pushes it out of those of the next J (repulsion). The size
+of the memory bank does not depend on the number of images. The score of a patch is its distance to the nearest memory
+vector, weighted by the certainty of that neighbor (softmin).
 
-Everything before the distance is affine, so each pyramid level is projected at its own resolution and then
-upsampled and added: the same result as upsample, concatenate, project, at a quarter of the work.
+Everything before the distance is affine. Each pyramid level is therefore projected at its own resolution, upsampled and
+added: the same result as upsample, concatenate, project, at a quarter of the cost.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ from hyperspot.features.clustering import k_means
 from hyperspot.features.coresets import k_centers
 from hyperspot.features.neighbors import Search, nearest_distances, principal_axes
 from hyperspot.features.patches import PatchCache, coordinates, pool
-from hyperspot.methods.base import Method, MethodSettings
+from hyperspot.methods.base import Level, Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
 Variant = Literal["default", "released", "paper"]
@@ -59,63 +59,68 @@ VARIANTS: dict[Variant, dict[str, Any]] = {
         "steps": 0,
     },
 }
-"""`released`: what the published code does. `paper`: what the text says. `default`: what we recommend."""
+"""`released`: as the published code. `paper`: as the text. `default`: recommended."""
 
 EXCEPTED = "efficientnet_b5"
-"""The backbone for which the released code makes two exceptions: it divides each pooled level by its channels, and its
-descriptor keeps twice the channels."""
+"""The released code makes two exceptions for this backbone: it divides each pooled level by its number of channels, and
+its descriptor keeps twice the channels."""
 
 LARGEST_PATCH_BANK = 16_384
-"""Memory vectors of a bank of patches at most: neither fitting nor scoring then grows with the square of the pixels."""
+"""Maximum size of a bank of patches, so that cost does not grow with the square of the pixels."""
 SAMPLED_PATCHES = 131_072
-"""Training patches that a bank of patches is chosen from, at most."""
+"""Maximum number of training patches that a bank is chosen from."""
 PATCHES_PER_VECTOR = 8
-"""With few photos no more than one memory vector for so many patches is kept, but one for each place."""
+"""With few images, at most one memory vector per so many patches, but at least one per position."""
 ITERATIONS = 3
-"""Rounds of K-means: on the development categories eight changed no metric by more than 0.1 points."""
+"""Of K-means: eight changed no metric on the development categories by more than 0.1 points."""
 
 MOST_NEIGHBORS = 1024
-"""Neighbors are sorted, so that more would cost more than all distances."""
+"""Sorting more neighbors would cost more than computing all distances."""
 LARGEST = 1_000_000
-"""A bound on counts far beyond any use: over 300 times the longest training published. What exceeds it is a slip."""
+"""Bound on counts against typing errors: over 300 times the longest published training."""
 
 
 class CFASettings(MethodSettings):
-    """The settings of CFA. A variant sets all of them; any that is given besides wins.
+    """The settings of CFA. The variant sets all of them; explicit settings override it.
 
-    A number beyond what the photos and the backbone have is kept as given and counts as all there is: it says what is
-    wanted, and how much there is depends on the photos.
+    Counts larger than the images or the backbone provide are capped, and stored as given.
 
     Attributes:
         variant: `default`, `released` or `paper`; see `VARIANTS`.
-        levels: Levels of the pyramid, 2 to 4, each once; kept fine to coarse.
-        bank: Where the memory vectors come from: the `mean` of each place, `algorithm1` of the paper, a `coreset` of
-            training patches that covers the others, or `clusters` of them.
-        bank_ratio: Memory vectors per place before γ_c divides them. A bank of `mean` or `algorithm1` has at most one
-            per place; one of patches at most `LARGEST_PATCH_BANK`, and with few photos fewer.
-        initialization: Of the descriptor: as `torch` does, or `he`.
-        gamma_c: The paper's γ_c, which divides the memory vectors; at least one is left.
-        gamma_d: The paper's γ_d, which divides the channels; at least one is left. `released` divides twice the
-            channels of EfficientNet.
-        neighbors: The paper's K, memory vectors that attract; at most all there are.
-        hard_negatives: The paper's J, the next ones, which repel; at most all that are left.
-        radius: The paper's r, or its first value where it is learned.
-        learn_radius: Whether it is learned.
+        levels: Pyramid levels of the backbone, each once; stored fine to coarse.
+        bank: Source of the memory vectors: the `mean` of each position, `algorithm1` of the paper, a `coreset` of
+            training patches, or K-means `clusters` of them.
+        bank_ratio: Memory vectors per position, before division by γ_c. A `mean` or `algorithm1` bank has at most one
+            per position; a bank of patches at most `LARGEST_PATCH_BANK`, and fewer with few images.
+        initialization: Of the descriptor: `torch` or `he`.
+        gamma_c: The paper's γ_c, divides the memory vectors; at least one is kept.
+        gamma_d: The paper's γ_d, divides the channels; at least one is kept. `released` divides twice the channels of
+            EfficientNet.
+        neighbors: The paper's K, attracting memory vectors.
+        hard_negatives: The paper's J, the next ones, which repel.
+        radius: The paper's r, or its initial value if it is trained.
+        learn_radius: Whether the radius is trained.
         alpha: The paper's α.
-        beta: The paper's β of Algorithm 1 (given no value there; ours is a choice).
-        loss_scale: The factor of the loss, 1/ν.
-        losses: What is trained by; `none` trains nothing.
+        beta: The paper's β of Algorithm 1, which states no value.
+        loss_scale: Factor of the loss, 1/ν.
+        losses: Loss terms; `none` disables training.
         output_negative_slope: Slope below zero of the activation of the levels.
-        steps: Of training; 0 trains nothing.
-        images_per_step: Photos that the patches of a step come from; at most all there are.
-        patches_per_step: Patches of a step; 0 takes all of its photos.
+        steps: Training steps; 0 disables training.
+        images_per_step: Images that the patches of a step are drawn from.
+        patches_per_step: Patches per step; 0 takes all patches of its images.
         learning_rate: Of AdamW.
         weight_decay: Of AdamW.
+
+    Examples:
+        >>> CFASettings(variant="released").steps
+        1500
+        >>> CFASettings(levels=(4, 3)).levels
+        (3, 4)
 
     """
 
     variant: Variant = "default"
-    levels: tuple[Literal[2, 3, 4], ...] = Field(min_length=1)
+    levels: tuple[Level, ...] = Field(min_length=1)
     bank: Literal["mean", "algorithm1", "coreset", "clusters"]
     bank_ratio: int = Field(default=1, ge=1, le=LARGEST_PATCH_BANK)
     initialization: Literal["torch", "he"]
@@ -138,7 +143,7 @@ class CFASettings(MethodSettings):
 
     @field_validator("levels")
     @classmethod
-    def _each_level_once(cls, levels: tuple[Literal[2, 3, 4], ...]) -> tuple[Literal[2, 3, 4], ...]:
+    def _each_level_once(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
         if len(set(levels)) < len(levels):
             raise PydanticCustomError("repeated", "each level can be named once")
         return tuple(sorted(levels))
@@ -150,7 +155,7 @@ class CFASettings(MethodSettings):
 
 
 class CFA(Method):
-    """The patch descriptor, its memory bank and the score."""
+    """Patch descriptor, memory bank and score."""
 
     name: ClassVar[str] = "cfa"
     Settings: ClassVar[type[MethodSettings]] = CFASettings
@@ -161,6 +166,7 @@ class CFA(Method):
 
     def __init__(self, backbone: Backbone, settings: CFASettings | None = None) -> None:
         super().__init__(backbone, settings)
+        backbone.positions(self.settings.levels)
         self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
         self.bias = nn.Parameter(torch.empty(0), requires_grad=False)
         self.radius = nn.Parameter(torch.empty(0), requires_grad=False)
@@ -169,21 +175,21 @@ class CFA(Method):
 
     @classmethod
     def backbone_options(cls, settings: Any) -> dict[str, float]:
-        """Ask for the leaky activation at the taps where the variant has it."""
+        """Return the output slope of the variant."""
         return {"output_negative_slope": settings.output_negative_slope}
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Cache the frozen features, build the bank with the untrained descriptor, train the descriptor."""
+        """Cache the frozen features, build the bank with the untrained descriptor, then train the descriptor."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             cache = PatchCache.collect(
                 self.pooled_levels(batch) for batch in progress.track(images, "reading features")
             )
             self._initialize(cache, generator)
-            self._remember(cache, seed, generator, progress)
+            self._build_bank(cache, seed, generator, progress)
         if self.settings.losses != "none" and self.settings.steps:
             self._train_descriptor(cache, generator, progress)
-        self._turn()
+        self._rotate()
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return δ_1 · softmin weight of δ_1 for each position (eq. of the anomaly score), and no image score."""
@@ -198,33 +204,32 @@ class CFA(Method):
         return min(self.settings.neighbors, self.bank.shape[0])
 
     def score_levels(self, levels: list[Tensor]) -> Float[Tensor, "b h w"]:
-        """Return the raw map from the pooled levels of the pyramid."""
+        """Return the raw anomaly map from the pooled levels."""
         height, width = levels[0].shape[-2:]
         distances = self.search(self.project(levels), self.affine(), self.bank, self.squares, self._scored)
         return certainty_score(distances).reshape(-1, height, width)
 
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return the pooled levels that this method uses, fine to coarse."""
-        pyramid = self.backbone(images)
-        pooled = [pool(pyramid[level - 2]) for level in sorted(self.settings.levels)]
+        pooled = [pool(level) for level in self.backbone.select(images, self.settings.levels)]
         return [level / level.shape[1] for level in pooled] if self._is_excepted else pooled
 
     def project(self, levels: list[Tensor]) -> list[Tensor]:
-        """Return each pooled level times its slice of the descriptor, b h w d: their sum describes a patch."""
+        """Return each pooled level times its slice of the descriptor, b x h x w x d; their sum describes a patch."""
         slices = self.weight[:, :-2].split([level.shape[1] for level in levels], dim=1)
         return [level.permute(0, 2, 3, 1) @ part.T for level, part in zip(levels, slices, strict=True)]
 
     def affine(self) -> Float[Tensor, "3 d"]:
-        """Return what the place adds to a description (see `sum_levels`); the bank's center is taken off on the way."""
+        """Return the contribution of the position to a description (see `sum_levels`), minus the bank's center."""
         return torch.cat([(self.bias - self.center)[None], self.weight[:, -2:].T])
 
     def _describe_patches(self, patches: Float[Tensor, "t c"], places: Float[Tensor, "t 2"]) -> Float[Tensor, "t d"]:
         return torch.cat([patches, places], dim=1) @ self.weight.T + self.bias
 
     def _initialize(self, cache: PatchCache, generator: torch.Generator) -> None:
-        """Set the untrained descriptor.
+        """Initialize the descriptor.
 
-        `torch`: U(±1/√fan_in), what the released code leaves in place. `he`: N(0, 2/fan_in), as the paper says.
+        `torch`: U(±1/√fan_in), the default that the released code keeps. `he`: N(0, 2/fan_in), as in the paper.
         """
         fan_in = sum(cache.channels) + 2
         rows = max(1, sum(cache.channels) * (2 if self._is_excepted else 1) // self.settings.gamma_d)
@@ -239,47 +244,48 @@ class CFA(Method):
             nn.Parameter(first.to(cache.device), requires_grad=False) for first in (weight, bias, radius)
         )
 
-    def _remember(self, cache: PatchCache, seed: int, generator: torch.Generator, progress: Progress) -> None:
-        """Build the memory bank with the untrained descriptor; it stays as it is from then on."""
+    def _build_bank(self, cache: PatchCache, seed: int, generator: torch.Generator, progress: Progress) -> None:
+        """Build the memory bank with the untrained descriptor; training does not change it."""
         size = max(1, cache.positions * self.settings.bank_ratio // self.settings.gamma_c)
         places = coordinates(*cache.sizes[0], cache.device)
         if self.settings.bank == "mean":
             vectors = self._describe_patches(cache.mean(), places)
             if self.settings.gamma_c > 1:
-                vectors = _reduce(vectors, size, seed)
+                vectors = k_means(vectors, size, seed=seed)
         elif self.settings.bank == "algorithm1":
             described = (self._describe_patches(image, places) for image in cache.all_images())
             vectors = algorithm_1(described, size, self.settings.beta, seed)
         else:
-            vectors = self._of_patches(cache, size, generator, progress)
+            vectors = self._bank_of_patches(cache, size, generator, progress)
         self.center = vectors.mean(0)
         self.bank = vectors - self.center
         self.squares = self.bank.square().sum(1)
 
-    def _of_patches(
+    def _bank_of_patches(
         self, cache: PatchCache, size: int, generator: torch.Generator, progress: Progress
     ) -> Float[Tensor, "m d"]:
-        """Return memory vectors that stand for the described training patches, or a sample of them."""
+        """Return memory vectors chosen from the described training patches, or from a sample of them."""
         total = cache.images * cache.positions
-        # With few photos a vector for every other patch would be a copy of the photos, at a high price.
+        # With few images, a vector per second patch would copy the images at high cost.
         size = min(size, LARGEST_PATCH_BANK, max(total // PATCHES_PER_VECTOR, min(cache.positions, total)))
         places = coordinates(*cache.sizes[0], cache.device)
         described = []
-        # Part by part: the features of all would take several times the room of what describes them.
+        # In parts: all features would take several times the memory of the descriptions.
         for part in torch.randperm(total, generator=generator)[:SAMPLED_PATCHES].split(LARGEST_PATCH_BANK):
             where = part % cache.positions
             features = cache.gather(part // cache.positions, where)
             described.append(self._describe_patches(features, places[where.to(cache.device)]))
         points = torch.cat(described)
         if self.settings.bank == "clusters":
-            return k_means(points, size, generator=generator, iterations=ITERATIONS)
-        chosen = list(progress.track(k_centers(points, size, generator), "choosing the memory", size))
+            start = points[torch.randperm(len(points), generator=generator)[:size].to(points.device)]
+            return k_means(points, size, start=start, iterations=ITERATIONS)
+        chosen = list(progress.track(k_centers(points, size, generator), "choosing the coreset", size))
         return points[torch.tensor(chosen, device=points.device)]
 
-    def _turn(self) -> None:
-        """Turn the described space to the principal axes of the bank, which changes no distance.
+    def _rotate(self) -> None:
+        """Rotate the described space to the principal axes of the bank, which keeps all distances.
 
-        The search for neighbors then needs few channels to find the candidates.
+        The neighbor search then finds its candidates in few channels.
         """
         axes = principal_axes(self.bank)
         self.weight = nn.Parameter(axes.T @ self.weight, requires_grad=False)
@@ -311,7 +317,8 @@ class CFA(Method):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            progress.note(step=step + 1, **numbers)
+            progress.note(**numbers)
+            self.step_done(step + 1, self.settings.steps)
         for parameter in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -344,16 +351,16 @@ def certainty_score(distances: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:
 def algorithm_1(
     described: Iterable[Float[Tensor, "_n d"]], size: int, beta: float, seed: int
 ) -> Float[Tensor, "size d"]:
-    """Build the bank as the paper's Algorithm 1 says.
+    """Return the bank of the paper's Algorithm 1.
 
-    K-means of the first image gives the centers; then, for each image, each center in turn takes the nearest
-    patch that no earlier center has taken, and moves by the exponential moving average with weight β.
+    K-means of the first image gives the centers. Then, for each image, each center in turn takes the nearest patch that
+    no earlier center has taken, and moves by the exponential moving average with weight β.
     """
     bank = torch.empty(0)
     for image in described:
         if not bank.numel():
-            bank = _reduce(image, size, seed)
-        # One after the other, which is nothing for a GPU.
+            bank = k_means(image, size, seed=seed)
+        # Sequential, hence on the CPU.
         distances = torch.cdist(bank.double(), image.double()).cpu()
         taken = torch.zeros(image.shape[0], dtype=torch.double)
         matched = torch.empty(len(bank), dtype=torch.long)
@@ -364,19 +371,8 @@ def algorithm_1(
     return bank
 
 
-def _reduce(vectors: Float[Tensor, "n d"], size: int, seed: int) -> Float[Tensor, "size d"]:
-    """Return K-means centers, or the vectors themselves where there are no more of them than asked for."""
-    if size >= len(vectors):
-        return vectors
-    # Here, since the import takes half a second and most detectors never need it.
-    from sklearn.cluster import KMeans
-
-    fitted = KMeans(size, n_init=1, max_iter=3000, random_state=seed).fit(vectors.cpu().numpy())
-    return torch.from_numpy(fitted.cluster_centers_).to(vectors)
-
-
 def _batches(images: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield batches of image numbers for ever: shuffled anew each time round, the incomplete last one dropped."""
+    """Yield batches of image indices forever: reshuffled each epoch, the incomplete last batch dropped."""
     size = min(size, images)
     while True:
         order = torch.randperm(images, generator=generator)

@@ -1,12 +1,12 @@
 """CutPaste, three-way (Li, Sohn, Yoon and Pfister, CVPR 2021, arXiv 2104.04015).
 
-Defects are made: a patch of a good photo is cut out and pasted elsewhere, as a rectangle (CutPaste) or as a thin
-turned strip (scar). A ResNet-18 is trained from scratch to tell good photos, rectangles and strips apart. Then a
-Gaussian is laid over its pooled features of good photos, and a photo scores by how improbable its features are.
+Synthetic defects: a patch of a good image is cut out and pasted elsewhere, as a rectangle (CutPaste) or as a thin
+rotated strip (scar). A ResNet-18 is trained from scratch to classify good images, rectangles and strips. A Gaussian is
+fitted to its pooled features of good images, and the score of an image is the negative log-likelihood of its features.
 
-To find the place there are the paper's two ways. `patches`: a second network is trained on small crops in the same
-way, a Gaussian laid over its features of windows, and each pixel gets the mean score of the windows about it.
-`gradient`: GradCAM of the image score on the last features; here the gradient is written down, not propagated.
+Two localizations, as in the paper. `patches`: a second network is trained likewise on small crops, a Gaussian is fitted
+to its features of windows, and each pixel gets the mean score of the windows around it. `gradient`: GradCAM of the
+image score on the last features, with the gradient in closed form.
 """
 
 import copy
@@ -25,7 +25,7 @@ from hyperspot.backbones import Backbone
 from hyperspot.methods.augmentation import crops, jitter, move, uniform
 from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.methods.training import (
-    SETTLING,
+    BN_BATCHES,
     STAGES,
     ImageCache,
     ResNet18,
@@ -42,41 +42,41 @@ from hyperspot.methods.windows import cut_windows, spread, starts
 from hyperspot.utils.progress import SILENT, Progress
 
 CLASSES = 3
-"""Good, CutPaste, scar: the labels in this order."""
+"""Good, CutPaste, scar, in the order of the labels."""
 JITTER = 0.1
-"""Of colors, of whole photos and once more of what is pasted."""
+"""Color jitter of whole images, and again of pasted patches."""
 SHIFT = 0.05
-"""Largest shift of a photo by its sides; the paper has one and does not say how far."""
+"""Maximum shift of an image, relative to its sides; the paper gives no value."""
 MOMENTUM, WEIGHT_DECAY = 0.9, 3e-5
 CHUNK_WINDOWS = 1024
-"""Windows that pass the network together."""
+"""Windows per forward pass."""
 SAMPLED_WINDOWS = 20_000
-"""Windows that the covariance is taken of at most: 40 for each of 512 features."""
+"""Maximum number of windows for the covariance: 40 per feature."""
 REGULARIZATION = 1e-6
-"""Added to the diagonal of a covariance; it decides only where good photos are all alike."""
+"""Added to the diagonal of a covariance; it matters only if all good images are alike."""
 
 
 class CutPasteSettings(MethodSettings):
     """The settings of CutPaste.
 
     Attributes:
-        localization: `patches` or `gradient`, see above. The first needs a second network, whose training takes far
-            longer to pay: after a few hundred steps on transistor its map was near chance, the gradient's was not.
-        area: Share of the photo that a rectangle takes, smallest and largest.
-        aspect: Smallest and largest ratio of its sides; between the first and 1, or 1 and the second.
-        scar_width, scar_length: Of a strip in pixels, smallest and largest.
-        scar_degrees: Largest turn of a strip either way.
-        shrink: The network that judges whole photos sees means of shrink x shrink pixels; 1 in the paper.
-        patch: Side of the crops that the second network is trained on; 64 in the paper's body.
-        window: Side of the windows that it judges; 32 in the paper's appendix.
-        stride: Pixels between windows; 4 in the paper, for 3249 windows of a photo of 256 pixels.
-        density: One Gaussian for windows of all places (`shared`), or one mean for each place (`place`), for parts
-            that lie alike in all photos; the paper chooses by category.
-        steps: Steps of training of the first network, 65 536 in the paper.
-        images_per_step: Photos per step, each in all three classes; 32 in the paper.
-        patch_steps: Steps of training of the second network, 65 536 in the paper.
+        localization: `patches` or `gradient`, see above. `patches` trains a second network, which needs far more
+            steps: after a few hundred on transistor its map was near chance, unlike that of `gradient`.
+        area: Minimum and maximum area of a rectangle, relative to the image.
+        aspect: Minimum and maximum aspect ratio of a rectangle, below and above 1.
+        scar_width, scar_length: Minimum and maximum width and length of a strip, in pixels.
+        scar_degrees: Maximum rotation of a strip, in both directions.
+        shrink: Average pooling of the image before the first network; 1 in the paper.
+        patch: Side of the training crops of the second network; 64 in the paper's body.
+        window: Side of the windows that it scores; 32 in the paper's appendix.
+        stride: Pixels between windows; 4 in the paper, for 3249 windows of an image of 256 pixels.
+        density: One mean for the windows of all positions (`shared`), or one per position (`place`), for parts that are
+            aligned in all images; the paper chooses by category.
+        steps: Training steps of the first network; 65 536 in the paper.
+        images_per_step: Images per step, each in all three classes; 32 in the paper.
+        patch_steps: Training steps of the second network; 65 536 in the paper.
         patches_per_step: Crops per step, each in all three classes; 32 in the paper.
-        learning_rate: Of stochastic gradient descent, falling by a cosine; 0.03 in the paper.
+        learning_rate: Of SGD, with cosine decay; 0.03 in the paper.
 
     """
 
@@ -101,30 +101,32 @@ class CutPasteSettings(MethodSettings):
     @classmethod
     def _ascending(cls, given: tuple[float, float]) -> tuple[float, float]:
         if not 0 < given[0] <= given[1]:
-            raise ValueError("two positive numbers are wanted, the smaller first")
+            raise ValueError("give two positive numbers, the smaller first")
         return given
 
 
 class Classifier(nn.Module):
-    """A ResNet-18 and, while it is trained, the head that tells the classes apart."""
+    """A ResNet-18 with a classification head, which is used in training only."""
 
     def __init__(self) -> None:
         super().__init__()
         self.trunk = ResNet18()
         self.hidden = nn.Linear(STAGES[-1], STAGES[-1])
-        self.told = nn.Linear(STAGES[-1], CLASSES)
+        self.head = nn.Linear(STAGES[-1], CLASSES)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3"]:
         """Return a logit for each class."""
-        logits: Tensor = self.told(F.relu(self.hidden(self.trunk(images).mean((2, 3)))))
+        logits: Tensor = self.head(F.relu(self.hidden(self.trunk(images).mean((2, 3)))))
         return logits
 
 
 class Gaussian(nn.Module):
-    """A Gaussian over features, or one for each place that differ in their means alone.
+    """A Gaussian over features, or one per position with a common covariance.
 
-    What is learned: `means` (place x feature), and `whitening`, the inverse of the lower Cholesky factor of the
-    covariance, so that no score can be below zero.
+    Attributes:
+        means: Position x feature.
+        whitening: Inverse of the lower Cholesky factor of the covariance, so that scores cannot be negative.
+
     """
 
     means: Tensor
@@ -135,33 +137,33 @@ class Gaussian(nn.Module):
         self.register_buffer("means", torch.empty(0))
         self.register_buffer("whitening", torch.empty(0))
 
-    def learn(self, means: Float[Tensor, "m d"], deviations: Float[Tensor, "n d"]) -> None:
-        """Take the means, and the covariance of deviations from them with Ledoit-Wolf shrinkage."""
-        spread_out = deviations.double().cpu().numpy()
-        covariance = np.zeros((spread_out.shape[1],) * 2)
-        if len(spread_out) > 1:
-            # Here, since the import takes half a second and all but this method can do without.
+    def fit(self, means: Float[Tensor, "m d"], deviations: Float[Tensor, "n d"]) -> None:
+        """Set the means, and the covariance of the deviations with Ledoit-Wolf shrinkage."""
+        rows = deviations.double().cpu().numpy()
+        covariance = np.zeros((rows.shape[1],) * 2)
+        if len(rows) > 1:
+            # Imported here: it takes half a second.
             from sklearn.covariance import LedoitWolf
 
-            covariance = LedoitWolf(assume_centered=True).fit(spread_out).covariance_
+            covariance = LedoitWolf(assume_centered=True).fit(rows).covariance_
         factor = np.linalg.cholesky(covariance + REGULARIZATION * np.eye(len(covariance)))
         self.means = means
         self.whitening = torch.from_numpy(np.linalg.inv(factor)).to(means)
 
     def score(self, features: Float[Tensor, "b n d"]) -> Float[Tensor, "b n"]:
-        """Return ½ (f - μ)ᵀ Σ⁻¹ (f - μ), for n places or for one."""
+        """Return ½ (f - μ)ᵀ Σ⁻¹ (f - μ), for n positions or one."""
         return ((features - self.means) @ self.whitening.T).square().sum(2) / 2
 
     def gradient(self, features: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        """Return the gradient of the score, Σ⁻¹ (f - μ), where there is one mean."""
+        """Return the gradient of the score, Σ⁻¹ (f - μ), of a Gaussian with one mean."""
         turned = self.whitening.T
-        # As Lᵀ (L d) and not as (L d)ᵀ L: OpenVINO 2026.4 takes a matrix that a graph has both as it is and transposed
-        # as transposed in both places.
+        # Lᵀ (L d) instead of (L d)ᵀ L: OpenVINO 2026.4 transposes a matrix in both places if a graph uses it both as is
+        # and transposed.
         return (turned @ ((features - self.means) @ turned).T).T
 
 
 class CutPaste(Method):
-    """The network for photos, the one for windows where it is asked for, and their Gaussians."""
+    """The network for images, the one for windows with `patches`, and their Gaussians."""
 
     name: ClassVar[str] = "cutpaste"
     Settings: ClassVar[type[MethodSettings]] = CutPasteSettings
@@ -181,21 +183,21 @@ class CutPaste(Method):
             self.add_module("patch_gaussian", Gaussian())
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Train one network or both, and lay the Gaussians over the features of good photos.
+        """Train one network or both, and fit the Gaussians to the features of good images.
 
-        Raises SettingsError where photos are smaller than the crops.
+        Raises SettingsError if the images are smaller than the crops.
         """
         generator = torch.Generator().manual_seed(seed)
-        photos = ImageCache.collect(progress.track(images, "reading photos"), generator)
+        cache = ImageCache.collect(progress.track(images, "reading images"), generator)
         if self.settings.localization == "patches":
-            for side in photos.pixels.shape[2:]:
+            for side in cache.pixels.shape[2:]:
                 starts(side, max(self.settings.patch, self.settings.window), self.settings.stride)
-        self._train(photos, generator, progress)
+        self._train(cache, generator, progress)
         if self.settings.localization == "patches":
-            self._train(photos, generator, progress, self.settings.patch)
+            self._train(cache, generator, progress, self.settings.patch)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
-        """Return the map of the chosen way, and the score of the whole photo."""
+        """Return the anomaly map of the chosen localization, and the image score."""
         features = self._features(images)
         pooled = features.mean((2, 3))
         scores = self.gaussian.score(pooled[:, None])[:, 0]
@@ -221,79 +223,78 @@ class CutPaste(Method):
 
     def _window_features(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b n 512"]:
         windows = cut_windows(images, self.settings.window, self.settings.stride)
-        # An exported graph is told the number of windows, which grows with the batch, only when it runs.
+        # The number of windows grows with the batch, which is dynamic in an exported graph.
         parts = [windows] if torch.compiler.is_exporting() else windows.split(CHUNK_WINDOWS)
         features = torch.cat([self.patch_trunk(part).mean((2, 3)) for part in parts])
         down, across = self._grid(images.shape[2], images.shape[3])
         return features.reshape(-1, down * across, features.shape[1])
 
     def _train(
-        self, photos: ImageCache, generator: torch.Generator, progress: Progress, patch: int | None = None
+        self, cache: ImageCache, generator: torch.Generator, progress: Progress, patch: int | None = None
     ) -> None:
-        """Train a network, for whole photos or for crops, and lay a Gaussian over what it gives of good photos."""
+        """Train a network, on whole images or on crops, and fit a Gaussian to its features of good images."""
         settings = self.settings
-        device = photos.pixels.device
+        device = cache.pixels.device
         network = initialize(with_norms(without_storage(Classifier)), generator, device)
         optimizer = torch.optim.SGD(
             network.parameters(), lr=settings.learning_rate, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
         )
-        steps, count, stage = settings.steps, settings.images_per_step, "training on photos"
+        steps, count, stage = settings.steps, settings.images_per_step, "training on images"
         if patch is not None:
             steps, count, stage = settings.patch_steps, settings.patches_per_step, "training on patches"
         labels = torch.arange(CLASSES, device=device).repeat_interleave(count)
-        # The map of windows cannot be had before its own network is begun.
-        if patch is not None or settings.localization == "gradient":
-            self.finalize_for_inference = lambda: self._take(
-                copy.deepcopy(network), photos, patch, clone_generator(generator), SILENT
-            )
+
+        def finalize() -> None:
+            self._use(copy.deepcopy(network), cache, patch, clone_generator(generator), SILENT)
+
         for step in steps_with_rates(steps, optimizer, progress, stage):
-            seen = self._three(photos.draw(count, generator), patch, generator)
+            batch = self._three_classes(cache.draw(count, generator), patch, generator)
             with autocast_precision(device):
-                logits = network(seen).float()
+                logits = network(batch).float()
             loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            right = float((logits.detach().argmax(1) == labels).float().mean())
-            # A step is told where the method can be judged.
-            told = {} if self.finalize_for_inference is None else {"step": step + 1}
-            progress.note(**told, loss=float(loss.detach()), right=right)
-        self.finalize_for_inference = None
-        self._take(network, photos, patch, generator, progress)
+            accuracy = float((logits.detach().argmax(1) == labels).float().mean())
+            progress.note(loss=float(loss.detach()), accuracy=accuracy)
+            # With `patches`, `forward` is not usable before the second network is trained.
+            if patch is not None or settings.localization == "gradient":
+                self.step_done(step + 1, steps, finalize)
+        self._use(network, cache, patch, generator, progress)
 
-    def _take(
+    def _use(
         self,
         network: Classifier,
-        photos: ImageCache,
+        cache: ImageCache,
         patch: int | None,
         generator: torch.Generator,
         progress: Progress,
     ) -> None:
-        """Judge with this network from now on, which is not trained further."""
+        """Freeze this network and use it in `forward`."""
         count = self.settings.images_per_step if patch is None else self.settings.patches_per_step
         recompute_bn_stats(
-            network, (self._three(photos.draw(count, generator), patch, generator) for _ in range(SETTLING))
+            network, (self._three_classes(cache.draw(count, generator), patch, generator) for _ in range(BN_BATCHES))
         )
         trunk = fold_norms(network).trunk
         with torch.no_grad():
             if patch is not None:
                 self.add_module("patch_trunk", trunk)
-                self._learn_windows(photos, generator, progress)
+                self._fit_windows(cache, generator, progress)
                 return
             self.add_module("trunk", trunk)
-            features = torch.cat([self._features(photo).mean((2, 3)) for photo in photos.each()])
+            features = torch.cat([self._features(image).mean((2, 3)) for image in cache.each()])
             mean = features.mean(0, keepdim=True)
-            self.gaussian.learn(mean, features - mean)
+            self.gaussian.fit(mean, features - mean)
 
-    def _three(
-        self, photos: Float[Tensor, "b 3 H W"], patch: int | None, generator: torch.Generator
+    def _three_classes(
+        self, images: Float[Tensor, "b 3 H W"], patch: int | None, generator: torch.Generator
     ) -> Float[Tensor, "_n 3 _h _w"]:
-        """Return photos or crops of them, changed but good, then with rectangles, then with strips."""
-        seen = photos.clamp(0, 1)
-        seen = move(seen, 0.0, SHIFT, generator) if patch is None else crops(seen, patch, generator)
-        good = jitter(seen, JITTER, generator)
-        three = torch.cat([good, self._pasted(good, generator), self._scarred(good, generator)])
-        return three if patch is not None else self._shrunk(three)
+        """Return augmented images, or crops of them: good ones, then with rectangles, then with strips."""
+        images = images.clamp(0, 1)
+        images = move(images, 0.0, SHIFT, generator) if patch is None else crops(images, patch, generator)
+        good = jitter(images, JITTER, generator)
+        batch = torch.cat([good, self._pasted(good, generator), self._scarred(good, generator)])
+        return batch if patch is not None else self._shrunk(batch)
 
     def _pasted(self, images: Float[Tensor, "b 3 h w"], generator: torch.Generator) -> Float[Tensor, "b 3 h w"]:
         return torch.stack([cut_paste(image, self.settings.area, self.settings.aspect, generator) for image in images])
@@ -302,29 +303,29 @@ class CutPaste(Method):
         width, length, degrees = self.settings.scar_width, self.settings.scar_length, self.settings.scar_degrees
         return torch.stack([scar(image, width, length, degrees, generator) for image in images])
 
-    def _learn_windows(self, photos: ImageCache, generator: torch.Generator, progress: Progress) -> None:
-        """Lay the Gaussian over windows: all of them for the means, a random sample for the covariance."""
-        down, across = self._grid(*photos.pixels.shape[2:])
-        total = len(photos) * down * across
-        device = photos.pixels.device
+    def _fit_windows(self, cache: ImageCache, generator: torch.Generator, progress: Progress) -> None:
+        """Fit the Gaussian to windows: means over all, covariance over a random sample."""
+        down, across = self._grid(*cache.pixels.shape[2:])
+        total = len(cache) * down * across
+        device = cache.pixels.device
         numbers = torch.randperm(total, generator=generator)[:SAMPLED_WINDOWS].sort().values.to(device)
         sums = torch.zeros(down * across, STAGES[-1], dtype=torch.double, device=device)
         sampled = []
-        for number, photo in enumerate(progress.track(photos.each(), "judging good windows", len(photos))):
-            features = self._window_features(photo)[0]
+        for number, image in enumerate(progress.track(cache.each(), "scoring good windows", len(cache))):
+            features = self._window_features(image)[0]
             sums += features
             inside = numbers[(numbers >= number * len(features)) & (numbers < (number + 1) * len(features))]
             sampled.append(features[inside - number * len(features)])
-        means = (sums / len(photos)).float()
+        means = (sums / len(cache)).float()
         if self.settings.density == "shared":
             means = means.mean(0, keepdim=True)
-        self.patch_gaussian.learn(means, torch.cat(sampled) - means[numbers % len(means)])
+        self.patch_gaussian.fit(means, torch.cat(sampled) - means[numbers % len(means)])
 
 
 def gradient_map(features: Float[Tensor, "b d h w"], gradient: Float[Tensor, "b d"]) -> Float[Tensor, "b h w"]:
     """Return GradCAM (Selvaraju et al., ICCV 2017, eq. 1 and 2) of a score of pooled features.
 
-    `gradient` is that of the score by the pooled features; each place has an equal share of it.
+    `gradient` is the gradient of the score with respect to the pooled features; each position has an equal share.
     """
     places = features.shape[2] * features.shape[3]
     return F.relu((features * gradient[:, :, None, None] / places).sum(1))
@@ -333,10 +334,10 @@ def gradient_map(features: Float[Tensor, "b d h w"], gradient: Float[Tensor, "b 
 def cut_paste(
     image: Float[Tensor, "3 h w"], area: tuple[float, float], aspect: tuple[float, float], generator: torch.Generator
 ) -> Float[Tensor, "3 h w"]:
-    """Return the image with a rectangle of it, its colors jittered, pasted at another place.
+    """Return the image with one of its rectangles, color-jittered, pasted at another position.
 
-    Its share of the area is even in `area`; the ratio of its sides is even in (smallest, 1) or (1, largest), each
-    with the same chance.
+    The relative area is uniform in `area`; the aspect ratio is uniform in (minimum, 1) or (1, maximum), with equal
+    probability.
     """
     _, height, width = image.shape
     share, flat, ratio = torch.rand(3, generator=generator).tolist()
@@ -360,10 +361,10 @@ def scar(
     degrees: float,
     generator: torch.Generator,
 ) -> Float[Tensor, "3 h w"]:
-    """Return the image with a strip of it, its colors jittered, turned and pasted at another place.
+    """Return the image with one of its strips, color-jittered, rotated and pasted at another position.
 
-    Width, length and turn are even in their intervals. The strip is upright where it is cut, and turned about its
-    center where it is pasted, by bilinear sampling; it may reach over the border of the image.
+    Width, length and rotation are uniform in their intervals. The strip is cut upright and pasted rotated about its
+    center, by bilinear sampling; it may exceed the border of the image.
     """
     _, tall, wide = image.shape
     strip_width, strip_length = (float(uniform(*one, 1, generator)) for one in (width, length))
@@ -387,7 +388,7 @@ def scar(
 def _sampled(
     image: Float[Tensor, "3 h w"], rows: Float[Tensor, "n"], columns: Float[Tensor, "n"]
 ) -> Float[Tensor, "1 3 n 1"]:
-    """Return the image at some points, in pixels from its corner; beyond the border the edge is repeated."""
+    """Return the image at points in pixels from its corner; beyond the border the edge is repeated."""
     _, height, width = image.shape
     grid = torch.stack([columns * (2 / width) - 1, rows * (2 / height) - 1], dim=1)[None, :, None]
     return F.grid_sample(image[None], grid.to(image), mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,8 +1,8 @@
 """PaDiM (Defard, Setkov, Loesch and Audigier, ICPR workshops 2020, arXiv 2011.08785).
 
-Each place of the grid has a Gaussian of its own over the features that good photos show there. A patch scores
-by its Mahalanobis distance to the Gaussian of its place, so parts must lie alike in all photos. Nothing is
-trained; a random subset of the channels keeps the covariances small.
+Each position of the grid has its own Gaussian over the features of good images. The score of a patch is its Mahalanobis
+distance to the Gaussian of its position, so parts must be aligned in all images. Nothing is trained; a random subset of
+the channels keeps the covariances small.
 """
 
 from collections.abc import Iterable
@@ -19,20 +19,20 @@ from hyperspot.methods.base import Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
 CHANNELS = {"compact": 100, "resnet18": 100, "resnet34": 100}
-"""Random channels by backbone, from the paper for ResNet-18; the others have as many to draw from."""
+"""Random channels by backbone: the paper's for ResNet-18, and the same for those with equally many channels."""
 CHANNELS_ELSE = 550
-"""Random channels of any other backbone, from the paper for WideResNet-50-2."""
+"""Random channels of all other backbones: the paper's for WideResNet-50-2."""
 CHUNK_BYTES = 100_000_000
-"""Covariances held in double precision at a time."""
+"""Covariances in float64 at a time."""
 
 
 class PaDiMSettings(MethodSettings):
     """The settings of PaDiM.
 
     Attributes:
-        channels: Random channels that are kept of all levels together, at most all there are; None takes what
-            the paper has for the backbone (100 for ResNet-18, and for those as wide; 550 for WideResNet-50-2).
-        regularization: What is added to the diagonal of each covariance (the paper's ε).
+        channels: Number of random channels of all levels together. Default: the paper's for the backbone (100 for
+            ResNet-18 and those with equally many channels, 550 for WideResNet-50-2 and all others).
+        regularization: Added to the diagonal of each covariance (the paper's ε).
 
     """
 
@@ -41,11 +41,14 @@ class PaDiMSettings(MethodSettings):
 
 
 class PaDiM(Method):
-    """A Gaussian for each place.
+    """A Gaussian per position.
 
-    What is learned: `channels`, the numbers of the chosen ones in order; `mean` (place x channel); `whitening`
-    (place x channel x channel), the inverse of the lower Cholesky factor of each covariance, so that the score
-    is the length of a product and can never be the root of a negative number.
+    Attributes:
+        channels: Indices of the chosen channels, ascending.
+        mean: Position x channel.
+        whitening: Position x channel x channel, the inverse of the lower Cholesky factor of each covariance, so that
+            the score is the norm of a product and never the root of a negative number.
+
     """
 
     name: ClassVar[str] = "padim"
@@ -61,7 +64,7 @@ class PaDiM(Method):
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Gather mean and covariance batch by batch, then factorize: the photos are read once and none is kept."""
+        """Accumulate means and covariances batch by batch, then factorize: images are read once and not kept."""
         total = sum(self.backbone.channels)
         wanted = self.settings.channels or CHANNELS.get(self.backbone.name, CHANNELS_ELSE)
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: min(wanted, total)]
@@ -70,47 +73,47 @@ class PaDiM(Method):
         count = 0
         for batch in progress.track(images, "reading features"):
             self.channels = self.channels.to(batch.device)
-            features = _places(self.patches(batch))
+            features = _by_position(self.patches(batch))
             if not count:
                 self.mean = torch.zeros_like(features[:, 0])
                 self.whitening = self.mean.new_zeros(*self.mean.shape, self.mean.shape[1])
-            count = _gather(features, count, self.mean, self.whitening)
+            count = _accumulate(features, count, self.mean, self.whitening)
         if not count:
-            raise ValueError("no image to learn from")
+            raise ValueError("no image to train on")
         covariances = self.whitening.div_(max(count - 1, 1))
         rows = max(1, CHUNK_BYTES // (8 * covariances[0].numel()))
-        for part in progress.track(covariances.split(rows), "inverting", -(-len(covariances) // rows)):
+        for part in progress.track(covariances.split(rows), "inverting covariances", -(-len(covariances) // rows)):
             part.copy_(whitening(part, self.settings.regularization))
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the Mahalanobis distance of each patch, and no image score."""
         features = self.patches(images)
-        offsets = _places(features) - self.mean[:, None]
+        offsets = _by_position(features) - self.mean[:, None]
         distances = torch.bmm(offsets, self.whitening.mT).norm(dim=2)
         return distances.T.reshape(images.shape[0], *features.shape[-2:]), None
 
     def patches(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b d h w"]:
-        """Return the chosen channels on the finest grid, where coarser levels are replicated."""
+        """Return the chosen channels on the finest grid; coarser levels are upsampled by nearest neighbor."""
         pyramid = self.backbone(images)
         grid = [F.interpolate(level, size=pyramid[0].shape[-2:], mode="nearest") for level in pyramid]
         return torch.cat(grid, dim=1).index_select(1, self.channels)
 
 
-def _places(features: Float[Tensor, "b d h w"]) -> Float[Tensor, "n b d"]:
+def _by_position(features: Float[Tensor, "b d h w"]) -> Float[Tensor, "n b d"]:
     return features.flatten(2).permute(2, 0, 1).contiguous()
 
 
-def _gather(
+def _accumulate(
     features: Float[Tensor, "n b d"], count: int, mean: Float[Tensor, "n d"], scatter: Float[Tensor, "n d d"]
 ) -> int:
-    """Add a batch to the mean and to the scatter about it, in place (Chan, Golub and LeVeque 1979).
+    """Add a batch to the mean and to the scatter matrix, in place (Chan, Golub and LeVeque 1979).
 
-    Only differences from means are ever squared, so single precision loses no digits to the size of the mean.
+    Only differences from means are squared, so f32 loses no digits to the magnitude of the mean.
     """
     added = features.shape[1]
     batch_mean = features.mean(1)
     shift = batch_mean - mean
-    # The shift between the two means counts as one more observation of this weight.
+    # The shift between the two means enters as one more observation with this weight.
     weight = (count * added / (count + added)) ** 0.5
     rows = torch.cat([features - batch_mean[:, None], weight * shift[:, None]], dim=1)
     scatter.baddbmm_(rows.mT, rows)
@@ -119,7 +122,7 @@ def _gather(
 
 
 def whitening(covariances: Float[Tensor, "n d d"], regularization: float) -> Float[Tensor, "n d d"]:
-    """Return the inverse of the lower Cholesky factor of each regularized covariance, in double precision."""
+    """Return the inverse of the lower Cholesky factor of each regularized covariance, in float64."""
     unit = torch.eye(covariances.shape[1], dtype=torch.double, device=covariances.device)
     factors = torch.linalg.cholesky(covariances.double() + regularization * unit)
     inverses: Tensor = torch.linalg.solve_triangular(factors, unit.expand_as(factors), upper=False)

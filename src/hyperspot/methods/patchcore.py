@@ -1,11 +1,11 @@
 """PatchCore (Roth, Pemula, Zepeda, Schölkopf, Brox and Gehler, CVPR 2022, arXiv 2106.08265).
 
-Every patch of the good photos is a candidate for the memory; a greedy k-center coreset keeps few of them that
-cover all. A patch scores by its squared distance to the nearest one kept. Nothing is trained.
+Every patch of the good images is a candidate for the memory bank; a greedy k-center coreset keeps a few that cover all.
+The score of a patch is its squared distance to the nearest one in the bank. Nothing is trained.
 
-What is done here is what the released code does, which differs from the text in places: neighborhoods are
-pooled along the flattened channel x 3 x 3 axis and not over space, the coreset is chosen in a random
-projection from the mean distance to ten random patches, and the image score is the plain maximum.
+As in the released code, which differs from the text: neighborhoods are pooled along the flattened channel x 3 x 3 axis
+and not over space, the coreset is chosen in a random projection starting from the mean distance to ten random patches,
+and the image score is the maximum without reweighting.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,32 +21,31 @@ from hyperspot.backbones import Backbone
 from hyperspot.features.coresets import k_centers
 from hyperspot.features.neighbors import Prepared, nearest_centered
 from hyperspot.features.patches import concatenate
-from hyperspot.methods.base import Method, MethodSettings
+from hyperspot.methods.base import Level, Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
 NEIGHBORHOOD = 3
-"""Side of the neighborhood that a patch feature is pooled from, in places of its level."""
+"""Side of the neighborhood of a patch feature, in positions of its level."""
 PROJECTED = 128
-"""Dimensions that the coreset is chosen in."""
+"""Dimensions of the projection in which the coreset is chosen."""
 KEPT_BYTES = 1_000_000_000
-"""Patch features kept between the two passes over the photos; what exceeds it is computed again."""
+"""Patch features cached between the two passes over the images; beyond it they are recomputed."""
 
 
 class PatchCoreSettings(MethodSettings):
     """The settings of PatchCore.
 
     Attributes:
-        levels: Levels of the pyramid, 2 to 4.
+        levels: Pyramid levels of the backbone.
         dimensions: Length of a patch feature, per level and after joining the levels.
-        ratio: Share of the patches that is kept; 0.25, 0.1 and 0.01 in the paper.
-        neighbors: Patches kept that the distance is averaged over.
-        image_score: `maximum` of the patch scores as released, or `reweighted` by how unusual the nearest
-            patch kept is (eq. 7), which the released code does not have.
-        reweight_neighbors: The paper's b: patches around the nearest one that eq. 7 compares with.
+        ratio: Share of the patches in the bank; 0.25, 0.1 and 0.01 in the paper.
+        neighbors: Nearest patches that the distance is averaged over.
+        image_score: `maximum` of the patch scores, as released, or `reweighted` (eq. 7), which the released code lacks.
+        reweight_neighbors: The paper's b, neighbors of the nearest patch in eq. 7.
 
     """
 
-    levels: tuple[Literal[2, 3, 4], ...] = Field(default=(3, 4), min_length=1)
+    levels: tuple[Level, ...] = Field(default=(3, 4), min_length=1)
     dimensions: int = Field(default=1024, ge=1)
     ratio: float = Field(default=0.1, gt=0, le=1)
     neighbors: int = Field(default=1, ge=1)
@@ -55,7 +54,7 @@ class PatchCoreSettings(MethodSettings):
 
 
 class PatchCore(Method):
-    """The coreset of good patches and the distance to it."""
+    """A coreset of good patches and the distance to it."""
 
     name: ClassVar[str] = "patchcore"
     Settings: ClassVar[type[MethodSettings]] = PatchCoreSettings
@@ -66,15 +65,16 @@ class PatchCore(Method):
 
     def __init__(self, backbone: Backbone, settings: PatchCoreSettings | None = None) -> None:
         super().__init__(backbone, settings)
+        backbone.positions(self.settings.levels)
         self.register_empty_buffers("bank", "center", "squares")
         self._prepared = Prepared()
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
-        """Choose the coreset in the projection, then keep the features of what was chosen.
+        """Choose the coreset in the projection, then store the features of the chosen patches.
 
-        Memory is bounded: all patches are held in their 128 projected dimensions alone, whole features up to
-        a fixed budget. Past it the photos are read a second time.
+        Memory is bounded: all patches are held in their 128 projected dimensions, full features up to a budget. Beyond
+        it the images are read a second time.
         """
         generator = torch.Generator().manual_seed(seed)
         bound = self.settings.dimensions**-0.5
@@ -99,12 +99,12 @@ class PatchCore(Method):
         self.squares = self.bank.square().sum(1)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
-        """Return the squared distance of each patch to the nearest kept, and the image score from the patches."""
+        """Return the squared distance of each patch to the nearest in the bank, and the image score."""
         features = self.embed(images) - self.center
         queries = features.flatten(0, 2)
         wanted = min(self.settings.neighbors, self.bank.shape[0])
         columns = self._nearest(queries, wanted)
-        # Taken anew from the difference: the product that ranks them is inexact where a patch is near to a kept one.
+        # Recomputed from the difference: the matrix product that ranks them is inexact for nearly equal patches.
         distances = (queries[:, None] - self.bank[columns]).square_().sum(2)
         scores = distances.mean(1).reshape(features.shape[:3])
         highest, where = scores.flatten(1).max(1)
@@ -119,13 +119,12 @@ class PatchCore(Method):
         return self._prepared.memory(self.bank, self.squares).nearest(queries, k)[1]
 
     def embed(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b h w d"]:
-        """Return one feature per place of the finest level used.
+        """Return one feature per position of the finest level used.
 
-        Each level is pooled at its own resolution and then upsampled: both are linear and act on different
-        axes, so the result is that of the released code, which upsamples the nine times larger neighborhoods.
+        Each level is pooled at its own resolution and then upsampled. Both are linear and act on different axes, so the
+        result equals that of the released code, which upsamples neighborhoods nine times as large.
         """
-        pyramid = self.backbone(images)
-        used = [pyramid[level - 2] for level in sorted(self.settings.levels)]
+        used = self.backbone.select(images, self.settings.levels)
         pooled = [pool_neighborhoods(level, self.settings.dimensions) for level in used]
         joined = _pool_last(concatenate(pooled), self.settings.dimensions)
         return joined.reshape(joined.shape[0], *used[0].shape[-2:], -1)
@@ -133,7 +132,7 @@ class PatchCore(Method):
     def _chosen_features(
         self, images: Iterable[Tensor], kept: list[Tensor], chosen: Int[Tensor, "k"]
     ) -> Iterator[Float[Tensor, "_k d"]]:
-        """Yield the features of the chosen patches, whose numbers ascend, batch by batch."""
+        """Yield the features of the chosen patches, in ascending order of index, batch by batch."""
         first = 0
         for number, batch in enumerate(images):
             features = kept[number] if number < len(kept) else self.embed(batch).flatten(0, 2)
@@ -144,19 +143,19 @@ class PatchCore(Method):
     def _reweighted(
         self, patches: Float[Tensor, "b d"], nearest: Int[Tensor, "b"], distances: Float[Tensor, "b"]
     ) -> Float[Tensor, "b"]:
-        """Return s* (1 - softmax weight of the nearest patch kept among its own b nearest), eq. 7."""
+        """Return s* (1 - softmax weight of the nearest patch among its b neighbors in the bank), eq. 7."""
         wanted = min(self.settings.reweight_neighbors, self.bank.shape[0])
         if wanted < 2:
             return distances
         _, around = nearest_centered(self.bank[nearest], self.bank, self.squares, wanted)
         others = (patches[:, None] - self.bank[around]).norm(dim=2)
         own = (patches - self.bank[nearest]).norm(dim=1)
-        # Twins of the nearest patch may come first among its neighbors, so the softmax is over distances alone.
+        # Duplicates of the nearest patch may precede it among its neighbors, so the softmax uses distances only.
         return distances * (1 - torch.exp(own - torch.logsumexp(others, dim=1))).clamp(min=0)
 
 
 def pool_neighborhoods(level: Float[Tensor, "b c h w"], dimensions: int) -> Float[Tensor, "b dimensions h w"]:
-    """Pool each 3 x 3 neighborhood (zeros outside) along its flattened channel x row x column axis."""
+    """Pool each 3 x 3 neighborhood, zero-padded, along its flattened channel x row x column axis."""
     unfolded = F.unfold(level, NEIGHBORHOOD, padding=NEIGHBORHOOD // 2).transpose(1, 2)
     return _pool_last(unfolded, dimensions).transpose(1, 2).reshape(level.shape[0], dimensions, *level.shape[-2:])
 

@@ -1,12 +1,12 @@
 """SPADE (Cohen and Hoshen 2020, arXiv 2005.02357).
 
-First the good photos most like a new one are found, by one pooled feature per photo; their mean distance is
-the image score. Then each place of each pyramid level is compared with all places of those photos. Nothing is
-trained and every good photo is kept.
+The K good images nearest to a new image are found by one pooled feature per image; their mean distance is the image
+score. Then each position of each pyramid level is compared with all positions of those K images. Nothing is trained,
+and the features of all good images are stored.
 
-The paper finds photos by the pooled last stage of the network (2048 channels of WideResNet-50-2). Backbones
-here end one stage earlier, so it is the pooled C4 instead: the image score differs from the published one. The
-pixel map uses C2, C3 and C4 as the common implementation does: one map per level, upsampled and averaged.
+The paper pools the last stage of the network (2048 channels of WideResNet-50-2). The paper's networks end one stage
+earlier here, so the coarsest level is pooled instead, and the image score differs from the published one. As in the
+common implementation, the pixel map uses all levels: one map per level, upsampled and averaged.
 """
 
 from collections.abc import Iterable
@@ -28,8 +28,8 @@ class SPADESettings(MethodSettings):
     """The settings of SPADE.
 
     Attributes:
-        images: The paper's K: good photos that a new one is compared with, at most all there are.
-        neighbors: The paper's κ: places of those photos that the distance of a place is averaged over.
+        images: The paper's K, good images that a new one is compared with.
+        neighbors: The paper's κ, nearest positions that the distance is averaged over.
 
     """
 
@@ -38,59 +38,61 @@ class SPADESettings(MethodSettings):
 
 
 class SPADE(Method):
-    """The gallery of good photos and the distance to it.
+    """A gallery of good images and the distance to it.
 
-    What is learned: `pooled` (photo x channel), and per level `gallery2` to `gallery4` (photo x place x
-    channel), in half precision where single precision would exceed `patches.CACHE_BUDGET_BYTES`.
+    Buffers: `pooled` (image x channel), and `galleryN` for each level N of the backbone (image x position x channel),
+    in half precision if f32 would exceed `patches.CACHE_BUDGET_BYTES`.
     """
 
     name: ClassVar[str] = "spade"
     Settings: ClassVar[type[MethodSettings]] = SPADESettings
     settings: SPADESettings
     pooled: Tensor
-    gallery2: Tensor
-    gallery3: Tensor
-    gallery4: Tensor
 
     def __init__(self, backbone: Backbone, settings: SPADESettings | None = None) -> None:
         super().__init__(backbone, settings)
-        self.register_empty_buffers("pooled", "gallery2", "gallery3", "gallery4")
+        self._names = [f"gallery{level}" for level in backbone.levels]
+        self.register_empty_buffers("pooled", *self._names)
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:  # noqa: ARG002
-        """Keep the pyramid of every photo; nothing here is random."""
+        """Store the pyramid of every image; nothing is random."""
         cache = PatchCache.collect(self.backbone(batch) for batch in progress.track(images, "reading features"))
-        self.gallery2, self.gallery3, self.gallery4 = cache.levels
-        self.pooled = self.gallery4.mean(1, dtype=torch.float32)
+        for name, level in zip(self._names, cache.levels, strict=True):
+            setattr(self, name, level)
+        self.pooled = cache.levels[-1].mean(1, dtype=torch.float32)
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
-        """Return the distance of each pixel, averaged over the levels, and the mean distance to K photos."""
+        """Return the distance of each pixel, averaged over the levels, and the mean distance to K images."""
         pyramid = self.backbone(images)
         wanted = min(self.settings.images, len(self.pooled))
         pooled = pyramid[-1].mean((2, 3))
-        _, alike = nearest(pooled, self.pooled, wanted)
-        scores = (pooled[:, None] - self.pooled[alike]).norm(dim=2).mean(1)
+        _, nearest_images = nearest(pooled, self.pooled, wanted)
+        scores = (pooled[:, None] - self.pooled[nearest_images]).norm(dim=2).mean(1)
         total = images.new_zeros(len(images), 1, *images.shape[-2:])
-        for level, gallery in zip(pyramid, (self.gallery2, self.gallery3, self.gallery4), strict=True):
-            places = level.flatten(2).transpose(1, 2)
-            maps = [self._unlike(own, gallery, photos) for own, photos in zip(places, alike, strict=True)]
+        for level, name in zip(pyramid, self._names, strict=True):
+            gallery: Tensor = getattr(self, name)
+            vectors = level.flatten(2).transpose(1, 2)
+            maps = [self._distances(own, gallery, chosen) for own, chosen in zip(vectors, nearest_images, strict=True)]
             total += align(torch.stack(maps).reshape(-1, 1, *level.shape[-2:]), *images.shape[-2:])
         return total[:, 0] / len(pyramid), scores
 
-    def _unlike(self, places: Float[Tensor, "n c"], gallery: Tensor, photos: Int[Tensor, "k"]) -> Float[Tensor, "n"]:
-        """Return the mean distance of each place to the κ nearest of all places of some photos.
+    def _distances(
+        self, vectors: Float[Tensor, "n c"], gallery: Tensor, images: Int[Tensor, "k"]
+    ) -> Float[Tensor, "n"]:
+        """Return the mean distance of each vector to its κ nearest positions in some images of the gallery.
 
-        They are among the κ nearest of each photo, so one photo at a time is looked at and stays in the cache.
+        They are among the κ nearest of each image, so the images are searched one by one, which fits the CPU's cache.
         """
         wanted = min(self.settings.neighbors, gallery.shape[1])
         distances, columns = [], []
-        for photo in photos.unbind():
-            # By a number that may lie on a GPU: to learn it would mean to wait for all that was asked of it before.
-            best, found = nearest(places, gallery.index_select(0, photo[None])[0].float(), wanted)
+        for image in images.unbind():
+            # The index stays a tensor: converting it to a number would synchronize with the GPU.
+            best, found = nearest(vectors, gallery.index_select(0, image[None])[0].float(), wanted)
             distances.append(best)
-            columns.append(found + photo * gallery.shape[1])
+            columns.append(found + image * gallery.shape[1])
         _, among = smallest(torch.cat(distances, dim=1), wanted)
         closest = gallery.flatten(0, 1)[torch.cat(columns, dim=1).gather(1, among)].float()
-        # Taken anew from the difference: the product that ranks them is inexact where two places are nearly alike.
-        mean: Tensor = (places[:, None] - closest).norm(dim=2).mean(1)
+        # Recomputed from the difference: the matrix product that ranks them is inexact for nearly equal vectors.
+        mean: Tensor = (vectors[:, None] - closest).norm(dim=2).mean(1)
         return mean

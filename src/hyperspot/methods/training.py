@@ -1,8 +1,7 @@
-"""What methods share that train a network of their own on the good photos.
+"""Shared parts of the methods that train their own network.
 
-Such a network is built without storage; `fit` puts a batch norm after each convolution, draws first weights from a
-generator of its own, trains, and folds the norms into the convolutions. So no statistic of a batch can enter a
-score, and what is kept is what runs.
+The network is built without storage. `fit` adds a batch norm after each convolution, initializes the weights from its
+own generator, trains, and folds the norms into the convolutions, so that no batch statistics enter a score.
 """
 
 import math
@@ -23,61 +22,61 @@ from hyperspot.utils.progress import Progress
 N = TypeVar("N", bound=nn.Module)
 
 CACHE_BYTES = 1_000_000_000
-"""Photos kept for training at most; of more a random choice is trained on."""
-SETTLING = 16
-"""Batches that the statistics of batch norms are taken over in the end."""
+"""Maximum size of the training images in memory; beyond it, a random sample is trained on."""
+BN_BATCHES = 16
+"""Batches that the final statistics of batch norms are computed over."""
 STAGES = (64, 128, 256, 512)
 """Channels of the four stages of a ResNet-18, each of two blocks."""
 
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Good photos in half precision: of pixels in 0..1 an eighth of an 8-bit step at most is lost.
+    """Good images in half precision, which loses at most an eighth of an 8-bit step of pixels in 0..1.
 
-    They are kept where they come from, and a network that learns from them is put there too.
+    They stay on the device that they come from.
     """
 
     pixels: Tensor
 
     @classmethod
     def collect(cls, batches: Iterable[Float[Tensor, "_b 3 _H _W"]], generator: torch.Generator) -> "ImageCache":
-        """Keep all photos, or as many as `CACHE_BYTES` holds, each with the same chance (Vitter 1985, algorithm R).
+        """Keep all images, or a uniform sample of at most `CACHE_BYTES` (Vitter 1985, algorithm R).
 
-        Raises ValueError where there is none.
+        Raises ValueError if there is none.
         """
         kept: list[Tensor] = []
         seen = 0
         for batch in batches:
             room = max(1, CACHE_BYTES // (2 * batch[0].numel()))
-            for photo in batch.half().contiguous():
+            for image in batch.half().contiguous():
                 seen += 1
                 if len(kept) < room:
-                    kept.append(photo.clone())
+                    kept.append(image.clone())
                 elif (place := int(torch.randint(seen, (), generator=generator))) < room:
-                    kept[place] = photo.clone()
+                    kept[place] = image.clone()
         if not kept:
-            raise ValueError("no image to learn from")
+            raise ValueError("no image to train on")
         return cls(torch.stack(kept))
 
     def __len__(self) -> int:
-        """Return how many photos are kept."""
+        """Return the number of images."""
         return len(self.pixels)
 
     def draw(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 3 H W"]:
-        """Return photos drawn at random, each draw by itself."""
+        """Return images drawn at random with replacement."""
         chosen = torch.randint(len(self), (count,), generator=generator)
         return self.pixels[chosen.to(self.pixels.device)].float()
 
     def each(self) -> Iterator[Float[Tensor, "1 3 H W"]]:
-        """Yield one photo after the other, as a batch of its own."""
-        for photo in self.pixels:
-            yield photo[None].float()
+        """Yield the images one by one, as batches of one."""
+        for image in self.pixels:
+            yield image[None].float()
 
 
 class ResNet18(nn.Module):
-    """A whole ResNet-18 without its classifier (He et al., 2016): images to features at a 32nd of their sides.
+    """A ResNet-18 without its classifier (He et al., 2016): all four stages, features of stride 32.
 
-    Unlike the frozen one of `backbones` it has all four stages. In a folded network each convolution has a bias.
+    In a folded network each convolution has a bias.
     """
 
     def __init__(self) -> None:
@@ -92,7 +91,7 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b 512 h w"]:
         """Return the activated features of the last stage; h and w are H / 32 and W / 32, rounded up."""
-        # About zero, as the border of zeros is then neither black nor white.
+        # Centered at zero, so that zero padding is neither black nor white.
         features = F.relu(self.conv1(2 * images - 1), inplace=True)
         features = F.max_pool2d(features, 3, stride=2, padding=1)
         for blocks in self.stages:
@@ -102,7 +101,7 @@ class ResNet18(nn.Module):
 
 
 class Normed(nn.Module):
-    """A convolution and the batch norm after it, while a network is trained."""
+    """A convolution and the batch norm after it, during training."""
 
     def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -116,32 +115,31 @@ class Normed(nn.Module):
 
 
 def autocast_precision(device: torch.device) -> torch.autocast:
-    """Return the context that a network of convolutions is trained in: bf16 on a CPU that multiplies it faster.
+    """Return the autocast context for training: bf16 on a CPU that computes faster in it.
 
-    Weights, their gradients and the optimizer stay in single precision. What leaves the network is to be made single
-    before a loss is taken of it.
+    Weights, gradients and the optimizer stay in f32. Cast the output of the network to f32 before computing a loss.
     """
     return torch.autocast("cpu", torch.bfloat16, enabled=device.type == "cpu" and native_precision() == "bf16")
 
 
 def clone_generator(generator: torch.Generator) -> torch.Generator:
-    """Return a generator that draws what this one would draw next, and leaves it where it is."""
+    """Return a copy of a generator in its present state."""
     return torch.Generator().set_state(generator.get_state())
 
 
 def without_storage(build: Callable[..., N], *arguments: Any) -> N:
-    """Return a network that is yet to be filled; building it touches no random state."""
+    """Return a network on the meta device; building it draws no random numbers."""
     with torch.device("meta"):
         return build(*arguments).eval().requires_grad_(False)
 
 
-def with_norms(network: N, *, but: tuple[str, ...] = ()) -> N:
-    """Put a batch norm after each convolution of a network without storage, in place, but for those named."""
+def with_norms(network: N, *, exclude: tuple[str, ...] = ()) -> N:
+    """Add a batch norm after each convolution of a network without storage, in place, except the excluded ones."""
     for name, convolution in list(network.named_modules()):
-        if not isinstance(convolution, nn.Conv2d) or name in but:
+        if not isinstance(convolution, nn.Conv2d) or name in exclude:
             continue
         path, _, leaf = name.rpartition(".")
-        # Its mean is subtracted anyway, so a bias would be one that no gradient reaches.
+        # The batch norm subtracts the mean, so a bias would get no gradient.
         convolution.bias = None
         with torch.device("meta"):
             norm = nn.BatchNorm2d(convolution.out_channels)
@@ -151,9 +149,9 @@ def with_norms(network: N, *, but: tuple[str, ...] = ()) -> N:
 
 @torch.no_grad()
 def recompute_bn_stats(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Set the statistics of all batch norms to their mean over some batches, with the weights as they are now.
+    """Set the statistics of all batch norms to their means over some batches, with the present weights.
 
-    The running ones lag behind the weights, which in a short training move fast.
+    Running statistics lag behind the weights, which change fast in a short training.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -177,10 +175,10 @@ def fold_norms(network: N) -> N:
 
 
 def initialize(network: N, generator: torch.Generator, device: torch.device | None = None, *, slope: float = 0.0) -> N:
-    """Give a network without storage its first weights, in place, and make them trainable, on a device.
+    """Initialize a network without storage in place, trainable and on a device.
 
-    Convolutions: N(0, 2 / ((1 + slope²) fan_in)) (He et al. 2015; `slope` below zero of the activation). Linear
-    layers: U(±1/√fan_in). Biases: 0.
+    Convolutions: N(0, 2 / ((1 + slope²) fan_in)) (He et al. 2015; `slope` below zero of the activation). Linear layers:
+    U(±1/√fan_in). Biases: 0.
     """
     network.to_empty(device="cpu")
     for module in network.modules():
@@ -193,7 +191,7 @@ def initialize(network: N, generator: torch.Generator, device: torch.device | No
             module.reset_parameters()
         if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    # Drawn on the CPU, so that they are the same for every device.
+    # Drawn on the CPU, so that all devices get the same weights.
     return network.to(device).train().requires_grad_(True)
 
 
@@ -206,10 +204,10 @@ def steps_with_rates(
     warm_up: float = 0.0,
     floor: float = 0.0,
 ) -> Iterator[int]:
-    """Yield the numbers of the steps, with the learning rate set for each.
+    """Yield the step indices from 0, with the learning rate set for each.
 
-    From a tenth it rises evenly to the optimizer's own during the share `warm_up` of the steps, then falls by half a
-    cosine to the share `floor` of it (Loshchilov and Hutter 2017, without restarts).
+    The rate rises linearly from a tenth to the optimizer's rate during the share `warm_up` of the steps, then decays by
+    half a cosine to the share `floor` (Loshchilov and Hutter 2017, without restarts).
     """
     full = [group["lr"] for group in optimizer.param_groups]
     rising = round(warm_up * steps)

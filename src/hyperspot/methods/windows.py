@@ -1,4 +1,4 @@
-"""Windows that slide over a photo: where they lie, their pixels, and how their scores become a score per pixel."""
+"""Sliding windows over an image: their positions, their pixels, and scores per window to scores per pixel."""
 
 import numpy as np
 import torch
@@ -10,9 +10,9 @@ from hyperspot.hardware.cached_tensors import cached_tensor
 
 
 def starts(length: int, window: int, stride: int) -> list[int]:
-    """Return where windows start along a side, the last one at its end, so that every pixel is in one.
+    """Return the starts of the windows along a side; the last window ends at its end, so that every pixel is covered.
 
-    Raises SettingsError where the side is shorter than a window.
+    Raises SettingsError if the side is shorter than a window.
     """
     if length < window:
         raise SettingsError(
@@ -24,7 +24,7 @@ def starts(length: int, window: int, stride: int) -> list[int]:
 
 @cached_tensor
 def start_places(length: int, window: int, stride: int, device: torch.device, step: int = 1) -> Int[Tensor, "n"]:
-    """Return `starts` as a tensor, in steps of some pixels."""
+    """Return `starts` as a tensor, divided by `step`."""
     return torch.tensor([start // step for start in starts(length, window, stride)]).to(device)
 
 
@@ -43,10 +43,10 @@ def cut_windows(images: Float[Tensor, "b c H W"], window: int, stride: int) -> F
 def spread(
     scores: Float[Tensor, "b h w"], height: int, width: int, window: int, stride: int, sigma: float | None = None
 ) -> Float[Tensor, "b H W"]:
-    """Return for each pixel the mean score of the windows that hold it.
+    """Return for each pixel the mean score of the windows that contain it.
 
-    With `sigma` a window counts by a Gaussian of that deviation, in pixels, about its center. Both weights are
-    products of one along rows and one along columns, so the mean is one matrix per axis.
+    With `sigma` the windows are weighted by a Gaussian of this standard deviation, in pixels, around their centers. The
+    weights are separable, so the mean is one matrix product per axis.
     """
     rows = _axis(height, window, stride, sigma, scores.dtype, scores.device)
     columns = _axis(width, window, stride, sigma, scores.dtype, scores.device)

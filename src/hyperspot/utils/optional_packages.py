@@ -8,7 +8,7 @@ from types import ModuleType
 
 from hyperspot.errors import MissingPackageError
 
-TRAINING = frozenset({"huggingface_hub", "pydantic", "safetensors", "scipy", "sklearn", "torch"})
+TRAINING = frozenset({"huggingface_hub", "platformdirs", "pydantic", "safetensors", "scipy", "sklearn", "torch"})
 """Packages of the extra `train`; prediction with exported files needs none of them."""
 
 
