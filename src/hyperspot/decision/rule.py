@@ -112,10 +112,11 @@ class DecisionRule:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rule as JSON values; `from_dict` reads them."""
+        """Return the rule as JSON values; `from_dict` reads them, and derives the threshold from the scores."""
         return {
             "kind": self.calibration.kind,
             "false_alarm_rate": self.calibration.false_alarm_rate,
+            "threshold": self.calibration.threshold,
             "scores": [float(score) for score in self.calibration.scores],
             "pixel_threshold": self.pixel_threshold,
             "pixel_false_alarm_rate": self.pixel_false_alarm_rate,

@@ -131,6 +131,7 @@ class Detector(Predictor):
                 "weights_source": backbone.weights_source,
                 "weights_sha256": backbone.weights_sha256,
             },
+            "unused_settings": sorted(method_class(settings.method).unused_settings(settings.method_settings)),
             "versions": versions(),
             "device": chosen.type,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
