@@ -1,4 +1,4 @@
-"""The decision rule: everything between the anomaly map and the verdict. The same for every engine, without torch."""
+"""The decision rule: from the anomaly map to the verdict, for every engine. `calibration` sets its thresholds."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
