@@ -38,6 +38,7 @@ class Calibration:
         threshold: Images with a higher score are anomalous; None for the kind `none`.
 
     Examples:
+        >>> from hyperspot import Calibration
         >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
         >>> calibration.threshold, calibration.p_value(9.0), calibration.is_anomalous(3.5)
         (4.0, 0.2, False)

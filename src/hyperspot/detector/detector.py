@@ -61,12 +61,22 @@ class Detector(Predictor):
         record: How the detector was made: data, versions, backbone, times. Stored in the model file.
 
     Examples:
-        >>> generator = np.random.default_rng(0)
-        >>> good = [generator.normal(128, 9, (64, 64, 3)).astype(np.uint8) for _ in range(12)]
+        >>> import numpy as np
+        >>> from hyperspot import Detector
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
         >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
         >>> bad = good[0].copy()
         >>> bad[24:40, 24:40] = 255
         >>> detector.predict(bad).is_anomalous
+        True
+
+        The model file:
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = detector.save(f"{folder}/part.safetensors")
+        ...     loaded = Detector.load(path, device="cpu", precision="f32")
+        >>> loaded.predict(bad).is_anomalous
         True
 
     """
@@ -106,7 +116,17 @@ class Detector(Predictor):
         Raises:
             DataError, ImageError: If there is no good image, or one cannot be read.
             DeviceError: If there is no such device, or it runs out of memory.
-            SettingsError, WeightsError, CalibrationError: As their names say.
+            SettingsError: If a setting is unknown or out of range.
+            WeightsError: If the backbone weights are missing or damaged.
+            CalibrationError: If there are too few images for the promised false-alarm rate.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, method="padim", short_side=64, false_alarm_rate=0.2)
+            >>> detector.settings.method, detector.record["data"]["images"]
+            ('padim', 12)
 
         """
         started = time.perf_counter()
@@ -158,7 +178,17 @@ class Detector(Predictor):
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             precision: Of the backbone; default: what suits the device.
 
-        Raises DeviceError if there is no such device, it runs out of memory, or it lacks the precision.
+        Raises:
+            DeviceError: If there is no such device, it runs out of memory, or it lacks the precision.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> detector.to("cpu", precision="f32").device
+            device(type='cpu')
+
         """
         self.anomaly_model.move(resolve(device), precision)
         return self
@@ -188,7 +218,17 @@ class Detector(Predictor):
         return path
 
     def metadata(self) -> dict[str, Any]:
-        """Return everything about this detector but its tensors, as JSON values."""
+        """Return everything about this detector but its tensors, as JSON values.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> detector.metadata()["input_size"]
+            {'height': 64, 'width': 64, 'fit': 'contain'}
+
+        """
         return {
             "settings": self.settings.model_dump(mode="json"),
             "input_size": self.input_size.to_dict(),
