@@ -36,6 +36,17 @@ def load_model(
         MissingPackageError: If torch is needed and not installed.
         CalibrationError: If the file has too few calibration scores for the rate.
 
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from hyperspot import Detector, load_model
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Detector.fit(good, short_side=64, false_alarm_rate=0.2).save(f"{folder}/part.safetensors")
+        ...     predictor = load_model(path, false_alarm_rate=0.5)
+        >>> predictor.predict(np.full((64, 64, 3), 255, np.uint8)).is_anomalous
+        True
+
     """
     predictor = _open(Path(path), engine, _precision(precision), device)
     return predictor if false_alarm_rate is None else predictor.with_false_alarm_rate(false_alarm_rate)
