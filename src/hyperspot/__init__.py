@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from hyperspot.images import read_image
     from hyperspot.methods import Method, MethodSettings, register_method
     from hyperspot.metrics import Metric, register_metric
+    from hyperspot.model_loading import load_model
     from hyperspot.predictor import Predictor
     from hyperspot.report import write_report
     from hyperspot.results import Region, Verdict
@@ -71,6 +72,7 @@ _HOMES = {
     "SettingsError": "errors",
     "Verdict": "results",
     "WeightsError": "errors",
+    "load_model": "model_loading",
     "make_product_set": "data.demo_product.product_set",
     "open_dataset": "data",
     "read_image": "images",
@@ -113,6 +115,7 @@ __all__ = [
     "Verdict",
     "WeightsError",
     "__version__",
+    "load_model",
     "make_product_set",
     "open_dataset",
     "read_image",

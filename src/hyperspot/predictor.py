@@ -9,6 +9,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -277,6 +278,7 @@ class Predictor(ABC):
         good_images: Path | str | Dataset | Sequence[ImageInput],
         *,
         false_alarm_rate: float | None = None,
+        channel_order: ChannelOrder = "RGB",
         progress: Progress = SILENT,
     ) -> P:
         """Return this predictor with thresholds set by other good images; nothing is trained.
@@ -286,6 +288,7 @@ class Predictor(ABC):
         Args:
             good_images: A folder or data set, whose good training images are used, or a list of images.
             false_alarm_rate: To promise, in (0, 1); default: the current rate, or the smallest that the images support.
+            channel_order: Of arrays and tensors.
             progress: Reports how many images are done.
 
         Raises:
@@ -308,7 +311,11 @@ class Predictor(ABC):
         if rate is None:
             kept = None if self.decision_rule.calibration.kind == "none" else self.decision_rule.calibration
             rate = smallest_promise(len(images)) if kept is None else kept.false_alarm_rate
-        prepared = progress.track(prefetch_map(self.preprocess, images), "scoring good images", len(images))
+        prepared = progress.track(
+            prefetch_map(partial(self.preprocess, channel_order=channel_order), images),
+            "scoring good images",
+            len(images),
+        )
         scores, maps = score_good_images(self.run, prepared)
         calibration = Calibration.from_scores("split", rate, scores)
         rule = DecisionRule.from_good_images(calibration, maps, self.decision_rule.pixel_false_alarm_rate)

@@ -97,12 +97,15 @@ class Calibration:
         return (1 + reached) / (n + 1)
 
     def is_anomalous(self, score: float) -> bool | None:
-        """Return whether the p-value is at most the promised rate; None without calibration.
+        """Return whether the score exceeds the threshold: exactly if the p-value is at most the promised rate.
+
+        None without calibration.
 
         Raises ValueError if the score is NaN.
         """
-        p = self.p_value(score)
-        return None if p is None else p <= self.false_alarm_rate
+        if math.isnan(score):
+            raise ValueError("the score is not a number")
+        return None if self.threshold is None else score > self.threshold
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The decision rule: everything between the anomaly map and the verdict. The same for every engine, without torch."""
+"""The decision rule: from the anomaly map to the verdict, for every engine. `calibration` sets its thresholds."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -138,10 +138,11 @@ class DecisionRule:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rule as JSON values; `from_dict` reads them."""
+        """Return the rule as JSON values; `from_dict` reads them, and derives the threshold from the scores."""
         return {
             "kind": self.calibration.kind,
             "false_alarm_rate": self.calibration.false_alarm_rate,
+            "threshold": self.calibration.threshold,
             "scores": [float(score) for score in self.calibration.scores],
             "pixel_threshold": self.pixel_threshold,
             "pixel_false_alarm_rate": self.pixel_false_alarm_rate,

@@ -28,7 +28,7 @@ from hyperspot.errors import HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.hardware.devices import resolve
 from hyperspot.images import InputSize, read_image, read_size
-from hyperspot.images.reading import ImageInput
+from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.methods import method_class, plugins_of, require_plugins
 from hyperspot.predictor import Predictor, good_inputs
 from hyperspot.utils.progress import SILENT, Progress
@@ -97,6 +97,7 @@ class Detector(Predictor):
         settings: Settings | None = None,
         weights: Path | str | None = None,
         device: str = "auto",
+        channel_order: ChannelOrder = "RGB",
         progress: Progress = SILENT,
         before_training: BeforeTraining | None = None,
         **changes: Unpack[SettingsChanges],
@@ -109,6 +110,7 @@ class Detector(Predictor):
             settings: All settings; `changes` are single ones by name, for example `method="patchcore"`.
             weights: A file of backbone weights; default: looked up as `backbones.create` does.
             device: For training, and for prediction afterwards: `auto`, `cpu`, `cuda` or `cuda:N`.
+            channel_order: Of arrays and tensors.
             progress: Reports stages and steps.
             before_training: Called with each method and its crop before it is fitted.
             **changes: See `Settings`.
@@ -139,10 +141,13 @@ class Detector(Predictor):
         sources = good_inputs(dataset)
         # Before the slow part: too few images for the promised rate.
         plan = plan_calibration(len(sources), settings.false_alarm_rate, settings.calibration)
-        input_size = InputSize.for_sizes([_size(source) for source in sources], settings.short_side, settings.aspect)
+        input_size = InputSize.for_sizes(
+            [_size(source, channel_order) for source in sources], settings.short_side, settings.aspect
+        )
         options = method_class(settings.method).backbone_options(settings.method_settings)
         backbone = create(settings.backbone, weights=weights, **options)
-        fitted = fit(ImageLoader(sources, input_size), plan, backbone, settings, progress, chosen, before_training)
+        images = ImageLoader(sources, input_size, channel_order)
+        fitted = fit(images, plan, backbone, settings, progress, chosen, before_training)
         record = {
             "data": {**_described(dataset), "images": len(sources)},
             "backbone": {
@@ -151,6 +156,7 @@ class Detector(Predictor):
                 "weights_source": backbone.weights_source,
                 "weights_sha256": backbone.weights_sha256,
             },
+            "unused_settings": sorted(method_class(settings.method).unused_settings(settings.method_settings)),
             "versions": versions(),
             "device": chosen.type,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -308,10 +314,10 @@ def _described(data: Dataset | Sequence[ImageInput]) -> dict[str, Any]:
     return {"name": "images", "layout": "memory", "fingerprint": None}
 
 
-def _size(source: ImageInput) -> tuple[int, int]:
+def _size(source: ImageInput, channel_order: ChannelOrder) -> tuple[int, int]:
     if isinstance(source, str | Path | Image.Image):
         return read_size(source)
-    height, width, _ = read_image(source).shape
+    height, width, _ = read_image(source, channel_order=channel_order).shape
     return height, width
 
 

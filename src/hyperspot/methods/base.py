@@ -103,6 +103,11 @@ class Method(nn.Module, ABC):
         """Return the options that its backbone is created with (`output_negative_slope`) under these settings."""
         return {}
 
+    @classmethod
+    def unused_settings(cls, settings: Any) -> frozenset[str]:  # noqa: ARG003
+        """Return the settings that have no effect beside the others, for example those of a training that is off."""
+        return frozenset()
+
     @abstractmethod
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Train on batches of good images.

@@ -1,6 +1,7 @@
 """The registry of metrics: one entry names, describes and computes a metric.
 
-Evaluation, report, command line and benchmark tables read the metrics from here, in the order of registration.
+Evaluation, report, command line and benchmark tables read the metrics from here, in the order of registration. The
+built-in ones are registered where they are computed: `decisions`, `ranking`, `pixels`.
 """
 
 from collections.abc import Callable, Mapping
