@@ -85,6 +85,8 @@ class Method(nn.Module, ABC):
         >>> other.load_fitted_state(method.fitted_state())
         >>> other.fitted_state()["mean"].tolist(), Brightness.backbone_options(other.settings)
         ([0.0, 0.0, 0.0], {})
+        >>> sorted(Brightness.unused_settings(other.settings))
+        []
 
     """
 
