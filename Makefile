@@ -90,4 +90,4 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) hyperspot-demo site
+	rm -rf $(VENV) hyperspot-demo hyperspot-examples site

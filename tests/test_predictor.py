@@ -136,6 +136,17 @@ def test_bgr_frames_are_the_same_images(predictor, images):
     np.testing.assert_array_equal(found.image, image)
 
 
+def test_training_and_recalibrating_with_bgr_arrays_is_the_same(images):
+    good = [read_image(image) for image in images[:10]]
+    bgr = [image[..., ::-1] for image in good]
+    expected = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+    found = Detector.fit(bgr, short_side=64, false_alarm_rate=0.2, channel_order="BGR")
+    assert found.predict(good[0]).score == expected.predict(good[0]).score
+    recalibrated = expected.recalibrate(bgr, channel_order="BGR").decision_rule.calibration
+    np.testing.assert_array_equal(recalibrated.scores, expected.recalibrate(good).decision_rule.calibration.scores)
+    assert found.predict(good[0], channel_order="BGR").score != expected.predict(good[0]).score
+
+
 def test_another_rate_changes_decisions_and_not_scores(predictor, images):
     strict, lax = predictor.with_false_alarm_rate(0.17), predictor.with_false_alarm_rate(0.9)
     assert type(lax) is type(predictor)

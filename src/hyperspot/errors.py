@@ -1,27 +1,56 @@
-"""Every mistake a person can make, as one sentence that names the file and the mend."""
+"""Every error and warning of hyperspot.
+
+```
+Exception
+└── HyperspotError            base class: catch it to catch them all
+    ├── ImageError            an image or a mask cannot be read
+    ├── DataError             a folder or a table lacks what the task needs
+    ├── SettingsError         a setting is unknown or out of range
+    ├── WeightsError          backbone weights are missing, damaged or of another network
+    ├── ModelFileError        a model file is missing, damaged, foreign or too new
+    ├── CalibrationError      too few good images for the promised false-alarm rate
+    ├── DeviceError           a device is missing or out of memory
+    └── MissingPackageError   an optional package is not installed; also an ImportError
+UserWarning
+├── ImageWarning              an image is readable and probably wrong
+│   └── ExifWarning           the orientation of an image is unreadable
+├── DeviceWarning             a device computes more slowly or less exactly than expected
+└── PluginWarning             an installed plugin cannot be loaded
+```
+
+The message of an error is one sentence that names the file and the remedy. The command line prints it and exits with 1.
+
+Examples:
+    >>> from hyperspot import HyperspotError, ImageError, read_image
+    >>> try:
+    ...     read_image("missing.png")
+    ... except HyperspotError as error:
+    ...     print(type(error).__name__, error, sep=": ")
+    ImageError: missing.png does not exist; check the name
+    >>> issubclass(ImageError, HyperspotError)
+    True
+
+"""
 
 
 class HyperspotError(Exception):
-    """A person's mistake: the message is one sentence that names what is wrong and how to mend it.
-
-    The command line prints the message alone and exits with 1; nothing is lost by it.
-    """
+    """Base class of all errors of hyperspot: wrong input, files or settings, never a bug of the library."""
 
 
 class ImageError(HyperspotError):
-    """A file that should be a photo or a mask cannot be read as one."""
+    """An image or a mask cannot be read."""
 
 
 class DataError(HyperspotError):
-    """A folder or manifest does not hold what the task needs."""
+    """A folder or a table does not hold what the task needs."""
 
 
 class WeightsError(HyperspotError):
-    """Backbone weights are missing, damaged or not those that were asked for."""
+    """Backbone weights are missing, damaged or of another network."""
 
 
 class ModelFileError(HyperspotError):
-    """A model file is missing, damaged, foreign or made by a newer version."""
+    """A model file or an exported file is missing, damaged, foreign, made by a newer version, or cannot be written."""
 
 
 class SettingsError(HyperspotError):
@@ -29,27 +58,27 @@ class SettingsError(HyperspotError):
 
 
 class MissingPackageError(HyperspotError, ImportError):
-    """What was asked for takes a package that is not installed."""
+    """An optional package is not installed; the message names the command that installs it."""
 
 
 class CalibrationError(HyperspotError):
-    """A promised false-alarm rate cannot be kept with so few good photos."""
+    """There are too few good images for the promised false-alarm rate, or no calibration."""
 
 
 class DeviceError(HyperspotError):
-    """A device was asked for that is not there, or whose memory is too small."""
+    """A device does not exist, lacks the precision, or is out of memory."""
 
 
 class ImageWarning(UserWarning):
-    """A photo can be read, but probably does not show what it should."""
+    """An image is readable and probably wrong, for example nearly black."""
 
 
 class ExifWarning(ImageWarning):
-    """A photo can be read, but not how the camera was held."""
+    """The EXIF orientation of an image is unreadable; the image is taken as upright."""
 
 
 class DeviceWarning(UserWarning):
-    """A device computes what it should, but not in the way that it should."""
+    """A device computes more slowly or less exactly than expected."""
 
 
 class PluginWarning(UserWarning):

@@ -114,6 +114,7 @@ class Evaluation:
         seconds: Wall time.
 
     Examples:
+        >>> from hyperspot import Evaluation, metrics
         >>> values = dict.fromkeys((metric.name for metric in metrics.registered()), 0.5)
         >>> evaluation = Evaluation(
         ...     name="screw",

@@ -9,6 +9,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
 
@@ -40,6 +41,27 @@ class Predictor(ABC):
         crops: The parts of the input that the model sees.
         decision_rule: From anomaly maps to verdicts; `with_false_alarm_rate` and `recalibrate` change it.
 
+    Examples:
+        A predictor for fixed cameras that takes the darkest pixel for the defect:
+
+        >>> import numpy as np
+        >>> from hyperspot import Calibration, DecisionRule, Predictor
+        >>> from hyperspot.images import Crop, InputSize
+        >>> class Darkness(Predictor):
+        ...     input_size = InputSize(32, 32, "stretch")
+        ...     crops = (Crop.full(input_size),)
+        ...     def run(self, batch):
+        ...         return (255 - batch.mean(axis=3)).astype(np.float32), None
+        ...     def describe(self):
+        ...         return {"settings": {}, "training": {}, "versions": {}}
+        >>> darkness = Darkness()
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 32, 32, 3), dtype=np.uint8))
+        >>> calibration = Calibration.from_scores("none", 0.1, [])
+        >>> darkness.decision_rule = DecisionRule.from_good_images(calibration, [np.zeros(9)], 0.001)
+        >>> darkness = darkness.recalibrate(good, false_alarm_rate=0.1)
+        >>> darkness.predict(np.zeros((48, 48, 3), np.uint8)).is_anomalous
+        True
+
     """
 
     input_size: InputSize
@@ -50,14 +72,42 @@ class Predictor(ABC):
     def run(
         self, batch: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
-        """Return the anomaly maps, and the image scores if the method has its own, of 8-bit RGB images."""
+        """Return the anomaly maps, and the image scores if the method has its own, of 8-bit RGB images.
+
+        Args:
+            batch: Letterboxed to the input size.
+
+        Returns:
+            Maps at the input size, higher is more anomalous, and one score per image or None.
+
+        """
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Return what made this predictor, as JSON values: `settings`, `training` and `versions`."""
+        """Return what made this predictor, as JSON values: `settings`, `training` and `versions`.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> detector.describe()["settings"]["method"]
+            'cfa'
+
+        """
 
     def preprocess(self, image: ImageInput, *, channel_order: ChannelOrder = "RGB") -> PreparedImage:
-        """Read an image and letterbox it to the input size; raises ImageError if it cannot be read."""
+        """Read an image and letterbox it to the input size; raises ImageError if it cannot be read.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> detector.preprocess(np.zeros((480, 640, 3), np.uint8)).pixels.shape
+            (64, 64, 3)
+
+        """
         return prepare(image, self.input_size, channel_order=channel_order)
 
     def predict(self, image: ImageInput, *, channel_order: ChannelOrder = "RGB") -> Verdict:
@@ -70,6 +120,17 @@ class Predictor(ABC):
 
         Raises:
             ImageError: If the image cannot be read.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> bad = good[0].copy()
+            >>> bad[24:40, 24:40] = 255
+            >>> verdict = detector.predict(bad)
+            >>> verdict.is_anomalous, verdict.p_value, len(verdict.regions)
+            (True, 0.2, 1)
 
         """
         return self._verdicts([self.preprocess(image, channel_order=channel_order)])[0]
@@ -117,6 +178,18 @@ class Predictor(ABC):
         Raises:
             ImageError: If an image cannot be read and `errors` is `raise`.
 
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> images = [good[0], "missing.png", np.full((64, 64, 3), 255, np.uint8)]
+            >>> for result in detector.predict_many(images, errors="return"):
+            ...     print(getattr(result, "is_anomalous", result))
+            False
+            missing.png does not exist; check the name
+            True
+
         """
 
         def preprocess(image: ImageInput) -> PreparedImage | ImageError:
@@ -148,6 +221,15 @@ class Predictor(ABC):
         Raises:
             ImageError: If a frame cannot be read.
 
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> camera = iter([good[0], np.full((64, 64, 3), 255, np.uint8)])
+            >>> [verdict.is_anomalous for verdict in detector.stream(camera, channel_order="BGR")]
+            [False, True]
+
         """
         for frame in latest(frames) if latest_only else frames:
             yield self.predict(frame, channel_order=channel_order)
@@ -159,6 +241,16 @@ class Predictor(ABC):
             DataError: If there is no labeled test image.
             ImageError: If an image or a mask cannot be read.
 
+        Examples:
+            >>> import tempfile
+            >>> from hyperspot import Detector, make_product_set
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     data = make_product_set(folder, train=12, good=4, defective=3, size=64)
+            ...     detector = Detector.fit(data, short_side=64, false_alarm_rate=0.2)
+            ...     evaluation = detector.evaluate(data)
+            >>> evaluation.promised_false_alarm_rate, len(evaluation.image_results)
+            (0.2, 7)
+
         """
         dataset = data if isinstance(data, Dataset) else open_dataset(Path(data))
         return evaluate(self, dataset, progress=progress, command=command)
@@ -169,6 +261,15 @@ class Predictor(ABC):
         Raises:
             CalibrationError: If there is no calibration, or too few calibration images for the rate.
 
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> strict = detector.with_false_alarm_rate(0.4)
+            >>> strict.decision_rule.calibration.threshold <= detector.decision_rule.calibration.threshold
+            True
+
         """
         return self.with_decision_rule(self.decision_rule.with_false_alarm_rate(rate))
 
@@ -177,6 +278,7 @@ class Predictor(ABC):
         good_images: Path | str | Dataset | Sequence[ImageInput],
         *,
         false_alarm_rate: float | None = None,
+        channel_order: ChannelOrder = "RGB",
         progress: Progress = SILENT,
     ) -> P:
         """Return this predictor with thresholds set by other good images; nothing is trained.
@@ -186,6 +288,7 @@ class Predictor(ABC):
         Args:
             good_images: A folder or data set, whose good training images are used, or a list of images.
             false_alarm_rate: To promise, in (0, 1); default: the current rate, or the smallest that the images support.
+            channel_order: Of arrays and tensors.
             progress: Reports how many images are done.
 
         Raises:
@@ -193,20 +296,44 @@ class Predictor(ABC):
             DataError: If there is no good image.
             ImageError: If an image cannot be read.
 
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> brighter = [image + 20 for image in good]
+            >>> detector.recalibrate(brighter, false_alarm_rate=0.1).decision_rule.calibration.false_alarm_rate
+            0.1
+
         """
         images = good_inputs(good_images)
         rate = false_alarm_rate
         if rate is None:
             kept = None if self.decision_rule.calibration.kind == "none" else self.decision_rule.calibration
             rate = smallest_promise(len(images)) if kept is None else kept.false_alarm_rate
-        prepared = progress.track(prefetch_map(self.preprocess, images), "scoring good images", len(images))
+        prepared = progress.track(
+            prefetch_map(partial(self.preprocess, channel_order=channel_order), images),
+            "scoring good images",
+            len(images),
+        )
         scores, maps = score_good_images(self.run, prepared)
         calibration = Calibration.from_scores("split", rate, scores)
         rule = DecisionRule.from_good_images(calibration, maps, self.decision_rule.pixel_false_alarm_rate)
         return self.with_decision_rule(rule)
 
     def with_decision_rule(self: P, rule: DecisionRule) -> P:
-        """Return this predictor with another decision rule; the model is shared."""
+        """Return this predictor with another decision rule; the model is shared.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> rule = detector.decision_rule.with_false_alarm_rate(0.4)
+            >>> detector.with_decision_rule(rule).decision_rule.calibration.false_alarm_rate
+            0.4
+
+        """
         changed = copy.copy(self)
         changed.decision_rule = rule
         return changed

@@ -151,7 +151,7 @@ def test_scores_that_cannot_be_ranked_are_refused():
         Calibration.from_scores("split", 0.5, [1.0, math.nan])
     with pytest.raises(CalibrationError, match="at least 9 "):
         Calibration.from_scores("cross", 0.1, [1.0] * 8)
-    with pytest.raises(ValueError, match="not a finite number"):
+    with pytest.raises(ValueError, match="the score is not a number"):
         Calibration.from_scores("split", 0.5, [1.0]).p_value(math.nan)
     with pytest.raises(ValueError, match="unknown kind"):
         Calibration.from_scores("guess", 0.5, [1.0])

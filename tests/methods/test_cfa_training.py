@@ -96,3 +96,35 @@ def test_training_takes_the_steps_of_adamw(backbone, images, changes):
     for name, expected in zip(names, (weight, bias, radius), strict=True):
         found = getattr(trained, name).double().numpy()
         np.testing.assert_allclose(found, expected.detach().numpy(), rtol=5e-7, atol=5e-7, err_msg=name)
+
+
+OTHER = {
+    "hard_negatives": 5, "radius": 0.5, "learn_radius": False, "alpha": 0.7, "beta": 0.9, "loss_scale": 3.0,
+    "losses": "attraction", "steps": 3, "images_per_step": 2, "patches_per_step": 64, "learning_rate": 0.1,
+    "weight_decay": 0.2, "bank_ratio": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"variant": "default", "losses": "none"},
+        {"variant": "released", "losses": "attraction", "steps": 2},
+        {"variant": "released", "steps": 0},
+    ],
+)
+def test_unused_settings_are_those_that_change_nothing(backbone, images, given):
+    def trained(**changes):
+        method = CFA(backbone, CFASettings(**{**given, **changes}))
+        method.fit([images], seed=0, progress=SILENT)
+        return {name: value for name, value in method.fitted_state().items() if name != "radius"}
+
+    expected = trained()
+    unused = CFA.unused_settings(CFASettings(**given))
+    assert "beta" in unused
+    for name in unused - given.keys():
+        changed = trained(**{name: OTHER[name]})
+        assert all(torch.equal(changed[key], value) for key, value in expected.items()), name
+    for name in {"learning_rate", "patches_per_step"} - unused:
+        changed = trained(**{name: OTHER[name]})
+        assert not all(torch.equal(changed[key], value) for key, value in expected.items()), name

@@ -109,6 +109,16 @@ def test_the_command_line_tells(exported, product):
     assert list(engines) == [name for name in available() if name != "torch"]
 
 
+def test_the_command_line_recalibrates(exported, product, tmp_path):
+    changed = tmp_path / "changed.onnx"
+    rate = ("--false-alarm-rate", 0.2)
+    found = json.loads(hyperspot("recalibrate", exported, product / "test" / "good", "-o", changed, *rate, "--json"))
+    assert (found["images"], found["false_alarm_rate"]) == (8, 0.2)
+    image = sorted(product.glob("test/good/*.png"))[0]
+    p_value = json.loads(hyperspot("predict", changed, image, "--json"))["p_value"]
+    assert p_value * 9 == pytest.approx(round(p_value * 9)), "the p-value ranks the image among 8 others"
+
+
 @pytest.mark.parametrize("command", ["train", "demo", "evaluate", "export", "benchmark", "info", "predict"])
 def test_a_command_that_takes_more_says_what_to_install(command, product, model_file, defective, tmp_path):
     arguments = {

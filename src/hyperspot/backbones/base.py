@@ -61,6 +61,9 @@ class Backbone(nn.Module, ABC):
             hundredth of their standard deviation.
 
     Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> from hyperspot import Backbone
         >>> class Edges(Backbone):
         ...     def __init__(self):
         ...         super().__init__("edges", channels=(8,), strides=(4,))
@@ -73,6 +76,21 @@ class Backbone(nn.Module, ABC):
         (2,)
         >>> backbone(torch.zeros(1, 3, 64, 96))[0].shape
         torch.Size([1, 8, 16, 24])
+        >>> backbone.select(torch.zeros(1, 3, 64, 96), [2])[0].shape
+        torch.Size([1, 8, 16, 24])
+        >>> backbone.positions([2]), backbone.activate(torch.tensor([[[[-1.0, 2.0]]]])).tolist()
+        ([0], [[[[0.0, 2.0]]]])
+
+        Weights are checked before they are loaded:
+
+        >>> backbone.shapes()["conv.weight"]
+        (8, 3, 7, 7)
+        >>> backbone.fill(backbone.random_state(seed=0), "random:0", sha256=None).weights_source
+        'random:0'
+        >>> backbone.fill({"conv.weight": torch.zeros(8, 3, 7, 7)}, "edges.safetensors", sha256=None)
+        Traceback (most recent call last):
+        ...
+        hyperspot.errors.WeightsError: edges.safetensors does not hold the weights of edges: conv.bias is missing; ...
 
     """
 
@@ -158,7 +176,21 @@ class Backbone(nn.Module, ABC):
         return self.state_dict()
 
     def read_state(self, path: Path) -> Mapping[str, Tensor]:
-        """Return the weights in a safetensors file; other tensors in the file are ignored."""
+        """Return the weights in a safetensors file; other tensors in the file are ignored.
+
+        Examples:
+            >>> import tempfile
+            >>> from pathlib import Path
+            >>> from hyperspot.backbones import create
+            >>> from safetensors.torch import save_file
+            >>> backbone = create("compact")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = Path(folder, "compact.safetensors")
+            ...     save_file({name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}, path)
+            ...     len(backbone.read_state(path)) == len(backbone.state_dict())
+            True
+
+        """
         with safe_open(path, framework="pt") as opened:
             names = set(opened.keys())
             return {name: opened.get_tensor(name) for name in self.state_dict() if name in names}
@@ -194,7 +226,17 @@ class Backbone(nn.Module, ABC):
         return self.eval()
 
     def check(self, source: str, name: str, tensor: Tensor, shape: tuple[int, ...], *, floating: bool = True) -> None:
-        """Raise WeightsError unless the tensor is finite, of this shape and, as asked, floating point or integer."""
+        """Raise WeightsError unless the tensor is finite, of this shape and, as asked, floating point or integer.
+
+        Examples:
+            >>> import torch
+            >>> from hyperspot.backbones import create
+            >>> create("compact").check("w.safetensors", "stem", torch.zeros(3), (4,))
+            Traceback (most recent call last):
+            ...
+            hyperspot.errors.WeightsError: w.safetensors does not hold ...: stem has the shape (3,) instead of (4,); ...
+
+        """
         if tuple(tensor.shape) != shape:
             raise self.misfit(source, f"{name} has the shape {tuple(tensor.shape)} instead of {shape}")
         if tensor.is_floating_point() != floating:
@@ -204,7 +246,14 @@ class Backbone(nn.Module, ABC):
             raise self.misfit(source, f"{name} holds numbers that are not finite")
 
     def misfit(self, source: str, reason: str) -> WeightsError:
-        """Return the error for weights that are not those of this backbone."""
+        """Return the error for weights that are not those of this backbone.
+
+        Examples:
+            >>> from hyperspot.backbones import create
+            >>> print(create("compact").misfit("w.safetensors", "stem is missing"))
+            w.safetensors does not hold the weights of compact: stem is missing; choose another file
+
+        """
         return WeightsError(f"{source} does not hold the weights of {self.name}: {reason}; choose another file")
 
 

@@ -73,6 +73,8 @@ def register_backbone(name: str, builder: Callable[[], Backbone]) -> None:
 
     Examples:
         >>> import torch
+        >>> from hyperspot import Backbone, register_backbone
+        >>> from hyperspot.backbones import BACKBONES, create
         >>> class Edges(Backbone):
         ...     def __init__(self):
         ...         super().__init__("edges", channels=(8,), strides=(4,))

@@ -33,11 +33,11 @@ def evaluate(
     open_report: options.OpenReport = False,
 ) -> None:
     """Evaluate a model on labeled images, with thresholds from good images only, and write an HTML report."""
-    from hyperspot.cli.models import open_predictor
     from hyperspot.data import open_dataset
+    from hyperspot.model_loading import load_model
     from hyperspot.report import require_writable
 
-    predictor = open_predictor(model, engine=engine, precision=precision, device=device, rate=false_alarm_rate)
+    predictor = load_model(model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate)
     dataset = open_dataset(data, layout, category)
     page = report or model.with_name(f"{model.stem}.{dataset.name}.report.html")
     require_writable(page)

@@ -1,55 +1,22 @@
-"""Opens and saves whatever a command calls a model: a model file (torch) or an exported file (no torch)."""
+"""Saves and describes whatever a command calls a model: a model file (torch) or an exported file (no torch)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
-from hyperspot.errors import ModelFileError, SettingsError
-from hyperspot.hardware.cpu import Precision
+from hyperspot.errors import ModelFileError
 from hyperspot.runtime import ExportedDetector, is_exported
-from hyperspot.utils.optional_packages import explain
 
 if TYPE_CHECKING:
     from hyperspot.predictor import Predictor
 
-ENGINES = ("torch", "openvino", "onnxruntime")
-
-
-def open_predictor(
-    path: Path,
-    *,
-    engine: str | None = None,
-    precision: str | None = None,
-    device: str = "auto",
-    rate: float | None = None,
-) -> "Predictor":
-    """Return the detector of a model file or of an exported file; only a model file imports torch.
-
-    Args:
-        path: Of the file.
-        engine: `torch` for a model file, `openvino` or `onnxruntime` for an exported file; default: what is installed.
-        precision: Of the backbone; default: what suits the device.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        rate: The false-alarm rate to promise; default: that of the file.
-
-    Raises:
-        ModelFileError: If the file is missing, damaged or foreign.
-        SettingsError: If the engine, the precision or the device does not fit the file.
-        DeviceError: If there is no such device, or it lacks the precision.
-        MissingPackageError: If torch is needed and not installed.
-        CalibrationError: If the file has too few calibration scores for the rate.
-
-    """
-    predictor = _open(path, engine, _precision(precision), device)
-    return predictor if rate is None else predictor.with_false_alarm_rate(rate)
-
 
 def save_predictor(predictor: "Predictor", path: Path) -> None:
     """Write a model file or an exported file; raises ModelFileError if the suffix does not fit or writing fails."""
-    from hyperspot.detector import model_file
-
     if isinstance(predictor, ExportedDetector):
         predictor.save(path)
         return
+    from hyperspot.detector import model_file
+
     model_file.require_writable(path)
     saved: Any = predictor
     saved.save(path)
@@ -69,26 +36,3 @@ def require_trained(model: Path) -> Path:
     if is_exported(model):
         raise ModelFileError(f"{model} is an exported file; give the model file that it was exported from")
     return model
-
-
-def _open(path: Path, engine: str | None, precision: Precision | None, device: str) -> "Predictor":
-    if is_exported(path):
-        if device not in ("auto", "cpu"):
-            raise SettingsError(f"{path} is an exported file and runs on the CPU; for {device} give the model file")
-        return ExportedDetector.load(path, engine=engine, precision=precision)
-    if engine is not None and engine not in ENGINES:
-        raise SettingsError(f"there is no engine '{engine}'; choose one of {', '.join(ENGINES)}")
-    if engine not in (None, "torch"):
-        raise SettingsError(f"{path} runs in torch only; `hyperspot export` makes a file for {engine}")
-    try:
-        from hyperspot.detector.detector import Detector
-    except ModuleNotFoundError as error:
-        raise explain(error, f"predicting with the model file {path}, unlike with an exported file,") from None
-    return Detector.load(path, device=device, precision=precision)
-
-
-def _precision(named: str | None) -> Precision | None:
-    known: dict[str, Precision] = {one: one for one in get_args(Precision)}
-    if named is not None and named not in known:
-        raise SettingsError(f"there is no precision '{named}'; choose one of {', '.join(known)}")
-    return None if named is None else known[named]

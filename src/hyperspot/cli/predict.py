@@ -52,14 +52,14 @@ def predict(
     An unreadable image is reported on stderr and the run continues; the exit code is then 1.
     """
     from hyperspot.cli.inputs import find_inputs
-    from hyperspot.cli.models import open_predictor
     from hyperspot.cli.results import predict_paths, result_writer
+    from hyperspot.model_loading import load_model
 
     chosen: ResultFormat = "jsonl" if json else format
     if chosen == "yolo" and out is None:
         raise typer.BadParameter("--format yolo writes label files; give --out FOLDER")
     found = find_inputs(images, recursive=recursive)
-    predictor = open_predictor(model, engine=engine, precision=precision, device=device, rate=false_alarm_rate)
+    predictor = load_model(model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate)
     anomalies = unread = 0
     results = predict_paths(predictor, found, out, overwrite=overwrite)
     if not sys.stdout.isatty():

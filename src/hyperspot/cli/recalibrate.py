@@ -28,13 +28,14 @@ def recalibrate(
 
     The promised false-alarm rate is exact for images that the model was not trained on.
     """
-    from hyperspot.cli.models import open_predictor, save_predictor
+    from hyperspot.cli.models import save_predictor
     from hyperspot.data import open_dataset
+    from hyperspot.model_loading import load_model
     from hyperspot.results.verdict import refuse_existing
 
     if not overwrite:
         refuse_existing([output])
-    predictor = open_predictor(model, engine=engine, device=device)
+    predictor = load_model(model, engine=engine, device=device)
     dataset = open_dataset(good_images, layout, category)
     summaries.print_problems(dataset.problems)
     changed = predictor.recalibrate(dataset, false_alarm_rate=false_alarm_rate, progress=Bars())

@@ -66,19 +66,16 @@ def print_verdict(verdict: "Verdict") -> None:
 
 def print_model(name: str, metadata: Mapping[str, Any]) -> None:
     """Print how a model was made, its settings that have an effect, and its decision rule."""
-    console.table(name, {"format": metadata["format"], **metadata["record"]})
-    console.table("Settings", effective_settings(metadata["settings"]))
+    record = dict(metadata["record"])
+    unused = record.pop("unused_settings", ())
+    console.table(name, {"format": metadata["format"], **record})
+    inner = {key: value for key, value in metadata["settings"]["method_settings"].items() if key not in unused}
+    console.table("Settings", {**metadata["settings"], "method_settings": inner})
     rule = dict(metadata["decision_rule"])
     scores = rule.pop("scores", None)
     if scores is not None:
         rule["calibration_images"] = len(scores)
     console.table("Decision rule", rule)
-
-
-def effective_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the general settings and, of the method's, those that its variant uses."""
-    inner = settings["method_settings"]
-    return {**settings, "method_settings": {name: value for name, value in inner.items() if value is not None}}
 
 
 def print_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:

@@ -29,12 +29,19 @@ class Dataset:
 
     Examples:
         >>> from pathlib import Path
-        >>> from hyperspot.data import Dataset, Sample
+        >>> from hyperspot import Dataset, Sample, open_dataset
         >>> good = Sample(Path("nut/train/good/0.png"), label=0, split="train", defect="good")
         >>> bent = Sample(Path("nut/test/bent/0.png"), label=1, split="test", defect="bent")
         >>> data = Dataset(Path("nut"), "mvtec", "nut", (good, bent), ())
         >>> len(data.train), [sample.defect for sample in data.test]
         (1, ['bent'])
+
+        >>> import tempfile
+        >>> from hyperspot import make_product_set
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = open_dataset(make_product_set(folder, train=4, good=2, defective=2, size=64))
+        ...     data.describe()["test_defective"], len(data.fingerprint())
+        (2, 64)
 
     """
 
@@ -115,7 +122,7 @@ def open_dataset(root: Path | str, layout: str = "auto", category: str | None = 
         >>> import tempfile
         >>> from pathlib import Path
         >>> from PIL import Image
-        >>> from hyperspot.data import open_dataset
+        >>> from hyperspot import open_dataset
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for number in range(3):
         ...         Image.new("L", (64, 48), 90 + number).save(Path(folder, f"{number}.png"))

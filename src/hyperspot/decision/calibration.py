@@ -38,6 +38,7 @@ class Calibration:
         threshold: Images with a higher score are anomalous; None for the kind `none`.
 
     Examples:
+        >>> from hyperspot import Calibration
         >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
         >>> calibration.threshold, calibration.p_value(9.0), calibration.is_anomalous(3.5)
         (4.0, 0.2, False)
@@ -96,12 +97,15 @@ class Calibration:
         return (1 + reached) / (n + 1)
 
     def is_anomalous(self, score: float) -> bool | None:
-        """Return whether the p-value is at most the promised rate; None without calibration.
+        """Return whether the score exceeds the threshold: exactly if the p-value is at most the promised rate.
+
+        None without calibration.
 
         Raises ValueError if the score is NaN.
         """
-        p = self.p_value(score)
-        return None if p is None else p <= self.false_alarm_rate
+        if math.isnan(score):
+            raise ValueError("the score is not a number")
+        return None if self.threshold is None else score > self.threshold
 
 
 @dataclass(frozen=True)

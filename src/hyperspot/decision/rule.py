@@ -1,4 +1,4 @@
-"""The decision rule: everything between the anomaly map and the verdict. The same for every engine, without torch."""
+"""The decision rule: from the anomaly map to the verdict, for every engine. `calibration` sets its thresholds."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +27,19 @@ class DecisionRule:
         pixel_threshold: Pixels above it are in the mask; None without calibration.
         pixel_false_alarm_rate: The share of good pixels above that threshold, in (0, 1).
         heat_range: The scores drawn as cold and as hot.
+
+    Examples:
+        >>> import numpy as np
+        >>> from hyperspot import Calibration, DecisionRule
+        >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
+        >>> maps = [np.array([0.5, 1.0, score]) for score in (3.0, 1.0, 2.0, 4.0)]
+        >>> rule = DecisionRule.from_good_images(calibration, maps, pixel_false_alarm_rate=0.1)
+        >>> rule.calibration.threshold, rule.pixel_threshold
+        (4.0, 3.0)
+        >>> rule.with_false_alarm_rate(0.4).calibration.threshold
+        3.0
+        >>> DecisionRule.from_dict(rule.to_dict()).heat_range == rule.heat_range
+        True
 
     """
 
@@ -87,6 +100,19 @@ class DecisionRule:
             method_score: The method's image score; None takes the maximum of the map inside the image.
             seconds: Time spent on preprocessing and the model.
 
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Calibration, DecisionRule
+            >>> from hyperspot.images import InputSize, prepare
+            >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
+            >>> rule = DecisionRule.from_good_images(calibration, [np.arange(5.0)], pixel_false_alarm_rate=0.2)
+            >>> prepared = prepare(np.zeros((64, 64, 3), np.uint8), InputSize(32, 32, "stretch"))
+            >>> anomaly_map = np.zeros((32, 32), np.float32)
+            >>> anomaly_map[8:12, 8:12] = 9
+            >>> verdict = rule.decide(prepared, anomaly_map, method_score=None)
+            >>> verdict.score, verdict.p_value, verdict.regions[0].xyxy
+            (9.0, 0.2, (16, 16, 24, 24))
+
         """
         started = time.perf_counter()
         letterbox = prepared.letterbox
@@ -112,10 +138,11 @@ class DecisionRule:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rule as JSON values; `from_dict` reads them."""
+        """Return the rule as JSON values; `from_dict` reads them, and derives the threshold from the scores."""
         return {
             "kind": self.calibration.kind,
             "false_alarm_rate": self.calibration.false_alarm_rate,
+            "threshold": self.calibration.threshold,
             "scores": [float(score) for score in self.calibration.scores],
             "pixel_threshold": self.pixel_threshold,
             "pixel_false_alarm_rate": self.pixel_false_alarm_rate,

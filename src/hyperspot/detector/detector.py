@@ -28,7 +28,7 @@ from hyperspot.errors import HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.hardware.devices import resolve
 from hyperspot.images import InputSize, read_image, read_size
-from hyperspot.images.reading import ImageInput
+from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.methods import method_class, plugins_of, require_plugins
 from hyperspot.predictor import Predictor, good_inputs
 from hyperspot.utils.progress import SILENT, Progress
@@ -61,12 +61,22 @@ class Detector(Predictor):
         record: How the detector was made: data, versions, backbone, times. Stored in the model file.
 
     Examples:
-        >>> generator = np.random.default_rng(0)
-        >>> good = [generator.normal(128, 9, (64, 64, 3)).astype(np.uint8) for _ in range(12)]
+        >>> import numpy as np
+        >>> from hyperspot import Detector
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
         >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
         >>> bad = good[0].copy()
         >>> bad[24:40, 24:40] = 255
         >>> detector.predict(bad).is_anomalous
+        True
+
+        The model file:
+
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = detector.save(f"{folder}/part.safetensors")
+        ...     loaded = Detector.load(path, device="cpu", precision="f32")
+        >>> loaded.predict(bad).is_anomalous
         True
 
     """
@@ -87,6 +97,7 @@ class Detector(Predictor):
         settings: Settings | None = None,
         weights: Path | str | None = None,
         device: str = "auto",
+        channel_order: ChannelOrder = "RGB",
         progress: Progress = SILENT,
         before_training: BeforeTraining | None = None,
         **changes: Unpack[SettingsChanges],
@@ -99,6 +110,7 @@ class Detector(Predictor):
             settings: All settings; `changes` are single ones by name, for example `method="patchcore"`.
             weights: A file of backbone weights; default: looked up as `backbones.create` does.
             device: For training, and for prediction afterwards: `auto`, `cpu`, `cuda` or `cuda:N`.
+            channel_order: Of arrays and tensors.
             progress: Reports stages and steps.
             before_training: Called with each method and its crop before it is fitted.
             **changes: See `Settings`.
@@ -106,7 +118,17 @@ class Detector(Predictor):
         Raises:
             DataError, ImageError: If there is no good image, or one cannot be read.
             DeviceError: If there is no such device, or it runs out of memory.
-            SettingsError, WeightsError, CalibrationError: As their names say.
+            SettingsError: If a setting is unknown or out of range.
+            WeightsError: If the backbone weights are missing or damaged.
+            CalibrationError: If there are too few images for the promised false-alarm rate.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, method="padim", short_side=64, false_alarm_rate=0.2)
+            >>> detector.settings.method, detector.record["data"]["images"]
+            ('padim', 12)
 
         """
         started = time.perf_counter()
@@ -119,10 +141,13 @@ class Detector(Predictor):
         sources = good_inputs(dataset)
         # Before the slow part: too few images for the promised rate.
         plan = plan_calibration(len(sources), settings.false_alarm_rate, settings.calibration)
-        input_size = InputSize.for_sizes([_size(source) for source in sources], settings.short_side, settings.aspect)
+        input_size = InputSize.for_sizes(
+            [_size(source, channel_order) for source in sources], settings.short_side, settings.aspect
+        )
         options = method_class(settings.method).backbone_options(settings.method_settings)
         backbone = create(settings.backbone, weights=weights, **options)
-        fitted = fit(ImageLoader(sources, input_size), plan, backbone, settings, progress, chosen, before_training)
+        images = ImageLoader(sources, input_size, channel_order)
+        fitted = fit(images, plan, backbone, settings, progress, chosen, before_training)
         record = {
             "data": {**_described(dataset), "images": len(sources)},
             "backbone": {
@@ -131,6 +156,7 @@ class Detector(Predictor):
                 "weights_source": backbone.weights_source,
                 "weights_sha256": backbone.weights_sha256,
             },
+            "unused_settings": sorted(method_class(settings.method).unused_settings(settings.method_settings)),
             "versions": versions(),
             "device": chosen.type,
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -157,7 +183,17 @@ class Detector(Predictor):
             device: `auto`, `cpu`, `cuda` or `cuda:N`.
             precision: Of the backbone; default: what suits the device.
 
-        Raises DeviceError if there is no such device, it runs out of memory, or it lacks the precision.
+        Raises:
+            DeviceError: If there is no such device, it runs out of memory, or it lacks the precision.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> detector.to("cpu", precision="f32").device
+            device(type='cpu')
+
         """
         self.anomaly_model.move(resolve(device), precision)
         return self
@@ -187,7 +223,17 @@ class Detector(Predictor):
         return path
 
     def metadata(self) -> dict[str, Any]:
-        """Return everything about this detector but its tensors, as JSON values."""
+        """Return everything about this detector but its tensors, as JSON values.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> detector.metadata()["input_size"]
+            {'height': 64, 'width': 64, 'fit': 'contain'}
+
+        """
         return {
             "settings": self.settings.model_dump(mode="json"),
             "input_size": self.input_size.to_dict(),
@@ -268,10 +314,10 @@ def _described(data: Dataset | Sequence[ImageInput]) -> dict[str, Any]:
     return {"name": "images", "layout": "memory", "fingerprint": None}
 
 
-def _size(source: ImageInput) -> tuple[int, int]:
+def _size(source: ImageInput, channel_order: ChannelOrder) -> tuple[int, int]:
     if isinstance(source, str | Path | Image.Image):
         return read_size(source)
-    height, width, _ = read_image(source).shape
+    height, width, _ = read_image(source, channel_order=channel_order).shape
     return height, width
 
 

@@ -109,7 +109,7 @@ def _metadata(path: Path, found: dict[str, str]) -> dict[str, Any]:
     if version > FORMAT:
         raise ModelFileError(
             f"{path} was made by a newer hyperspot (format {version}, this one reads {FORMAT}); "
-            "update with `pip install -U hyperspot`"
+            "update hyperspot"
         )
     if version < FORMAT:
         raise ModelFileError(

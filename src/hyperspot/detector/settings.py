@@ -34,7 +34,8 @@ class Settings(BaseModel):
         pixel_false_alarm_rate: Share of the pixels of good images above the threshold of the mask, in (0, 1).
 
     Examples:
-        >>> Settings(method="padim", short_side=224).method_settings.components
+        >>> from hyperspot import Settings
+        >>> Settings(method="padim", method_settings={"channels": 100}).method_settings.channels
         100
 
     """

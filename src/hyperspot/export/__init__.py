@@ -1,1 +1,5 @@
-"""Writes exported files: ONNX, OpenVINO IR, 8-bit integers. Needs torch."""
+"""Exports detectors to files that need no torch."""
+
+from hyperspot.export.exporting import export
+
+__all__ = ["export"]

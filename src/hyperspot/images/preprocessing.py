@@ -1,4 +1,7 @@
-"""From an image source to the pixels of the model's input: read, then letterbox. Every way in goes through here."""
+"""From an image source to the pixels of the model's input: read, then letterbox. Every way in goes through here.
+
+One image is one letterboxed input: training, the predictor, the decision rule and the evaluation rely on it.
+"""
 
 import os
 import time

@@ -26,6 +26,8 @@ class MethodSettings(BaseModel):
     """The settings of a method: frozen, validated, stored in the model file. Unknown names are refused.
 
     Examples:
+        >>> from hyperspot import MethodSettings
+        >>> from pydantic import Field
         >>> class MySettings(MethodSettings):
         ...     neighbors: int = Field(default=3, ge=1)
         >>> MySettings(neighbors=5)
@@ -56,6 +58,8 @@ class Method(nn.Module, ABC):
         step_callback: Called after each training step (see `StepCallback`); set it before `fit`.
 
     Examples:
+        >>> import torch
+        >>> from hyperspot import Method, MethodSettings
         >>> from hyperspot.backbones import create
         >>> from hyperspot.utils.progress import SILENT
         >>> class Brightness(Method):
@@ -68,6 +72,7 @@ class Method(nn.Module, ABC):
         ...
         ...     def fit(self, images, *, seed, progress):
         ...         self.mean = torch.cat(list(progress.track(images, "reading images"))).mean((0, 2, 3))
+        ...         self.step_done(1, 1)
         ...
         ...     def forward(self, images):
         ...         return (images - self.mean[:, None, None]).square().sum(1), None
@@ -76,6 +81,12 @@ class Method(nn.Module, ABC):
         >>> anomaly_map, score = method(torch.ones(1, 3, 8, 8))
         >>> anomaly_map.shape, float(anomaly_map.max())
         (torch.Size([1, 8, 8]), 3.0)
+        >>> other = Brightness(create("compact"))
+        >>> other.load_fitted_state(method.fitted_state())
+        >>> other.fitted_state()["mean"].tolist(), Brightness.backbone_options(other.settings)
+        ([0.0, 0.0, 0.0], {})
+        >>> sorted(Brightness.unused_settings(other.settings))
+        []
 
     """
 
@@ -93,6 +104,11 @@ class Method(nn.Module, ABC):
     def backbone_options(cls, settings: Any) -> dict[str, float]:  # noqa: ARG003
         """Return the options that its backbone is created with (`output_negative_slope`) under these settings."""
         return {}
+
+    @classmethod
+    def unused_settings(cls, settings: Any) -> frozenset[str]:  # noqa: ARG003
+        """Return the settings that have no effect beside the others, for example those of a training that is off."""
+        return frozenset()
 
     @abstractmethod
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:

@@ -80,6 +80,15 @@ LARGEST = 1_000_000
 """Bound on counts against typing errors: over 300 times the longest published training."""
 
 
+TRAINING_SETTINGS = frozenset(
+    {
+        *("hard_negatives", "radius", "learn_radius", "alpha", "loss_scale", "losses", "steps", "images_per_step"),
+        *("patches_per_step", "learning_rate", "weight_decay"),
+    }
+)
+"""Without effect if the descriptor is not trained."""
+
+
 class CFASettings(MethodSettings):
     """The settings of CFA. The variant sets all of them; explicit settings override it.
 
@@ -177,6 +186,18 @@ class CFA(Method):
     def backbone_options(cls, settings: Any) -> dict[str, float]:
         """Return the output slope of the variant."""
         return {"output_negative_slope": settings.output_negative_slope}
+
+    @classmethod
+    def unused_settings(cls, settings: Any) -> frozenset[str]:
+        """Return the settings of the training if there is none, and those of other losses and memory banks."""
+        unused = set() if settings.bank == "algorithm1" else {"beta"}
+        if settings.bank == "mean" and settings.gamma_c == 1:
+            unused.add("bank_ratio")
+        if settings.losses == "none" or settings.steps == 0:
+            unused |= TRAINING_SETTINGS
+        elif settings.losses == "attraction":
+            unused |= {"hard_negatives", "alpha"}
+        return frozenset(unused)
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Cache the frozen features, build the bank with the untrained descriptor, then train the descriptor."""

@@ -43,7 +43,8 @@ def register_method(cls: M) -> M:
         SettingsError: If the name is taken by another class.
 
     Examples:
-        >>> from hyperspot.methods import Method, MethodSettings
+        >>> from hyperspot import Method, MethodSettings, register_method
+        >>> from hyperspot.methods import METHODS, method_class
         >>> @register_method
         ... class Nothing(Method):
         ...     name = "nothing"

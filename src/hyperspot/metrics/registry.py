@@ -1,6 +1,7 @@
 """The registry of metrics: one entry names, describes and computes a metric.
 
-Evaluation, report, command line and benchmark tables read the metrics from here, in the order of registration.
+Evaluation, report, command line and benchmark tables read the metrics from here, in the order of registration. The
+built-in ones are registered where they are computed: `decisions`, `ranking`, `pixels`.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ class Metric:
         at_input: Whether it is computed at the input size too, as published figures are; `pixel` metrics only.
 
     Examples:
+        >>> from hyperspot.metrics import get
         >>> metric = get("aupro_30")
         >>> metric.title, metric.short_title, metric.unit, metric.level
         ('AUPRO, limit 0.30', 'AUPRO', 'percent', 'pixel')
@@ -60,6 +62,7 @@ class Metric:
         """Return a value with its unit, or a dash for None; `digits` is the number of decimals of a percentage.
 
         Examples:
+            >>> from hyperspot.metrics import get
             >>> get("image_auroc").format(0.98765)
             '98.77 %'
 
@@ -81,7 +84,7 @@ def register_metric(metric: Metric) -> Metric:
         SettingsError: If the name is taken or not an identifier, or `at_input` is set for another level than `pixel`.
 
     Examples:
-        >>> from hyperspot.metrics import Metric, register_metric
+        >>> from hyperspot import Metric, metrics, register_metric
         >>> def score_gap(scores, labels):
         ...     good, defective = scores[labels == 0], scores[labels == 1]
         ...     return defective.min() - good.max() if len(good) and len(defective) else None
@@ -96,7 +99,7 @@ def register_metric(metric: Metric) -> Metric:
         ...         function=score_gap,
         ...     )
         ... )
-        >>> unregister_metric("score_gap")
+        >>> metrics.unregister_metric("score_gap")
 
     """
     if not metric.name.isidentifier() or metric.name in RESERVED or metric.name in _METRICS:

@@ -37,11 +37,10 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
 
     Examples:
         >>> import tempfile
-        >>> from hyperspot.evaluation import Evaluation
-        >>> from hyperspot.metrics import registered
+        >>> from hyperspot import Evaluation, metrics, write_report
         >>> evaluation = Evaluation(
         ...     name="screw",
-        ...     metrics={metric.name: None for metric in registered()},
+        ...     metrics={metric.name: None for metric in metrics.registered()},
         ...     metrics_at_input={},
         ...     promised_false_alarm_rate=None,
         ...     threshold=None,

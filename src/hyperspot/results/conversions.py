@@ -19,8 +19,19 @@ class CocoBuilder:
     has the keys `score` and `is_anomalous`.
 
     Examples:
-        >>> CocoBuilder().document()["categories"][0]["name"]
-        'anomaly'
+        >>> import numpy as np
+        >>> from hyperspot import CocoBuilder, Detector
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+        >>> bad = good[0].copy()
+        >>> bad[24:40, 24:40] = 255
+        >>> coco = CocoBuilder()
+        >>> for verdict in Detector.fit(good, short_side=64, false_alarm_rate=0.2).predict_many([good[0], bad]):
+        ...     coco.add(verdict)
+        >>> document = coco.document()
+        >>> [image["is_anomalous"] for image in document["images"]], len(document["annotations"])
+        ([False, True], 1)
+        >>> document["annotations"][0]["image_id"], document["categories"][0]["name"]
+        (2, 'anomaly')
 
     """
 
@@ -62,7 +73,21 @@ class CocoBuilder:
 
 
 def to_yolo(verdict: Verdict) -> str:
-    """Return a YOLO label file: `class x_center y_center width height` per region, relative to the image, class 0."""
+    """Return a YOLO label file: `class x_center y_center width height` per region, relative to the image, class 0.
+
+    Examples:
+        >>> import dataclasses
+        >>> import numpy as np
+        >>> from hyperspot import Detector, Region, to_yolo
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+        >>> verdict = Detector.fit(good, short_side=64, false_alarm_rate=0.2).predict(good[0])
+        >>> to_yolo(verdict)
+        ''
+        >>> region = Region(left=16, top=8, width=32, height=16, area=512, score=1.0)
+        >>> to_yolo(dataclasses.replace(verdict, regions=(region,)))
+        '0 0.500000 0.250000 0.500000 0.250000\\n'
+
+    """
     height, width = verdict.mask.shape
     lines = []
     for region in verdict.regions:
@@ -74,7 +99,21 @@ def to_yolo(verdict: Verdict) -> str:
 def to_supervision(verdict: Verdict) -> Any:
     """Return the regions as `supervision.Detections`, with boxes, masks and scores.
 
-    Raises MissingPackageError if supervision is not installed.
+    Raises:
+        MissingPackageError: If supervision is not installed.
+
+    Examples:
+        >>> import numpy as np
+        >>> from hyperspot import Detector, MissingPackageError, to_supervision
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+        >>> verdict = Detector.fit(good, short_side=64, false_alarm_rate=0.2).predict(good[0])
+        >>> try:
+        ...     count = len(to_supervision(verdict))
+        ... except MissingPackageError:
+        ...     count = 0
+        >>> count
+        0
+
     """
     supervision = require("supervision", "supervision", "converting to supervision.Detections")
     if not verdict.regions:

@@ -18,8 +18,11 @@ class Region:
         score: Its highest anomaly score.
 
     Examples:
+        >>> from hyperspot import Region
         >>> Region(left=4, top=2, width=10, height=5, area=37, score=1.5).xyxy
         (4, 2, 14, 7)
+        >>> Region(left=4, top=2, width=10, height=5, area=37, score=1.5).to_dict()["area"]
+        37
 
     """
 

@@ -37,6 +37,21 @@ class Verdict:
         milliseconds: From the decoded image to the verdict; in a batch, an equal share of the model's time.
         path: The file the image was read from, if any.
 
+    Examples:
+        >>> import numpy as np
+        >>> from hyperspot import Detector
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+        >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+        >>> bad = good[0].copy()
+        >>> bad[24:40, 24:40] = 255
+        >>> verdict = detector.predict(bad)
+        >>> verdict.is_anomalous, verdict.p_value, verdict.heatmap.shape, verdict.mask.dtype
+        (True, 0.2, (64, 64), dtype('bool'))
+        >>> verdict.overlay().size
+        (64, 64)
+        >>> list(verdict.to_dict())
+        ['image', 'score', 'p_value', 'is_anomalous', 'regions', 'milliseconds']
+
     """
 
     score: float
@@ -91,6 +106,17 @@ class Verdict:
         Raises:
             DataError: If one of the files exists and `overwrite` is False.
             OSError: If a file cannot be written.
+
+        Examples:
+            >>> import tempfile
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> verdict = Detector.fit(good, short_side=64, false_alarm_rate=0.2).predict(good[0])
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     paths = verdict.save(folder, "new")
+            ...     sorted(path.name for path in paths.values() if path.exists())
+            ['new.heatmap.png', 'new.json', 'new.mask.png', 'new.overlay.png']
 
         """
         if stem is None:

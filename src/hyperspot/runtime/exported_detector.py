@@ -22,6 +22,23 @@ class ExportedDetector(Predictor):
         engine: Runs its graph.
         description: Metadata of the file: settings, input size, decision rule, and the training record.
 
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from hyperspot import Detector, ExportedDetector
+        >>> from hyperspot.export import export
+        >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+        >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+        >>> bad = np.full((64, 64, 3), 255, np.uint8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = export(detector, f"{folder}/part.onnx")
+        ...     exported = ExportedDetector.load(path, precision="f32")
+        ...     recalibrated = exported.recalibrate(good).save(f"{folder}/recalibrated.onnx")
+        >>> exported.predict(bad).is_anomalous
+        True
+        >>> bool(np.isclose(exported.predict(bad).score, detector.predict(bad).score))
+        True
+
     """
 
     def __init__(self, engine: Engine, description: dict[str, Any], path: Path | None = None) -> None:
@@ -52,7 +69,8 @@ class ExportedDetector(Predictor):
 
         Raises:
             ModelFileError: If the file is missing, damaged, foreign or made by a newer version.
-            MissingPackageError, SettingsError: If the engine is not installed or does not fit the file.
+            MissingPackageError: If the engine is not installed.
+            SettingsError: If the engine or the precision does not fit the file.
 
         """
         path = Path(path)
@@ -82,9 +100,11 @@ class ExportedDetector(Predictor):
         }
 
     def save(self, path: Path | str) -> Path:
-        """Write the exported file again with the present decision rule; the graph is copied unchanged.
+        """Write the exported file again with the current decision rule; the graph is copied unchanged.
 
-        Raises ModelFileError if the suffix differs from that of the file it was read from, or it cannot be written.
+        Raises:
+            ModelFileError: If the suffix differs from that of the file it was read from, or it cannot be written.
+
         """
         path = Path(path)
         if self._path is None or path.suffix.lower() != self._path.suffix.lower():

@@ -81,7 +81,7 @@ def read_description(path: Path, text: str | None) -> dict[str, Any]:
     if version > FORMAT:
         raise ModelFileError(
             f"{path} was exported by a newer hyperspot (format {version}, this one reads {FORMAT}); "
-            "update with `pip install -U hyperspot`"
+            "update hyperspot"
         )
     if version < FORMAT:
         raise ModelFileError(

@@ -59,6 +59,14 @@ def make_product_set(
         DataError: The folder holds other images or cannot be written to.
         SettingsError: A number is out of its range.
 
+    Examples:
+        >>> import tempfile
+        >>> from hyperspot import make_product_set, open_dataset
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = open_dataset(make_product_set(folder, train=4, good=2, defective=3, size=64))
+        >>> len(data.train), len(data.test)
+        (4, 5)
+
     """
     root = Path(root)
     if min(seed, train, good, defective) < 0:

@@ -1,0 +1,263 @@
+"""Conformance rules of methods."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from hyperspot.backbones import DEFAULT, NONE, create
+from hyperspot.detector.detector import Detector
+from hyperspot.methods import Finalize, Method, MethodSettings
+from hyperspot.testing.checks import (
+    DEFECT,
+    HEIGHT,
+    WIDTH,
+    check_export,
+    check_model_file,
+    expect,
+    fit_detector,
+    in_batches,
+    predict_maps,
+    registered,
+    require,
+    require_finite,
+    require_same_state,
+    run_rules,
+)
+from hyperspot.utils.progress import SILENT
+
+
+class MethodCase:
+    """A method under test; everything that several rules need is made once.
+
+    Args:
+        method_class: The class.
+        settings: Its settings, for example fewer training steps. Default: its defaults.
+        exportable: Whether a detector with this method can be exported. If not, exporting must raise SettingsError.
+
+    Attributes:
+        checkpoints: Results at each training step, recorded by the rule `step callback`.
+
+    """
+
+    def __init__(
+        self,
+        method_class: type[Method],
+        *,
+        settings: Mapping[str, Any] | MethodSettings | None = None,
+        exportable: bool = True,
+    ) -> None:
+        self.method_class = method_class
+        self.name = method_class.name
+        given = settings or {}
+        self.settings = given if isinstance(given, MethodSettings) else method_class.Settings(**given)
+        self.exportable = exportable
+        self.checkpoints: list[tuple[Tensor, Tensor]] = []
+
+    def build(self) -> Method:
+        """Return a new instance, not fitted."""
+        if not self.method_class.uses_backbone:
+            return self.method_class(create(NONE), self.settings)
+        options = self.method_class.backbone_options(self.settings)
+        return self.method_class(create(DEFAULT, weights=None, **options), self.settings)
+
+    def fit(self, images: Float[Tensor, "_n 3 _H _W"]) -> Method:
+        """Return a new instance, fitted on images in two batches."""
+        method = self.build()
+        method.fit(in_batches(images), seed=0, progress=SILENT)
+        return method.eval()
+
+    @cached_property
+    def method(self) -> Method:
+        """An instance fitted on `images`."""
+        return self.fit(self.images)
+
+    @cached_property
+    def images(self) -> Float[Tensor, "8 3 _H _W"]:
+        """Normalized good images, not square: a bright disc on a shaded ground, with noise."""
+        generator = np.random.default_rng(0)
+        rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+        disc = ((rows - HEIGHT / 2) ** 2 + (columns - WIDTH / 2) ** 2) < 20**2
+        base = 0.3 * rows / HEIGHT - 0.5 + disc
+        return torch.tensor(base + generator.normal(0, 0.05, (8, 3, HEIGHT, WIDTH)), dtype=torch.float32)
+
+    @cached_property
+    def detector(self) -> Detector:
+        """A detector with this method, trained on six 8-bit images."""
+        with registered(self.method_class):
+            return fit_detector(
+                self.images,
+                method=self.name,
+                method_settings=self.settings,
+                weights="random:0" if self.method_class.uses_backbone else None,
+            )
+
+
+def check_method(
+    method_class: type[Method],
+    *,
+    settings: Mapping[str, Any] | MethodSettings | None = None,
+    exportable: bool = True,
+) -> tuple[str, ...]:
+    """Check that a method follows the rules of the contract, and return the names of the rules that were checked.
+
+    Args:
+        method_class: The class; it need not be registered.
+        settings: Its settings, for example fewer training steps. Default: its defaults.
+        exportable: Whether a detector with this method can be exported. The rule `export` needs the packages of the
+            extras `export` and `onnxruntime`, and is left out without them.
+
+    Raises:
+        AssertionError: If a rule is broken; the message names it.
+
+    Examples:
+        >>> from hyperspot.methods import PaDiM
+        >>> class Wrong(PaDiM):
+        ...     name = "wrong"
+        ...
+        ...     def forward(self, images):
+        ...         return super().forward(images)[0][:1], None
+        >>> check_method(Wrong, settings={"channels": 16})
+        Traceback (most recent call last):
+        ...
+        AssertionError: 'wrong' breaks the rule 'shapes': 8 images of 64 x 96 gave maps of shape (1, 64, 96)
+
+    """
+    return run_rules(METHOD_RULES, MethodCase(method_class, settings=settings, exportable=exportable))
+
+
+def _shapes(case: MethodCase) -> None:
+    maps, scores = predict_maps(case.method, case.images)
+    require(maps.shape == (8, HEIGHT, WIDTH), f"8 images of {HEIGHT} x {WIDTH} gave maps of shape {tuple(maps.shape)}")
+    require(scores.shape == (8,), f"8 images gave scores of shape {tuple(scores.shape)}")
+    require_finite(maps, scores)
+
+
+def _batch_size(case: MethodCase) -> None:
+    # Mirrored, so that none is a training image: a distance of zero is only the rounding of the batch.
+    unseen = case.images[:3].flip(3)
+    together = predict_maps(case.method, unseen)
+    for number in range(len(unseen)):
+        alone = predict_maps(case.method, unseen[number : number + 1])
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(one[0], other[number], rtol=1e-4, atol=1e-5)
+
+
+def _forward_is_pure(case: MethodCase) -> None:
+    before = {name: value.clone() for name, value in case.method.state_dict().items()}
+    given = case.images[:2].clone()
+    first, second = predict_maps(case.method, given), predict_maps(case.method, given)
+    require(torch.equal(first[0], second[0]) and torch.equal(first[1], second[1]), "a second call gave other results")
+    require(torch.equal(given, case.images[:2]), "forward changed its input")
+    require_same_state(before, case.method.state_dict())
+
+
+def _repeatable(case: MethodCase) -> None:
+    again = case.fit(case.images)
+    require_same_state(case.method.fitted_state(), again.fitted_state())
+    again.fit(in_batches(case.images), seed=0, progress=SILENT)
+    require_same_state(case.method.fitted_state(), again.fitted_state())
+
+
+def _step_callback(case: MethodCase) -> None:
+    method = case.build()
+    unseen = case.images[:2].flip(3)
+    steps_seen = []
+    case.checkpoints = []
+
+    def evaluate(step: int, steps: int, finalize: Finalize | None) -> None:
+        steps_seen.append((step, steps))
+        training = method.training
+        if finalize is not None:
+            finalize()
+        case.checkpoints.append(predict_maps(method.eval(), unseen))
+        method.train(training)
+
+    method.step_callback = evaluate
+    method.fit(in_batches(case.images), seed=0, progress=SILENT)
+    require_same_state(case.method.fitted_state(), method.fitted_state())
+    if not steps_seen:
+        return
+    total = steps_seen[0][1]
+    require(steps_seen == [(step, total) for step in range(1, total + 1)], f"steps were reported as {steps_seen}")
+    for last, result in zip(case.checkpoints[-1], predict_maps(case.method, unseen), strict=True):
+        torch.testing.assert_close(last, result, rtol=1e-4, atol=1e-5)
+
+
+def _random_state(case: MethodCase) -> None:
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]  # noqa: NPY002
+    case.fit(case.images[:2])
+    require(torch.equal(torch.get_rng_state(), torch_before), "fit drew from torch's global generator")
+    numpy_after = np.random.get_state()[1]  # type: ignore[index]  # noqa: NPY002
+    require(np.array_equal(numpy_after, numpy_before), "fit drew from NumPy's global generator")
+
+
+def _fitted_state(case: MethodCase) -> None:
+    state = case.method.fitted_state()
+    for name, value in state.items():
+        require(value.numel() > 0 and not value.is_meta, f"fit left {name} empty")
+        require(not value.requires_grad, f"{name} still requires a gradient after fit")
+    other = case.build()
+    other.load_fitted_state(state)
+    expected, found = (predict_maps(method.eval(), case.images[:2]) for method in (case.method, other))
+    require(torch.equal(expected[0], found[0]) and torch.equal(expected[1], found[1]), "a restored method differs")
+    with expect(KeyError, "load_fitted_state accepted an unknown name"):
+        other.load_fitted_state({"no_such_tensor": torch.zeros(1)})
+
+
+def _defect(case: MethodCase) -> None:
+    good = case.images[-1:].clone()
+    bad = good.clone()
+    bad[:, :, *DEFECT] = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 4 - 2
+    maps, scores = predict_maps(case.method, torch.cat([good, bad]))
+    require(float(scores[1]) > float(scores[0]), "the score of an image with a pasted defect is not higher")
+    inside = maps[:, *DEFECT].mean((1, 2))
+    require(float(inside[1]) > float(inside[0]), "the anomaly map is not higher at a pasted defect")
+
+
+def _poor_training_images(case: MethodCase) -> None:
+    images = case.images
+    for poor in (images[:1], images[:1].expand(4, -1, -1, -1).contiguous(), torch.full((4, 3, HEIGHT, WIDTH), 0.5)):
+        require_finite(*predict_maps(case.fit(poor), torch.cat([images[:1], torch.zeros(1, 3, HEIGHT, WIDTH)])))
+
+
+def _constant_images(case: MethodCase) -> None:
+    for level in (-2.0, 0.0, 0.5, 3.0):
+        require_finite(*predict_maps(case.method, torch.full((2, 3, HEIGHT, WIDTH), level)))
+
+
+def _unknown_settings(case: MethodCase) -> None:
+    with expect(ValueError, "Settings accepted an unknown name"):
+        case.method_class.Settings.model_validate({"no_such_setting": 1})
+
+
+def _model_file(case: MethodCase) -> None:
+    with registered(case.method_class):
+        check_model_file(case.detector, case.images)
+
+
+def _export(case: MethodCase) -> None:
+    with registered(case.method_class):
+        check_export(case.detector, case.images, exportable=case.exportable)
+
+
+METHOD_RULES: dict[str, Callable[[MethodCase], None]] = {
+    "shapes": _shapes,
+    "forward is pure": _forward_is_pure,
+    "batch size": _batch_size,
+    "same seed, same result": _repeatable,
+    "step callback": _step_callback,
+    "global random state": _random_state,
+    "fitted state": _fitted_state,
+    "defects score higher": _defect,
+    "poor training images": _poor_training_images,
+    "constant images": _constant_images,
+    "unknown settings": _unknown_settings,
+    "model file": _model_file,
+    "export": _export,
+}
+"""The rules that `check_method` checks, by name."""

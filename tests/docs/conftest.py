@@ -1,0 +1,36 @@
+"""A folder with the files that the documentation names."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return `images/good`, `images/today`, `data`, `new`, `new.png`, `part.safetensors` and `part.onnx`."""
+    from hyperspot import Detector, make_product_set
+    from hyperspot.export import export
+
+    folder = tmp_path_factory.mktemp("documented")
+    data = make_product_set(folder / "data", train=24, good=12, defective=3, size=96)
+    shutil.copytree(data / "train" / "good", folder / "images" / "good")
+    shutil.copytree(data / "test" / "good", folder / "images" / "today")
+    shutil.copytree(data / "test" / "stain", folder / "new")
+    shutil.copy(data / "test" / "stain" / "000.png", folder / "new.png")
+    detector = Detector.fit(folder / "images" / "good", short_side=96, false_alarm_rate=0.1, device="cpu")
+    detector.save(folder / "part.safetensors")
+    export(detector, folder / "part.onnx")
+    return folder
+
+
+@pytest.fixture
+def documented(documented_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of the folder, which is the current folder of the test."""
+    folder = tmp_path / "copy"
+    shutil.copytree(documented_folder, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    return folder

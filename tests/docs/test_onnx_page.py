@@ -1,0 +1,111 @@
+"""The programs of "Call the ONNX file without hyperspot": Python gives its verdicts, C# has its contract."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hyperspot import Detector, ExportedDetector
+from hyperspot.export import export
+from hyperspot.images import geometry
+from hyperspot.runtime import engines, exported_file
+
+pytest.importorskip("onnxruntime")
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "call-the-onnx-file.md"
+TEXT = PAGE.read_text("utf-8")
+(PYTHON,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+(CSHARP,) = re.findall(r"```csharp\n(.*?)```", TEXT, re.DOTALL)
+SIZES = {
+    "as trained": (120, 160),
+    "square": (150, 150),
+    "wide": (90, 400),
+    "upright": (500, 130),
+    "within the tolerance": (120, 167),
+    "small": (31, 40),
+}
+"""Height and width of images, by name; the detectors are trained on 120 x 160."""
+DETECTORS = {
+    "contain": {},
+    "stretch": {"aspect": "square", "calibration": "none"},
+    "own score": {"method": "patchcore"},
+}
+
+
+def picture(height: int, width: int, seed: int) -> np.ndarray:
+    """Return an image with structure at every scale, some of it brighter than in training."""
+    generator = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:height, :width]
+    waves = 128 + 60 * np.sin(rows / 9) * np.cos(columns / 13)
+    return (waves[..., None] + generator.normal(0, 12, (height, width, 3))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    changes = {"false_alarm_rate": 0.2, "short_side": 96, **DETECTORS[request.param]}
+    detector = Detector.fit([picture(120, 160, seed) for seed in range(12)], device="cpu", **changes)
+    return export(detector, tmp_path_factory.mktemp("exported") / "part.onnx")
+
+
+@pytest.fixture(scope="module")
+def program() -> dict[str, object]:
+    """Return the names that the Python program defines, without its last lines, which name files."""
+    names: dict[str, object] = {}
+    exec(compile(PYTHON.partition('\ndetector = OnnxDetector("part.onnx")')[0], PAGE.name, "exec"), names)
+    return names
+
+
+def test_python_gives_the_verdict_of_hyperspot(path: Path, program: dict[str, object], tmp_path: Path):
+    exported = ExportedDetector.load(path, engine="onnxruntime")
+    alone = program["OnnxDetector"](str(path))
+    decisions = set()
+    for seed, (name, (height, width)) in enumerate(SIZES.items()):
+        pixels = picture(height, width, seed)
+        if seed % 2:
+            pixels[height // 3 : height // 2, width // 3 : width // 2] = 255
+        expected = exported.predict(pixels)
+        found = alone.predict(Image.fromarray(pixels))
+        assert found["score"] == pytest.approx(expected.score, rel=1e-5), name
+        assert (found["p_value"], found["is_anomalous"]) == (expected.p_value, expected.is_anomalous), name
+        np.testing.assert_allclose(found["heatmap"], expected.heatmap, rtol=1e-5, atol=1e-5)
+        assert (found["mask"] != expected.mask).mean() < 1e-3, name
+        decisions.add(expected.is_anomalous)
+    if exported.decision_rule.calibration.kind != "none":
+        assert decisions == {True, False}
+
+
+def test_python_applies_the_orientation(path: Path, program: dict[str, object], tmp_path: Path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = tmp_path / "turned.png"
+    Image.fromarray(picture(120, 160, 0)).save(photo, exif=exif)
+    found = program["OnnxDetector"](str(path)).predict(Image.open(photo))
+    expected = ExportedDetector.load(path, engine="onnxruntime").predict(photo)
+    assert found["heatmap"].shape == expected.heatmap.shape == (160, 120)
+    assert found["score"] == pytest.approx(expected.score, rel=1e-5)
+
+
+def test_python_needs_no_hyperspot():
+    assert "hyperspot" not in {line.split()[1].split(".")[0] for line in PYTHON.splitlines() if "import " in line}
+
+
+def test_the_contract_is_that_of_the_code():
+    """What both programs and the table state in words is what hyperspot reads and writes."""
+    assert f"`format` is {exported_file.FORMAT}" in TEXT
+    assert f"!= {exported_file.FORMAT}:" in PYTHON
+    assert f"GetInt32() != {exported_file.FORMAT}" in CSHARP
+    assert geometry.STRETCH_TOLERANCE == 1 / 16
+    assert "TOLERANCE = 1 / 16" in PYTHON
+    assert "Tolerance = 1.0 / 16" in CSHARP
+    for name in (engines.INPUT, engines.HEATMAP, engines.SCORE, exported_file.PROPERTY):
+        assert f'"{name}"' in PYTHON
+        assert f'"{name}"' in CSHARP
+
+
+def test_csharp_reads_the_same_metadata_as_python():
+    in_python = set(re.findall(r'(?:metadata|rule|size)\["(\w+)"\]', PYTHON))
+    in_csharp = set(re.findall(r'GetProperty\("(\w+)"\)', CSHARP))
+    assert in_python == in_csharp
+    assert CSHARP.count("{") == CSHARP.count("}")
+    assert CSHARP.count("(") == CSHARP.count(")")
