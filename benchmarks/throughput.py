@@ -3,7 +3,8 @@
     python -m benchmarks.throughput DATA [--weights FILE] [--rounds 7]
 
 Measures decoded images in memory to verdicts, with all cores, for ResNet-18 (if --weights names its file) and
-`compact`. Prints medians and the ratio of the pairs of rounds.
+`compact`. Prints medians and the ratio of the pairs of rounds. The last column is the most that any batching could gain
+for the model itself: the rate of one image on one thread, times the cores, over the rate of one image on all threads.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+
+import torch
 
 from hyperspot import Detector, ExportedDetector
 from hyperspot.data import open_dataset
@@ -32,28 +35,49 @@ def main() -> None:
     dataset = open_dataset(given.data)
     images = [read_image(sample.path) for sample in dataset.test[:IMAGES]]
     print(f"{cores()} cores, search {native.LEVELS[native.level()]}, backbone {native_precision()}, {dataset.name}")
-    print("| backbone | engine | batch 1, images/s | batch 8, images/s | ratio |\n|---|---|---|---|---|")
+    print("| backbone | engine | batch 1, images/s | batch 8, images/s | ratio | bound |\n|---|---|---|---|---|---|")
     for backbone, weights in {"compact": None, "resnet18": given.weights}.items():
         if backbone == "resnet18" and weights is None:
             continue
         detector = Detector.fit(dataset, backbone=backbone, weights=weights)
-        for engine, predictor in _predictors(detector).items():
+        for engine, (predictor, alone) in _predictors(detector).items():
             one, eight = _rates(predictor, images, given.rounds)
             ratio = statistics.median(b / a for a, b in zip(one, eight, strict=True))
             medians = f"{statistics.median(one):.1f} | {statistics.median(eight):.1f}"
-            print(f"| {backbone} | {engine} | {medians} | {ratio:.2f} |", flush=True)
+            bound = _bound(predictor, alone, images, given.rounds)
+            print(f"| {backbone} | {engine} | {medians} | {ratio:.2f} | {bound:.2f} |", flush=True)
 
 
-def _predictors(detector: Detector) -> dict[str, Predictor]:
-    from hyperspot.export.exporting import export
+def _predictors(detector: Detector) -> dict[str, tuple[Predictor, Predictor]]:
+    """Return by engine the detector on all threads, and on one thread."""
+    from hyperspot.export import export
 
-    found: dict[str, Predictor] = {"torch": detector}
+    found: dict[str, tuple[Predictor, Predictor]] = {"torch": (detector, detector)}
     with tempfile.TemporaryDirectory() as folder:
         path = export(detector, Path(folder) / "part.onnx")
         for engine in available():
             if engine != "torch":
-                found[engine] = ExportedDetector.load(path, engine=engine)
+                loaded = (ExportedDetector.load(path, engine=engine, threads=threads) for threads in (None, 1))
+                found[engine] = next(loaded), next(loaded)
     return found
+
+
+def _bound(predictor: Predictor, alone: Predictor, images: list, rounds: int) -> float:
+    batch = predictor.preprocess(images[0]).pixels[None]
+    ratios = []
+    for number in range(rounds + 1):
+        seconds = []
+        for one, threads in ((predictor, cores()), (alone, 1)):
+            torch.set_num_threads(threads)
+            one.run(batch)
+            started = time.perf_counter()
+            for _ in range(20):
+                one.run(batch)
+            seconds.append(time.perf_counter() - started)
+        torch.set_num_threads(cores())
+        if number:
+            ratios.append(cores() * seconds[0] / seconds[1])
+    return statistics.median(ratios)
 
 
 def _rates(predictor: Predictor, images: list, rounds: int) -> tuple[list[float], list[float]]:

@@ -105,7 +105,7 @@ class Calibration:
         """
         if math.isnan(score):
             raise ValueError("the score is not a number")
-        return None if self.threshold is None else score > self.threshold
+        return None if self.threshold is None else bool(score > self.threshold)
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,7 @@ def _metadata(path: Path, found: dict[str, str]) -> dict[str, Any]:
         ) from None
     if version > FORMAT:
         raise ModelFileError(
-            f"{path} was made by a newer hyperspot (format {version}, this one reads {FORMAT}); "
-            "update hyperspot"
+            f"{path} was made by a newer hyperspot (format {version}, this one reads {FORMAT}); update hyperspot"
         )
     if version < FORMAT:
         raise ModelFileError(

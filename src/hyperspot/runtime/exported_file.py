@@ -80,8 +80,7 @@ def read_description(path: Path, text: str | None) -> dict[str, Any]:
         ) from None
     if version > FORMAT:
         raise ModelFileError(
-            f"{path} was exported by a newer hyperspot (format {version}, this one reads {FORMAT}); "
-            "update hyperspot"
+            f"{path} was exported by a newer hyperspot (format {version}, this one reads {FORMAT}); update hyperspot"
         )
     if version < FORMAT:
         raise ModelFileError(
