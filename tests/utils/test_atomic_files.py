@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperspot.utils import atomic_files
 from hyperspot.utils.atomic_files import check_writable, replacing
 
 try:
@@ -96,3 +97,28 @@ def test_permissions_follow_the_umask(tmp_path, umask, mode):
     subprocess.run([sys.executable, "-c", script, path, umask], check=True, timeout=60)
     assert path.read_text() == "new"
     assert f"{path.stat().st_mode & 0o777:o}" == mode
+
+
+def test_windows_retries_while_a_reader_holds_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "it"
+    path.write_text("old")
+    refusals, move = [PermissionError(13, "used by another process")] * 2, Path.replace
+
+    def busy(self, target):
+        if refusals:
+            raise refusals.pop()
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", busy)
+    monkeypatch.setattr(atomic_files.sys, "platform", "win32")
+    with replacing(path) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new"
+    assert refusals == []
+
+    monkeypatch.setattr(atomic_files.sys, "platform", "linux")
+    refusals.append(PermissionError(13, "not permitted"))
+    with pytest.raises(PermissionError), replacing(path) as partial:
+        partial.write_text("newer")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

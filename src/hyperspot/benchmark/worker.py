@@ -53,12 +53,14 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     task = json.loads(sys.stdin.readline())
-    threading.Thread(target=_exit_with_stdin, daemon=True).start()
     try:
         import torch
 
         from hyperspot.benchmark.measuring import circumstances, measure
         from hyperspot.benchmark.protocol import run_of
+
+        # After the imports: on Windows a blocked read of stdin stops libraries from loading.
+        threading.Thread(target=_exit_with_stdin, daemon=True).start()
 
         torch.set_num_threads(task["threads"])
         place = Path(task["data"]), task["chosen"], task["weights"]

@@ -3,9 +3,14 @@
 import contextlib
 import os
 import secrets
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+WINDOWS_RETRIES = (0.01, 0.05, 0.2, 0.5)
+"""Seconds between attempts to replace a file that another process has open."""
 
 
 @contextlib.contextmanager
@@ -24,9 +29,21 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         sync(partial)
-        partial.replace(path)
+        _replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Move a file to its place; on Windows also while a reader or a virus scanner holds the old one for a moment."""
+    for wait in WINDOWS_RETRIES if sys.platform == "win32" else ():
+        try:
+            partial.replace(path)
+        except PermissionError:
+            time.sleep(wait)
+        else:
+            return
+    partial.replace(path)
 
 
 def sync(path: Path) -> None:
