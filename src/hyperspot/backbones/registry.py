@@ -18,10 +18,11 @@ from hyperspot.backbones.none import NoBackbone
 from hyperspot.backbones.resnet import ResNet
 from hyperspot.backbones.timm_models import PREFIX, TimmBackbone
 from hyperspot.backbones.vgg import VGG
+from hyperspot.choices import DEFAULTS
 from hyperspot.errors import SettingsError, WeightsError
 from hyperspot.utils.registry import Registry
 
-DEFAULT = "compact"
+DEFAULT = DEFAULTS.backbone
 """Name of the default backbone; its weights are in the package."""
 NONE = "none"
 """Name of no backbone, for methods that train their own network (`Method.uses_backbone`)."""
