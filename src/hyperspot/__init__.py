@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hyperspot.detector.settings import Settings
     from hyperspot.errors import (
         CalibrationError,
+        CalibrationWarning,
         DataError,
         DeviceError,
         DeviceWarning,
@@ -46,6 +47,7 @@ _HOMES = {
     "Backbone": "backbones",
     "Calibration": "decision.calibration",
     "CalibrationError": "errors",
+    "CalibrationWarning": "errors",
     "CocoBuilder": "results.conversions",
     "DataError": "errors",
     "Dataset": "data",
@@ -88,6 +90,7 @@ __all__ = [
     "Backbone",
     "Calibration",
     "CalibrationError",
+    "CalibrationWarning",
     "CocoBuilder",
     "DataError",
     "Dataset",
