@@ -120,7 +120,7 @@ class Detector(Predictor):
             progress: Reports stages and steps.
             before_training: Called with each method and its crop before it is fitted.
             groups: Label of the group of each image, for example its lot or part. The images of one group are held out
-                together, and the false-alarm rate is promised for images of new groups. Default: images are independent.
+                together, and the false-alarm rate is promised for images of new groups. Default: each image by itself.
             **changes: See `Settings`.
 
         Raises:
@@ -337,9 +337,7 @@ def _described(data: Dataset | Sequence[ImageInput]) -> dict[str, Any]:
     return {"name": "images", "layout": "memory", "fingerprint": None}
 
 
-def _numbered(
-    groups: Sequence[str], data: Dataset | Sequence[ImageInput], images: int
-) -> Int[np.ndarray, "_images"]:
+def _numbered(groups: Sequence[str], data: Dataset | Sequence[ImageInput], images: int) -> Int[np.ndarray, "_images"]:
     """Return the group of each image, numbered from 0; raises DataError if the numbers of both differ."""
     if not isinstance(data, Dataset) and len(groups) == len(data):
         groups = [groups[index] for index in distinct(data)]
