@@ -107,6 +107,7 @@ class Evaluation:
         image_roc: False-alarm rates and detection rates at all image thresholds; None if a class is missing.
         pixel_roc: False-positive and true-positive rates of pixels; None without masks.
         pro: False-positive rates of pixels and per-region overlaps; None without masks.
+        heat_range: The scores drawn as cold and as hot in the pictures.
         calibration: Scores of good images, from which the operating points follow; None without calibration.
         problems: Problems of the data, one sentence each.
         made_by: Command, data, settings, training record and versions.
@@ -138,6 +139,7 @@ class Evaluation:
     image_roc: Curve | None = field(default=None, repr=False)
     pixel_roc: Curve | None = field(default=None, repr=False)
     pro: Curve | None = field(default=None, repr=False)
+    heat_range: tuple[float, float] | None = field(default=None, repr=False)
     calibration: Calibration | None = field(default=None, repr=False)
     problems: tuple[str, ...] = ()
     made_by: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -286,6 +288,7 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
         image_roc=_curve(metrics.roc_curve(scores, labels)),
         pixel_roc=_curve(statistics.original.roc_curve()),
         pro=_curve(statistics.original.pro_curve()),
+        heat_range=predictor.decision_rule.heat_range,
         calibration=calibration if calibrated else None,
         problems=(*dataset.problems, *empty, *_missing(samples)),
         made_by={

@@ -90,7 +90,7 @@ class DecisionRule:
             raise CalibrationError(
                 f"a false-alarm rate of {rate:g} needs at least {math.ceil(min(1 / rate, MOST_IMAGES) - 1e-9) - 1} "
                 f"calibration images and this model has {n}: the smallest possible rate is "
-                f"{math.ceil(scale / (n + 1)) / scale:g} (1 in {n + 1}); recalibrate with more good images for a lower one"
+                f"{math.ceil(scale / (n + 1)) / scale:g} (1 in {n + 1}); a lower one needs more good images"
             )
         calibration = Calibration.from_scores(self.calibration.kind, rate, self.calibration.scores)
         return replace(self, calibration=calibration)

@@ -15,6 +15,7 @@ from hyperspot.errors import DataError
 from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report.charts import rate_curve, score_histogram
 from hyperspot.report.trade_off import OUTCOMES, image_name, interval, trade_off
+from hyperspot.results.overlays import GRAY, bar_colors
 from hyperspot.utils.atomic_files import check_writable, replacing
 
 GALLERY = 200
@@ -93,6 +94,7 @@ def render(evaluation: Evaluation) -> str:
         advice=[_code(sentence) for sentence in evaluation.advice],
         trade_off=trade_off(evaluation),
         gallery=[_card(index, result, smallest) for index, result in shown],
+        color_bar=_color_bar(evaluation),
         left_out=len(evaluation.image_results) - len(shown),
         p_value_note=_p_value_note(evaluation),
         provenance=_provenance(evaluation.made_by),
@@ -239,6 +241,15 @@ def _card(index: int, result: ImageResult, smallest: float | None) -> dict[str, 
             for content, picture in zip(PICTURES, result.pictures, strict=True)
         ],
     }
+
+
+def _color_bar(evaluation: Evaluation) -> tuple[str, str, str] | None:
+    """Return the lower end, the CSS gradient and the upper end of the color bar of the heatmaps."""
+    if evaluation.heat_range is None:
+        return None
+    cold, hot = evaluation.heat_range
+    stops = ", ".join("#{:02x}{:02x}{:02x}".format(*color) for color in bar_colors(9, GRAY))
+    return f"{cold:.3g}", f"linear-gradient(to right, {stops})", f"{hot:.3g}+"
 
 
 def _p_value_note(evaluation: Evaluation) -> str:

@@ -1,4 +1,5 @@
 const viewer = document.getElementById("viewer"), panels = document.getElementById("panels");
+for (const panel of panels.children) panel.prepend(new Image());
 let current;
 
 /** Shows the pictures of a card. */

@@ -13,7 +13,7 @@ OUTLINE_COLOR = (255, 40, 90)
 TRUTH_COLOR = (60, 220, 90)
 """Of annotated masks."""
 HALO_COLOR = (16, 16, 16)
-STRONGEST = 0.5
+STRONGEST = 0.4
 """Share of the heat color in the hottest pixels; the rest is the image."""
 
 
@@ -34,12 +34,12 @@ def overlay_heatmap(
     heatmap: Float[np.ndarray, "h w"],
     heat_range: tuple[float, float],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Tint an image by its heatmap; typical pixels show the image alone, and the hottest ones half of it.
+    """Tint an image by its heatmap; typical pixels show the image alone, and the hottest ones 60 % of it.
 
     Examples:
         >>> gray = np.full((1, 3, 3), 100, np.uint8)
         >>> overlay_heatmap(gray, np.array([[0.0, 1.0, 9.0]]), (1.0, 5.0))[0].tolist()
-        [[100, 100, 100], [100, 100, 100], [162, 60, 115]]
+        [[100, 100, 100], [100, 100, 100], [150, 68, 112]]
 
     """
     level = normalize_heat(heatmap, heat_range)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from hyperspot.results.drawing import overlay_heatmap
@@ -67,8 +68,7 @@ def with_color_bar(picture: Image.Image, heat_range: tuple[float, float], mask_t
     length = height - 2 * size
     drawn = Image.new("RGB", (picture.width + text_width + 3 * size, height), PAPER)
     drawn.paste(picture, (0, 0))
-    levels = np.repeat(np.linspace(hot, cold, length, dtype=np.float32)[:, None], size, axis=1)
-    colors = overlay_heatmap(np.full((length, size, 3), GRAY, np.uint8), levels, heat_range)
+    colors = np.repeat(bar_colors(length, GRAY)[::-1, None], size, axis=1)
     left = picture.width + size // 2
     drawn.paste(Image.fromarray(colors), (left, size))
     pen = ImageDraw.Draw(drawn)
@@ -80,6 +80,12 @@ def with_color_bar(picture: Image.Image, heat_range: tuple[float, float], mask_t
             y = min(max(y, 2.2 * size), length - 0.2 * size)
         pen.text((left + 1.5 * size, y), text, INK, font, anchor="lm")
     return drawn
+
+
+def bar_colors(count: int, gray: int) -> UInt8[np.ndarray, "_count 3"]:
+    """Return the colors of evenly spaced scores over a gray ground, from cold to hot."""
+    levels = np.linspace(0, 1, count, dtype=np.float32)[:, None]
+    return overlay_heatmap(np.full((count, 1, 3), gray, np.uint8), levels, (0.0, 1.0))[:, 0]
 
 
 def side_by_side(pictures: Sequence[Image.Image]) -> Image.Image:
