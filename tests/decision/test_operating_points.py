@@ -74,8 +74,19 @@ def test_two_odd_good_images_that_hide_the_defects_are_pointed_out():
     assert threshold_rank(Calibration.from_scores("split", 0.01, np.arange(298.0))) == 2
 
 
+def test_above_ten_percent_multiples_of_the_rate_are_shown():
+    calibration = Calibration.from_scores("split", 0.15, np.linspace(0, 1, 19))
+    scores = scored(np.linspace(0, 0.5, 50), np.linspace(0.6, 0.89, 30))
+    _, advice = points_and_advice(calibration, scores)
+    for rate in (0.3, 0.45):
+        # The rate leaves room for this many of 19 calibration images at or above the threshold.
+        threshold = np.linspace(0, 1, 19)[-int(rate * 20)]
+        found = np.mean(scores[50:] > threshold)
+        assert f"{100 * found:.3g} % at a false-alarm rate of {100 * rate:.0f} %" in advice[1]
+
+
 def test_one_image_is_one_and_a_steady_threshold_needs_no_more():
-    calibration = Calibration.from_scores("split", 0.1, [*np.linspace(0.1, 0.9, 26), 4, 4, 9])
+    calibration = Calibration.from_scores("split", 0.1, [*np.linspace(0.1, 0.9, 26), 4.0, 4.0, 9.0])
     scores = scored(np.linspace(0, 0.8, 50), np.linspace(1.5, 3, 30))
     _, advice = points_and_advice(calibration, scores)
     assert any("1 of the 29 good calibration images sets" in one and "without it" in one for one in advice)

@@ -67,7 +67,10 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     console.table(f"Evaluated on {evaluation.name}", of_evaluation(evaluation))
     points = evaluation.operating_points
     if points:
-        console.grid("Operating points", [_operating_row(one, one == evaluation.operating_point) for one in points])
+        console.grid(
+            "Operating points (* this model)",
+            [_operating_row(one, one == evaluation.operating_point) for one in points],
+        )
     for sentence in evaluation.advice:
         console.print_line(("advice:", "bold cyan"), f" {sentence}")
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from hyperspot.decision.calibration import Calibration
-from hyperspot.decision.operating_points import OperatingPoint, at_rate
+from hyperspot.decision.operating_points import OperatingPoint, at_rate, operating_point
 
 FEW_FOUND = 0.6
 """Detection rate below which a good ranking is worth more than it finds."""
@@ -17,6 +17,8 @@ LARGE_GAIN = 0.2
 """Rise of the detection rate that makes a few calibration images worth a look."""
 MOST_ODD = 0.05
 """Share of the calibration images that may be looked at one by one; at least three images."""
+MULTIPLES, HIGHEST = (2, 3), 0.5
+"""Rates shown in place of operating points above the promised rate, where there are none, and the highest of them."""
 STEADY = 3
 """Rank of the threshold among the calibration scores from which on no single image decides it."""
 
@@ -42,9 +44,13 @@ def advise(
     found = point.detection_rate
     advice = [*_too_many_false_alarms(point)]
     if found is not None and image_auroc is not None and found < FEW_FOUND and image_auroc > GOOD_RANKING:
-        higher = [
-            one for one in points if one.false_alarm_rate > point.false_alarm_rate and one.detected > point.detected
+        rate = point.false_alarm_rate
+        higher = [one for one in points if one.false_alarm_rate > rate] or [
+            operating_point(calibration, round(multiple * rate, 3), scores, labels)
+            for multiple in MULTIPLES
+            if multiple * rate <= HIGHEST
         ]
+        higher = [one for one in higher if one.detected > point.detected]
         advice.append(
             f"Only {_percent(found)} of the defective images are found although the scores rank them well (image AUROC "
             f"{100 * image_auroc:.1f} %): the threshold {point.threshold:.4g} lies above most of their scores."

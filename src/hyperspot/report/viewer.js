@@ -1,5 +1,5 @@
 const viewer = document.getElementById("viewer"), panels = document.getElementById("panels");
-for (const panel of panels.children) panel.prepend(new Image());
+for (const panel of panels.children) if (!panel.querySelector("img")) panel.prepend(new Image());
 let current;
 
 /** Shows the pictures of a card. */
@@ -26,7 +26,7 @@ function toggle(panel) {
   panel.classList.toggle("large", panels.classList.toggle("single"));
 }
 
-document.querySelector(".gallery").addEventListener("click", event => {
+document.querySelector("main").addEventListener("click", event => {
   const button = event.target.closest(".enlarge");
   if (button) show(button.closest(".image"));
 });
