@@ -194,7 +194,7 @@ def test_a_model_without_calibration_gets_one(product):
         bare.with_false_alarm_rate(0.2)
     assert bare.predict(next((product / "test").glob("*/*.png"))).is_anomalous is None
     changed = bare.recalibrate(product / "test" / "good")
-    assert changed.decision_rule.calibration.false_alarm_rate == pytest.approx(1 / 9)
+    assert changed.decision_rule.calibration.false_alarm_rate == pytest.approx(3 / 9)
     assert changed.decision_rule.pixel_threshold is not None
 
 

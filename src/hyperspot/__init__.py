@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hyperspot.detector.settings import Settings
     from hyperspot.errors import (
         CalibrationError,
+        CalibrationWarning,
         DataError,
         DeviceError,
         DeviceWarning,
@@ -47,6 +48,7 @@ _HOMES = {
     "Backbone": "backbones",
     "Calibration": "decision.calibration",
     "CalibrationError": "errors",
+    "CalibrationWarning": "errors",
     "CocoBuilder": "results.conversions",
     "DataError": "errors",
     "Dataset": "data",
@@ -90,6 +92,7 @@ __all__ = [
     "Backbone",
     "Calibration",
     "CalibrationError",
+    "CalibrationWarning",
     "CocoBuilder",
     "DataError",
     "Dataset",

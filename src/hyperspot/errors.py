@@ -14,6 +14,7 @@ Exception
 UserWarning
 ├── ImageWarning              an image is readable and probably wrong
 │   └── ExifWarning           the orientation of an image is unreadable
+├── CalibrationWarning        few images calibrate the threshold
 ├── DeviceWarning             a device computes more slowly or less exactly than expected
 └── PluginWarning             an installed plugin cannot be loaded
 ```
@@ -75,6 +76,10 @@ class ImageWarning(UserWarning):
 
 class ExifWarning(ImageWarning):
     """The EXIF orientation of an image is unreadable; the image is taken as upright."""
+
+
+class CalibrationWarning(UserWarning):
+    """Few images calibrate the threshold, so that the default false-alarm rate is high."""
 
 
 class DeviceWarning(UserWarning):

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from hyperspot.data import Dataset, open_dataset
-from hyperspot.decision.calibration import Calibration, smallest_promise
+from hyperspot.decision.calibration import Calibration, default_rate
 from hyperspot.decision.rule import DecisionRule, score_good_images
 from hyperspot.errors import DataError, ImageError, ImageWarning
 from hyperspot.evaluation import Evaluation, evaluate
@@ -129,8 +129,8 @@ class Predictor(ABC):
             >>> bad = good[0].copy()
             >>> bad[24:40, 24:40] = 255
             >>> verdict = detector.predict(bad)
-            >>> verdict.is_anomalous, verdict.p_value, len(verdict.regions)
-            (True, 0.2, 1)
+            >>> verdict.is_anomalous, verdict.p_value == 1 / 13, len(verdict.regions)
+            (True, True, 1)
 
         """
         return self._verdicts([self.preprocess(image, channel_order=channel_order)])[0]
@@ -287,7 +287,8 @@ class Predictor(ABC):
 
         Args:
             good_images: A folder or data set, whose good training images are used, or a list of images.
-            false_alarm_rate: To promise, in (0, 1); default: the current rate, or the smallest that the images support.
+            false_alarm_rate: To promise, in (0, 1); default: the current rate, or without one the default rate of
+                the images.
             channel_order: Of arrays and tensors.
             progress: Reports how many images are done.
 
@@ -310,7 +311,7 @@ class Predictor(ABC):
         rate = false_alarm_rate
         if rate is None:
             kept = None if self.decision_rule.calibration.kind == "none" else self.decision_rule.calibration
-            rate = smallest_promise(len(images)) if kept is None else kept.false_alarm_rate
+            rate = default_rate(len(images)) if kept is None else kept.false_alarm_rate
         prepared = progress.track(
             prefetch_map(partial(self.preprocess, channel_order=channel_order), images),
             "scoring good images",
@@ -360,17 +361,26 @@ def good_inputs(data: Path | str | Dataset | Sequence[ImageInput]) -> list[Image
         if not data.train:
             raise DataError(f"{data.root} has no good training image; add some to its training folder")
         return [sample.path for sample in data.train]
-    images: list[ImageInput] = []
+    kept = distinct(data)
+    if not kept:
+        raise DataError("no image was given; give at least one image of a good part")
+    for index in sorted(set(range(len(data))).difference(kept)):
+        warnings.warn(f"{data[index]} is given more than once; it is used once", ImageWarning, stacklevel=3)
+    return [data[index] for index in kept]
+
+
+def distinct(images: Sequence[ImageInput]) -> list[int]:
+    """Return the indices of all images but repeated paths.
+
+    An image both trained on and held out would break the promised false-alarm rate.
+    """
+    kept: list[int] = []
     seen: set[Path] = set()
-    for image in data:
+    for index, image in enumerate(images):
         if isinstance(image, str | os.PathLike):
             path = Path(image).resolve()
             if path in seen:
-                # An image both trained on and held out would break the promised false-alarm rate.
-                warnings.warn(f"{image} is given more than once; it is used once", ImageWarning, stacklevel=3)
                 continue
             seen.add(path)
-        images.append(image)
-    if not images:
-        raise DataError("no image was given; give at least one image of a good part")
-    return images
+        kept.append(index)
+    return kept

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from hyperspot.decision.calibration import Calibration, Plan, pixel_threshold, plan, split
-from hyperspot.errors import CalibrationError
+from hyperspot.decision.calibration import Calibration, default_rate, pixel_threshold
+from hyperspot.decision.planning import Plan, one_per_group, plan, split
+from hyperspot.errors import CalibrationError, SettingsError
 
 RATES = st.one_of(st.floats(0.03, 0.95), st.integers(2, 40).map(lambda n: 1 / n), st.sampled_from([0.05, 0.1, 0.29]))
 
@@ -80,15 +82,39 @@ def test_random_splits_keep_the_promise_and_hardly_more():
         (24, 0.2, "cross", Plan("cross", 24, 5, 0.2)),
         (3, 0.25, "auto", Plan("cross", 3, 3, 0.25)),
         (2, 0.9, "auto", Plan("split", 1, 1, 0.9)),
-        (400, None, "auto", Plan("split", 99, 1, 0.01)),
-        (150, None, "auto", Plan("cross", 150, 5, 0.01)),
-        (20, None, "auto", Plan("cross", 20, 5, 1 / 21)),
-        (20, None, "split", Plan("split", 10, 1, 1 / 11)),
+        (1000, None, "auto", Plan("split", 299, 1, 0.01)),
+        (400, None, "auto", Plan("split", 200, 1, 3 / 201)),
+        (198, None, "auto", Plan("split", 99, 1, 0.03)),
+        (197, None, "auto", Plan("cross", 197, 5, 3 / 198)),
+        (20, None, "auto", Plan("cross", 20, 5, 3 / 21)),
+        (20, None, "split", Plan("split", 10, 1, 3 / 11)),
+        (4, None, "cross", Plan("cross", 4, 4, 0.5)),
         (1, 0.01, "none", Plan("none", 0, 0, 0.01)),
     ],
 )
 def test_plan(n: int, rate: float | None, mode: str, expected: Plan):
     assert plan(n, rate, mode) == expected
+
+
+@pytest.mark.parametrize(
+    ("n", "rate", "mode", "expected"),
+    [
+        (1000, None, "auto", Plan("leave-one-out", 1000, 0, 0.01)),
+        (59, None, "leave-one-out", Plan("leave-one-out", 59, 0, 0.05)),
+        (59, 1 / 60, "auto", Plan("leave-one-out", 59, 0, 1 / 60)),
+        (2, None, "auto", Plan("leave-one-out", 2, 0, 0.5)),
+        (59, None, "cross", Plan("cross", 59, 5, 0.05)),
+        (24, 0.2, "split", Plan("split", 5, 1, 0.2)),
+    ],
+)
+def test_plan_of_a_method_that_leaves_one_out(n: int, rate: float | None, mode: str, expected: Plan):
+    assert plan(n, rate, mode, leaves_one_out=True) == expected
+    assert expected.kind != "leave-one-out" or split(n, expected, 0) == []
+
+
+def test_a_method_that_cannot_leave_one_out_says_so():
+    with pytest.raises(SettingsError, match="choose `--calibration split` or `cross`"):
+        plan(100, None, "leave-one-out")
 
 
 @pytest.mark.parametrize(
@@ -99,11 +125,13 @@ def test_plan(n: int, rate: float | None, mode: str, expected: Plan):
         (150, 0.01, "split", "at least 198 good images"),
         (1, None, "auto", "--calibration none"),
         (0, 0.5, "cross", "--calibration none"),
+        (50, 0.01, "split", "at least 198 good images"),
+        (50, 0.01, "leave-one-out", "at least 99 good images"),
     ],
 )
 def test_too_few_photos_are_refused_with_the_number_needed(n: int, rate: float | None, mode: str, named: str):
     with pytest.raises(CalibrationError, match=named):
-        plan(n, rate, mode)
+        plan(n, rate, mode, leaves_one_out=mode == "leave-one-out")
 
 
 @given(RATES, st.integers(2, 300), st.sampled_from(["auto", "split", "cross"]))
@@ -121,7 +149,10 @@ def test_every_plan_can_be_calibrated(rate: float, n: int, mode: str):
 @given(st.integers(2, 300), st.integers(0, 5))
 def test_the_default_rate_can_always_be_promised(n: int, seed: int):
     planned = plan(n, None)
-    assert planned.rate == max(0.01, 1 / (n + 1))
+    assert planned.rate == default_rate(planned.held_out)
+    calibration = planned.calibrate(np.arange(planned.held_out, dtype=float))
+    third_highest = planned.held_out - 3
+    assert calibration.threshold == third_highest or planned.rate in (0.01, 0.5)
     parts = split(n, planned, seed)
     held = np.concatenate(parts)
     assert len(parts) == planned.folds
@@ -180,3 +211,127 @@ def test_the_pixel_threshold_is_the_smallest_that_keeps_the_rate(images: list[li
     pixels = np.concatenate([np.array(image) for image in images])
     assert (pixels > threshold).mean() <= rate
     assert (pixels >= threshold).mean() > rate or threshold == pixels.min()
+
+
+@given(st.integers(1, 3000))
+def test_the_default_rate_is_the_documented_one(n: int):
+    assert default_rate(n) == min(0.5, max(0.01, 3 / (n + 1)))
+
+
+@given(RATES)
+def test_as_many_images_as_named_allow_a_rate_and_no_fewer(rate: float):
+    needed = Calibration.images_for(rate)
+    assert needed.limit <= needed.default
+    assert 1 / (needed.limit + 1) <= rate
+    assert needed.limit == 1 or 1 / needed.limit > rate
+    assert 3 / (needed.default + 1) <= rate
+    assert needed.default == 1 or 3 / needed.default > rate
+
+
+def test_a_hundred_and_a_threefold_of_images_for_one_percent():
+    assert Calibration.images_for(0.01) == (299, 99)
+    assert Calibration.images_for(0.0075).default == 399
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (50, 3 / 51), (299, 0.01), (1000, 0.1)])
+def test_the_interval_contains_the_true_rate_as_often_as_it_says(n: int, rate: float):
+    """Scores are uniform, so that the true false-alarm rate of a threshold t is 1 - t."""
+    random = np.random.default_rng(n)
+    repeats, missed = 4000, np.zeros(2)
+    for _ in range(repeats):
+        calibration = Calibration.from_scores("split", rate, random.random(n))
+        low, high = calibration.rate_interval(0.8)
+        true_rate = 1 - calibration.threshold
+        missed += (true_rate < low, true_rate > high)
+    assert np.abs(missed / repeats - 0.1).max() < 4 * math.sqrt(0.1 * 0.9 / repeats)
+
+
+def test_the_interval_is_that_of_the_beta_distribution():
+    calibration = Calibration.from_scores("leave-one-out", 0.0121, np.arange(248.0))
+    assert calibration.above == 2
+    assert calibration.threshold == 245.0
+    assert calibration.rate_interval(0.9) == pytest.approx(tuple(stats.beta(3, 246).ppf([0.05, 0.95])))
+    with pytest.raises(ValueError, match="a confidence lies between 0 and 1"):
+        calibration.rate_interval(1.0)
+    with pytest.raises(CalibrationError, match="no calibration"):
+        Calibration.from_scores("none", 0.1, []).rate_interval()
+
+
+@pytest.mark.parametrize(("n", "more", "rate"), [(59, 119, "2.5 %"), (199, 399, "0.75 %"), (5, 11, "25 %")])
+def test_the_sentence_on_steadiness_names_figures(n: int, more: int, rate: str):
+    calibration = Calibration.from_scores("split", default_rate(n), np.arange(float(n)))
+    low, high = calibration.rate_interval()
+    said = calibration.steadiness()
+    assert f"threshold from {n} good images" in said
+    assert f"{100 * low:.1f} to {100 * high:.1f} %" in said
+    assert said.endswith(f"{more} images would allow {rate}")
+    assert 3 / (more + 1) == pytest.approx(3 / (n + 1) / 2)
+    assert "no calibration" in Calibration.from_scores("none", 0.1, []).steadiness()
+
+
+def test_another_rate_keeps_the_scores_and_the_kind():
+    calibration = Calibration.from_scores("leave-one-out", 0.2, np.arange(59.0))
+    other = calibration.at_rate(1 / 60)
+    assert (other.kind, other.threshold, other.false_alarm_rate) == ("leave-one-out", 58.0, 1 / 60)
+    np.testing.assert_array_equal(other.scores, calibration.scores)
+    with pytest.raises(CalibrationError, match="needs at least 60 "):
+        calibration.at_rate(1 / 61)
+
+
+@pytest.mark.parametrize("shape", ["lognormal", "gamma", "chi_square"])
+def test_the_estimated_tail_is_honest_below_what_can_be_promised(shape: str):
+    """The mean true rate of images that it calls rarer than a third of the promise is near that rate, or below."""
+    random = np.random.default_rng(3)
+    draws = {
+        "lognormal": (lambda n: random.lognormal(0, 0.4, n), lambda t: stats.lognorm.sf(t, 0.4)),
+        "gamma": (lambda n: random.gamma(9, size=n), lambda t: stats.gamma.sf(t, 9)),
+        "chi_square": (lambda n: random.chisquare(5, n), lambda t: stats.chi2.sf(t, 5)),
+    }
+    draw, tail = draws[shape]
+    n, wanted = 150, 1 / 151 / 3
+    true_rates = []
+    for _ in range(100):
+        calibration = Calibration.from_scores("split", 0.05, draw(n))
+        grid = calibration.scores[-1] * np.geomspace(0.7, 3, 120)
+        above = next(score for score in grid if calibration.estimated_p_value(score) <= wanted)
+        true_rates.append(tail(above))
+    assert np.mean(true_rates) <= 1.5 * wanted
+
+
+def test_the_estimate_falls_with_the_score_and_is_never_the_promise():
+    scores = np.random.default_rng(0).lognormal(size=300)
+    calibration = Calibration.from_scores("split", 0.05, scores)
+    estimates = [calibration.estimated_p_value(score) for score in (-1.0, 0.0, 0.5, 1.0, 5.0, 50.0, 5000.0)]
+    assert estimates == sorted(estimates, reverse=True)
+    assert estimates[0] == 1.0
+    assert estimates[-1] == pytest.approx(0.1 / 301)
+    assert calibration.p_value(5000.0) == 1 / 301
+    assert calibration.estimated_p_value(1.0) == pytest.approx((scores > 1).mean(), abs=0.05)
+    for few in ("none", "split"):
+        assert Calibration.from_scores(few, 0.5, scores[:99]).estimated_p_value(1.0) is None
+    assert Calibration.from_scores("split", 0.5, scores - 1).estimated_p_value(1.0) is None
+    assert Calibration.from_scores("split", 0.5, np.ones(100)).estimated_p_value(2.0) == 0.1 / 101
+    with pytest.raises(ValueError, match="the score is not a number"):
+        calibration.estimated_p_value(math.nan)
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=60), st.integers(0, 9))
+def test_groups_are_held_out_whole_and_give_one_image_each(labels: list[int], seed: int):
+    groups = np.unique(labels, return_inverse=True)[1]
+    count = int(groups.max()) + 1
+    drawn = one_per_group(groups, seed)
+    assert groups[drawn].tolist() == list(range(count))
+    if count < 2:
+        return
+    for mode in ("split", "cross"):
+        planned = plan(count, 0.5, mode)
+        parts = split(len(groups), planned, seed, groups)
+        held_out = [set(groups[part]) for part in parts]
+        assert sum(map(len, held_out)) == planned.held_out
+        for part, own in zip(parts, held_out, strict=True):
+            assert not own & set(np.delete(groups, part))
+
+
+def test_every_image_of_a_group_may_be_drawn():
+    groups = np.array([0, 0, 0, 1])
+    assert {int(one_per_group(groups, seed)[0]) for seed in range(40)} == {0, 1, 2}

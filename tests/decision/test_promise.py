@@ -12,7 +12,7 @@ from scipy import ndimage, stats
 
 from hyperspot import Detector
 from hyperspot.backbones import create
-from hyperspot.decision.calibration import plan as plan_calibration
+from hyperspot.decision.planning import plan as plan_calibration
 from hyperspot.detector import fitting
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.detector.settings import make_settings

@@ -84,7 +84,7 @@ Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 FalseAlarmRate = Annotated[
     float | None,
     typer.Option(
-        help="Promised share of good parts called anomalous; default: 0.01, or what the number of images supports.",
+        help="Promised share of good parts called anomalous; default: 0.01, or 3 / (n + 1) with n images, if higher.",
         show_default=False,
     ),
 ]
@@ -106,7 +106,8 @@ Overlay = Annotated[
     ),
 ]
 CalibrationOption = Annotated[
-    CalibrationMode, typer.Option(help="Hold good images out (split), cross-fit (cross), or make no decisions (none).")
+    CalibrationMode,
+    typer.Option(help="Leave each image out, hold images out (split), cross-fit (cross), or make no decisions (none)."),
 ]
 PixelFalseAlarmRate = Annotated[
     float, typer.Option(help="Share of the pixels of good parts above the mask's threshold.")

@@ -39,6 +39,7 @@ def of_training(detector: "Detector") -> dict[str, Any]:
         "calibration": calibration.kind,
         "false_alarm_rate": calibration.false_alarm_rate,
         "threshold": calibration.threshold,
+        "steadiness": calibration.steadiness(),
         "seconds": detector.record["seconds"],
     }
 

@@ -115,9 +115,15 @@ class AnomalyModel(nn.Module):
 
     def forward(self, images: UInt8[Tensor, "b H W 3"]) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
         """Return the smoothed anomaly map of each image, and the image scores if the method has its own."""
+        return self.assemble([self.raw_map(images, number) for number in range(len(self.crops))])
+
+    def assemble(
+        self, raw_maps: Sequence[tuple[Float[Tensor, "b _h _w"], Float[Tensor, "b"] | None]]
+    ) -> tuple[Float[Tensor, "b H W"], Float[Tensor, "b"] | None]:
+        """Return what `forward` returns, from the raw map and the image score of the method of each crop."""
         maps, scores = [], []
-        for number, crop in enumerate(self.crops):
-            crop_map, score = self.crop_map(images, number)
+        for crop, (raw, score) in zip(self.crops, raw_maps, strict=True):
+            crop_map = smooth(raw, crop.height, crop.width, self.sigma)
             maps.append(uncrop(crop_map, crop.top, crop.left, self.input_size.height, self.input_size.width))
             scores.append(score)
         if len(self.crops) == 1:
@@ -131,12 +137,20 @@ class AnomalyModel(nn.Module):
         ]
         return fused, torch.stack(standardized).mean(0) if standardized else None
 
+    def raw_map(
+        self, images: UInt8[Tensor, "b H W 3"], number: int
+    ) -> tuple[Float[Tensor, "b _h _w"], Float[Tensor, "b"] | None]:
+        """Return the raw anomaly map of one crop, on the grid of its method, and image scores if it has its own."""
+        backbone = self.backbone
+        result: tuple[Tensor, Tensor | None] = self.methods[number](
+            normalize(crop_images(images, self.crops[number]), backbone.mean, backbone.std)
+        )
+        return result
+
     def crop_map(
         self, images: UInt8[Tensor, "b H W 3"], number: int
     ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the smoothed anomaly map of one crop, in its pixels, and image scores if the method has its own."""
+        raw, score = self.raw_map(images, number)
         crop = self.crops[number]
-        method = self.methods[number]
-        backbone = self.backbone
-        raw, score = method(normalize(crop_images(images, crop), backbone.mean, backbone.std))
         return smooth(raw, crop.height, crop.width, self.sigma), score

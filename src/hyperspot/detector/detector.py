@@ -4,33 +4,35 @@ import datetime as dt
 import importlib.metadata
 import platform
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
 import hyperspot
 from hyperspot.backbones import Backbone, create
 from hyperspot.backbones import restore as restore_backbone
 from hyperspot.data import Dataset, open_dataset
-from hyperspot.decision.calibration import plan as plan_calibration
+from hyperspot.decision.calibration import FEW, Calibration
+from hyperspot.decision.planning import plan as plan_calibration
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.detector import model_file
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
-from hyperspot.detector.fitting import BeforeTraining, Fitted, crops_of, fit
+from hyperspot.detector.fitting import BeforeTraining, Fitted, HeldOut, crops_of, fit
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.detector.settings import Settings, SettingsChanges, make_settings
-from hyperspot.errors import HyperspotError, MissingPackageError, ModelFileError
+from hyperspot.errors import CalibrationWarning, DataError, HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.hardware.devices import resolve
 from hyperspot.images import InputSize, read_image, read_size
 from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.methods import method_class, plugins_of, require_plugins
-from hyperspot.predictor import Predictor, good_inputs
+from hyperspot.predictor import Predictor, distinct, good_inputs
 from hyperspot.utils.progress import SILENT, Progress
 
 MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError, HyperspotError)
@@ -59,6 +61,8 @@ class Detector(Predictor):
     Attributes:
         settings: All settings that decided the result.
         record: How the detector was made: data, versions, backbone, times. Stored in the model file.
+        held_out: The good images that calibrated it, each with the score by a model that was not trained on it, in the
+            order given. Not stored in the model file: empty for a loaded detector.
 
     Examples:
         >>> import numpy as np
@@ -84,6 +88,7 @@ class Detector(Predictor):
     def __init__(self, fitted: Fitted, settings: Settings, record: dict[str, Any]) -> None:
         self.anomaly_model = fitted.anomaly_model.eval()
         self.decision_rule = fitted.decision_rule
+        self.held_out: tuple[HeldOut, ...] = fitted.held_out
         self.input_size = self.anomaly_model.input_size
         self.crops = self.anomaly_model.crops
         self.settings = settings
@@ -100,6 +105,7 @@ class Detector(Predictor):
         channel_order: ChannelOrder = "RGB",
         progress: Progress = SILENT,
         before_training: BeforeTraining | None = None,
+        groups: Sequence[str] | None = None,
         **changes: Unpack[SettingsChanges],
     ) -> "Detector":
         """Train on images of good parts and return a new detector.
@@ -113,14 +119,16 @@ class Detector(Predictor):
             channel_order: Of arrays and tensors.
             progress: Reports stages and steps.
             before_training: Called with each method and its crop before it is fitted.
+            groups: Label of the group of each image, for example its lot or part. The images of one group are held out
+                together, and the false-alarm rate is promised for images of new groups. Default: images are independent.
             **changes: See `Settings`.
 
         Raises:
-            DataError, ImageError: If there is no good image, or one cannot be read.
+            DataError, ImageError: If there is no good image, one cannot be read, or there are not as many groups.
             DeviceError: If there is no such device, or it runs out of memory.
             SettingsError: If a setting is unknown or out of range.
             WeightsError: If the backbone weights are missing or damaged.
-            CalibrationError: If there are too few images for the promised false-alarm rate.
+            CalibrationError: If there are too few images, or groups, for the promised false-alarm rate.
 
         Examples:
             >>> import numpy as np
@@ -129,6 +137,8 @@ class Detector(Predictor):
             >>> detector = Detector.fit(good, method="padim", short_side=64, false_alarm_rate=0.2)
             >>> detector.settings.method, detector.record["data"]["images"]
             ('padim', 12)
+            >>> len(detector.held_out), detector.decision_rule.calibration.kind
+            (12, 'leave-one-out')
 
         """
         started = time.perf_counter()
@@ -139,17 +149,30 @@ class Detector(Predictor):
         chosen = resolve(device)
         dataset = open_dataset(Path(data)) if isinstance(data, str | Path) else data
         sources = good_inputs(dataset)
+        numbers = None if groups is None else _numbered(groups, dataset, len(sources))
         # Before the slow part: too few images for the promised rate.
-        plan = plan_calibration(len(sources), settings.false_alarm_rate, settings.calibration)
+        plan = plan_calibration(
+            len(sources) if numbers is None else int(numbers.max()) + 1,
+            settings.false_alarm_rate,
+            settings.calibration,
+            leaves_one_out=method_class(settings.method).leave_one_out(settings.method_settings) is not None,
+            images="good images" if numbers is None else "groups of good images",
+        )
         input_size = InputSize.for_sizes(
             [_size(source, channel_order) for source in sources], settings.short_side, settings.aspect
         )
         options = method_class(settings.method).backbone_options(settings.method_settings)
         backbone = create(settings.backbone, weights=weights, **options)
         images = ImageLoader(sources, input_size, channel_order)
-        fitted = fit(images, plan, backbone, settings, progress, chosen, before_training)
+        fitted = fit(images, plan, backbone, settings, progress, chosen, before_training, numbers)
+        if settings.false_alarm_rate is None:
+            _warn_of_few(fitted.decision_rule.calibration)
         record = {
-            "data": {**_described(dataset), "images": len(sources)},
+            "data": {
+                **_described(dataset),
+                "images": len(sources),
+                **({} if numbers is None else {"groups": int(numbers.max()) + 1}),
+            },
             "backbone": {
                 "name": backbone.name,
                 "options": options,
@@ -312,6 +335,32 @@ def _described(data: Dataset | Sequence[ImageInput]) -> dict[str, Any]:
     if isinstance(data, Dataset):
         return {"name": data.name, "layout": data.layout, "fingerprint": data.fingerprint()}
     return {"name": "images", "layout": "memory", "fingerprint": None}
+
+
+def _numbered(
+    groups: Sequence[str], data: Dataset | Sequence[ImageInput], images: int
+) -> Int[np.ndarray, "_images"]:
+    """Return the group of each image, numbered from 0; raises DataError if the numbers of both differ."""
+    if not isinstance(data, Dataset) and len(groups) == len(data):
+        groups = [groups[index] for index in distinct(data)]
+    if len(groups) != images:
+        raise DataError(f"{images} good images have {len(groups)} groups; give one group per image")
+    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+
+
+def _warn_of_few(calibration: Calibration) -> None:
+    """Warn if few images calibrate, which makes the default rate high and the threshold unsteady."""
+    n = len(calibration.scores)
+    if calibration.threshold is None or n >= FEW:
+        return
+    low, high = calibration.rate_interval()
+    warnings.warn(
+        f"{n} good images calibrate the threshold, so that {calibration.false_alarm_rate:.0%} of good parts may be "
+        f"called anomalous (true rate {low:.0%} to {high:.0%} with 90% confidence); "
+        f"{calibration.images_for(0.05).default} images would allow 5%",
+        CalibrationWarning,
+        stacklevel=3,
+    )
 
 
 def _size(source: ImageInput, channel_order: ChannelOrder) -> tuple[int, int]:

@@ -1,36 +1,65 @@
-"""Fits and calibrates an anomaly model: hold out, fit, score the held-out images."""
+"""Fits and calibrates an anomaly model: fit, and score each calibration image by a model without it."""
 
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int, UInt8
 
 from hyperspot.backbones import Backbone
-from hyperspot.decision.calibration import Plan, split
-from hyperspot.decision.rule import DecisionRule, score_good_images
+from hyperspot.decision.planning import Plan, one_per_group, split
+from hyperspot.decision.rule import DecisionRule, Run, score_good_images
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.loading import BatchLoader, ImageLoader
 from hyperspot.detector.settings import Settings
 from hyperspot.hardware.devices import computing_on
-from hyperspot.images import Crop, InputSize
-from hyperspot.methods import Method, method_class
+from hyperspot.images import Crop, InputSize, LetterboxedImage
+from hyperspot.methods import LeftOut, Method, method_class
 from hyperspot.utils.progress import Progress
 
 STATS_IMAGES = 32
 """Training images for the statistics of a crop, and for the heat range of a model without calibration."""
+HIGHEST_MAPS = 12
+"""Calibration images, those with the highest scores, whose anomaly maps are kept."""
+RULE_IMAGES = 1000
+"""Calibration images at most whose map values set the pixel threshold; all of them give scores."""
 
 BeforeTraining = Callable[[Method, Crop], None]
 """Called with each method and its crop before the method is fitted, for example to set its `step_callback`."""
 
 
+FitMethod = Callable[[Method, BatchLoader], None]
+"""Fits a method instead of `Method.fit`."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """A good image, scored by a model that was not trained on it.
+
+    Attributes:
+        index: Of the image among those given.
+        score: Its image score.
+        input_map: Its anomaly map at the input size; None unless its score is among the 12 highest.
+
+    """
+
+    index: int
+    score: float
+    input_map: Float32[np.ndarray, "H W"] | None
+
+
 @dataclass(frozen=True)
 class Fitted:
-    """An anomaly model and the decision rule calibrated for it."""
+    """An anomaly model, the decision rule calibrated for it, and the held-out images, in the order given.
+
+    With groups, all images of the groups are listed, and one of each group calibrates.
+    """
 
     anomaly_model: AnomalyModel
     decision_rule: DecisionRule
+    held_out: tuple[HeldOut, ...] = ()
 
 
 def crops_of(input_size: InputSize, crops: str) -> tuple[Crop, ...]:
@@ -50,42 +79,108 @@ def fit(
     progress: Progress,
     device: torch.device,
     before_training: BeforeTraining | None = None,
+    groups: Int[np.ndarray, "_n"] | None = None,
 ) -> Fitted:
     """Fit and calibrate on a device.
 
-    A `split` never trains on the held-out images, and the promise of the p-value is exact. With `cross` each image is
-    scored by a model that was not trained on it, and the final model is trained on all images: the promise is
-    approximate.
+    A `split` never trains on the held-out images, and the promise of the p-value is exact. With `leave-one-out` each
+    image is scored by the model without it, with `cross` by a model that was not trained on it, and the final model is
+    trained on all images: the promise is approximate.
 
-    Raises CalibrationError if there are too few images for the promised rate, DeviceError if the device runs out of
-    memory.
+    Args:
+        images: All good images.
+        plan: Of the calibration.
+        backbone: The frozen feature extractor.
+        settings: Of the detector.
+        progress: Reports stages and steps.
+        device: To fit on.
+        before_training: Called with each method and its crop.
+        groups: Group of each image, numbered from 0. Images of one group are held out together, and one image of each
+            group, drawn at random, calibrates.
+
+    Raises:
+        CalibrationError: If there are too few images for the promised rate.
+        DeviceError: If the device runs out of memory.
+
     """
     everything = np.arange(len(images))
-    parts = split(len(images), plan, settings.seed)
-    scores: list[float] = []
-    maps: list[Float[np.ndarray, "_pixels"]] = []
+    scored = _Scored(len(images))
+    calibrating = everything if groups is None else one_per_group(groups, settings.seed)
+
+    def fit_on(chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None) -> AnomalyModel:
+        return fit_model(images, chosen, backbone, settings, progress, device, before_training, fit_method)
+
     model: AnomalyModel | None = None
+    if plan.kind == "leave-one-out":
+        labels = torch.from_numpy(everything if groups is None else groups)
+        left_out: list[Iterator[LeftOut]] = []
 
-    def fit_on(chosen: Sequence[int] | np.ndarray) -> AnomalyModel:
-        return fit_model(images, chosen, backbone, settings, progress, device, before_training)
+        def fit_method(method: Method, batches: BatchLoader) -> None:
+            left_out.append(method.fit_leave_one_out(batches, labels, seed=settings.seed, progress=progress))
 
+        model = fit_on(everything, fit_method)
+        tracked = progress.track(images.load(everything), "scoring without each image", len(images))
+        scored.add(everything, _replay(model, left_out), tracked)
+    parts = split(len(images), plan, settings.seed, groups)
     for part in progress.track(parts, "cross-fitting folds") if plan.kind == "cross" else parts:
         model = fit_on(np.setdiff1d(everything, part))
-        part_scores, part_maps = _score(model, images, part, progress, "scoring held-out images")
-        scores += part_scores
-        maps += part_maps
+        scored.add(part, model.run, progress.track(images.load(part), "scoring held-out images", len(part)))
     if model is None or plan.kind == "cross":
         model = fit_on(everything)
     if plan.kind == "none":
-        _, maps = _score(model, images, everything[:STATS_IMAGES], progress, "measuring the heat range")
-    rule = DecisionRule.from_good_images(plan.calibrate(scores), maps, settings.pixel_false_alarm_rate)
-    return Fitted(model, rule)
+        few = everything[:STATS_IMAGES]
+        _, maps = score_good_images(model.run, progress.track(images.load(few), "measuring the heat range", len(few)))
+        return Fitted(model, DecisionRule.from_good_images(plan.calibrate([]), maps, settings.pixel_false_alarm_rate))
+    calibration = plan.calibrate([scored.scores[index] for index in calibrating if index in scored.scores])
+    rule = DecisionRule.from_good_images(calibration, scored.maps, settings.pixel_false_alarm_rate)
+    return Fitted(model, rule, scored.held_out())
 
 
-def _score(
-    model: AnomalyModel, images: ImageLoader, part: np.ndarray, progress: Progress, stage: str
-) -> tuple[list[float], list[Float[np.ndarray, "_pixels"]]]:
-    return score_good_images(model.run, progress.track(images.load(part), stage, len(part)))
+class _Scored:
+    """Scores of held-out images, map values of some of them, and the maps of those with the highest scores."""
+
+    def __init__(self, images: int) -> None:
+        self.scores: dict[int, float] = {}
+        self.maps: list[Float[np.ndarray, "_pixels"]] = []
+        self._every = -(-images // RULE_IMAGES)
+        self._highest: list[tuple[float, int, Float32[np.ndarray, "_H _W"]]] = []
+
+    def add(self, indices: Sequence[int] | np.ndarray, run: Run, images: Iterable[LetterboxedImage]) -> None:
+        """Score some images in order."""
+        for index, image in zip(map(int, indices), images, strict=True):
+            results = []
+
+            def recorded(pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
+                results.append(run(pixels))
+                return results[-1]
+
+            (score,), maps = score_good_images(recorded, [image])
+            self.scores[index] = score
+            if (len(self.scores) - 1) % self._every == 0:
+                self.maps += maps
+            heapq.heappush(self._highest, (score, index, results[0][0][0]))
+            if len(self._highest) > HIGHEST_MAPS:
+                heapq.heappop(self._highest)
+
+    def held_out(self) -> tuple[HeldOut, ...]:
+        """Return the held-out images, ascending by index."""
+        maps = {index: input_map for _, index, input_map in self._highest}
+        return tuple(HeldOut(index, score, maps.get(index)) for index, score in sorted(self.scores.items()))
+
+
+def _replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
+    """Return a function that gives the results of the left-out images in order, whatever the pixels."""
+
+    @torch.inference_mode()
+    def run(_pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
+        with computing_on(model.device):
+            raw = [next(one) for one in left_out]
+            maps, scores = model.assemble(
+                [(found[None], None if score is None else score[None]) for found, score in raw]
+            )
+        return maps.cpu().numpy(), None if scores is None else scores.cpu().numpy()
+
+    return run
 
 
 def fit_model(
@@ -96,6 +191,7 @@ def fit_model(
     progress: Progress,
     device: torch.device,
     before_training: BeforeTraining | None = None,
+    fit_method: FitMethod | None = None,
 ) -> AnomalyModel:
     """Fit one method per crop on the chosen images: in f32, then in the precision that suits the device."""
     backbone.to(device).precision = "f32"
@@ -108,7 +204,10 @@ def fit_model(
         if before_training is not None:
             before_training(method, crop)
         with computing_on(device):
-            method.fit(batches, seed=settings.seed, progress=progress)
+            if fit_method is None:
+                method.fit(batches, seed=settings.seed, progress=progress)
+            else:
+                fit_method(method, batches)
         methods.append(method.eval())
     model = AnomalyModel(methods, crops, images.input_size, settings.sigma).move(device)
     if len(crops) > 1:

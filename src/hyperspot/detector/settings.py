@@ -27,10 +27,11 @@ class Settings(BaseModel):
             `fused`, one model for each, with their standardized maps averaged (CFA++).
         sigma: Standard deviation of the Gaussian that smooths the anomaly map, in input pixels.
         seed: Of every random choice.
-        false_alarm_rate: Promised share of good images called anomalous, in (0, 1). Default: 0.01, or the smallest
-            rate that the number of images supports.
-        calibration: `split` holds good images out; `cross` trains on folds and then on all images; `auto` splits if
-            there are enough images; `none` gives scores without decisions.
+        false_alarm_rate: Promised share of good images called anomalous, in (0, 1), down to 1 / (n + 1) with n
+            calibration images. Default: max(0.01, 3 / (n + 1)).
+        calibration: `leave-one-out` trains on all images and scores each by the model without it; `split` holds good
+            images out; `cross` trains on folds and then on all images; `auto` leaves one out if the method supports
+            it, and otherwise splits if there are enough images; `none` gives scores without decisions.
         pixel_false_alarm_rate: Share of the pixels of good images above the threshold of the mask, in (0, 1).
 
     Examples:

@@ -18,12 +18,14 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from hyperspot.data import Dataset, open_dataset
-from hyperspot.decision.calibration import Calibration, split
-from hyperspot.decision.calibration import plan as plan_calibration
+from hyperspot.decision.calibration import Calibration
+from hyperspot.decision.planning import plan as plan_calibration
+from hyperspot.decision.planning import split
 from hyperspot.decision.rule import DecisionRule, Run, score_good_images
 from hyperspot.detector.detector import Detector
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.errors import DataError, SettingsError
+from hyperspot.methods import method_class
 from hyperspot.runtime.engines import INPUT
 from hyperspot.runtime.openvino_import import import_nncf, import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, named
@@ -53,8 +55,8 @@ class GoodImages:
     def of(cls, detector: Detector, data: Path | str | Dataset) -> "GoodImages":
         """Return the good training images of a data set, or of a folder of good images.
 
-        A detector calibrated by a split needs its own training data: they determine which images were held out. A
-        cross-fitted one keeps its scores, as the models of its folds are gone.
+        A detector calibrated by a split needs its own training data: they determine which images were held out. One
+        calibrated by `leave-one-out` or `cross` keeps its scores: a quantized file cannot leave an image out.
 
         Raises:
             DataError: If there is no good image.
@@ -138,7 +140,14 @@ class _Images:
 def _held_out(detector: Detector, dataset: Dataset) -> Int[np.ndarray, "_held_out"]:
     """Return the images that fitting held out, which data and settings determine."""
     settings, calibration = detector.settings, detector.decision_rule.calibration
-    plan = plan_calibration(len(dataset.train), settings.false_alarm_rate, settings.calibration)
+    if "groups" in detector.record["data"]:
+        raise SettingsError(
+            "a detector whose images were held out by groups cannot be quantized; train it without groups"
+        )
+    supported = method_class(settings.method).leave_one_out(settings.method_settings) is not None
+    plan = plan_calibration(
+        len(dataset.train), settings.false_alarm_rate, settings.calibration, leaves_one_out=supported
+    )
     same = dataset.fingerprint() == detector.record["data"]["fingerprint"]
     if not same or (plan.kind, plan.held_out) != ("split", len(calibration.scores)):
         raise SettingsError(

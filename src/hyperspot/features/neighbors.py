@@ -9,11 +9,12 @@ for up to three neighbors.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from hyperspot.features.patches import sum_levels
@@ -103,6 +104,65 @@ class Memory:
         return k <= native.MOST_NEIGHBORS and queries.dtype == torch.float32 and queries.device.type == "cpu"
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """Vectors that leave a centered bank, and others in their place.
+
+    Attributes:
+        excluded: Vectors of the bank that leave.
+        added: Vectors beside the others; they are numbered from the size of the bank on.
+
+    """
+
+    excluded: Bool[Tensor, "m"]
+    added: Float[Tensor, "_e d"]
+
+    @property
+    def size(self) -> int:
+        """Number of vectors after the exchange."""
+        return int((~self.excluded).sum()) + len(self.added)
+
+    def nearest(
+        self,
+        found: tuple[Float[Tensor, "n w"], Int[Tensor, "n w"]],
+        queries: Float[Tensor, "n d"],
+        bank: Float[Tensor, "m d"],
+        squares: Float[Tensor, "m"],
+        k: int,
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Return the k nearest vectors of each query after the exchange.
+
+        The bank is searched again only for queries that lose too many of those found, so that one search of the whole
+        bank serves several exchanges.
+
+        Args:
+            found: The w nearest vectors of the whole bank, w at least k or all: squared distances and indices.
+            queries: Minus the center of the bank.
+            bank: The centered vectors.
+            squares: Their squared norms.
+            k: At most `size`.
+
+        """
+        parts = []
+        stay = min(k, int((~self.excluded).sum()))
+        if stay:
+            gone = self.excluded[found[1]]
+            first = gone.long().argsort(dim=1, stable=True)[:, :stay]
+            distances, columns = (one.gather(1, first) for one in found)
+            again = gone.gather(1, first).any(1).nonzero()[:, 0]
+            if len(again):
+                masked = squares.masked_fill(self.excluded, torch.inf)
+                distances[again], columns[again] = nearest_centered(queries[again], bank, masked, stay)
+            parts.append((distances, columns))
+        if len(self.added):
+            wanted = min(k, len(self.added))
+            near, which = nearest_centered(queries, self.added, self.added.square().sum(1), wanted)
+            parts.append((near, which + len(bank)))
+        distances, columns = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        best, among = torch.topk(distances, k, dim=1, largest=False)
+        return best, columns.gather(1, among)
+
+
 class Prepared:
     """Cache of the packed bank: packed at the first search, and again if the bank changes."""
 
@@ -141,9 +201,21 @@ class Search(nn.Module):
         """Return squared distances (ascending) for each position of each image; `levels` as in `patches.sum_levels`."""
         if torch.compiler.is_exporting():
             return nearest_centered(sum_levels(levels, affine).flatten(0, 1), bank, squares, k)[0]
+        return self.nearest(levels, affine, bank, squares, k)[0]
+
+    def nearest(
+        self,
+        levels: list[Tensor],
+        affine: Float[Tensor, "3 d"],
+        bank: Float[Tensor, "m d"],
+        squares: Float[Tensor, "m"],
+        k: int,
+    ) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        """Return the same as `forward`, and the indices of the vectors."""
         # Image by image, so that the batch size changes no bit of a result.
         search = self._prepared.memory(bank, squares).nearest_in_pyramid
-        return torch.cat([search(image, affine, k)[0] for image in zip(*levels, strict=True)])
+        distances, columns = zip(*(search(image, affine, k) for image in zip(*levels, strict=True)), strict=True)
+        return torch.cat(distances), torch.cat(columns)
 
 
 def principal_axes(bank: Float[Tensor, "m d"]) -> Float[Tensor, "d d"]:

@@ -208,6 +208,12 @@ class PatchCache:
             parts.append(torch.lerp(upper, lower, down))
         return torch.cat(parts, dim=1).to(self.device)
 
+    def pyramid(self, index: int) -> list[Float[Tensor, "1 _c _h _w"]]:
+        """Return the levels of one image as they were cached, in f32."""
+        return [
+            self.take(number, index).T.unflatten(1, size)[None].contiguous() for number, size in enumerate(self.sizes)
+        ]
+
     def image(self, index: int) -> Float[Tensor, "n d"]:
         """Return all patch features of one image, row by row."""
         positions = torch.arange(self.positions)

@@ -1,6 +1,6 @@
 """Anomaly detection methods, one file each."""
 
-from hyperspot.methods.base import Finalize, Level, Method, MethodSettings, StepCallback
+from hyperspot.methods.base import Finalize, LeftOut, Level, Method, MethodSettings, StepCallback
 from hyperspot.methods.cfa import CFA, CFASettings
 from hyperspot.methods.cflow import CFlow, CFlowSettings
 from hyperspot.methods.cutpaste import CutPaste, CutPasteSettings
@@ -22,6 +22,7 @@ __all__ = [
     "CutPaste",
     "CutPasteSettings",
     "Finalize",
+    "LeftOut",
     "Level",
     "Method",
     "MethodSettings",

@@ -1,11 +1,11 @@
 """The contract of an anomaly detection method."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -16,6 +16,8 @@ Finalize = Callable[[], None]
 """Makes `forward` usable during training, without touching training state or random numbers."""
 StepCallback = Callable[[int, int, Finalize | None], None]
 """Called after each training step with the step (from 1), the number of steps, and `finalize` if it is needed."""
+LeftOut = tuple[Float[Tensor, "h w"], Float[Tensor, ""] | None]
+"""Raw anomaly map and image score of a training image, by the method without this image."""
 
 
 Level = Annotated[int, Field(ge=1, le=6)]
@@ -47,6 +49,9 @@ class Method(nn.Module, ABC):
     - `forward` changes no state, takes images that are not square, and scores an image alike in every batch.
     - Everything that `fit` learns is a parameter or buffer, so that `fitted_state` and `load_fitted_state` carry it
       through a model file.
+
+    A method may also score its training images as if each had not been trained on (`leave_one_out`,
+    `fit_leave_one_out`). The threshold then comes from all images, without further training.
 
     A method that trains its own network sets `uses_backbone` to False: its backbone is then `NoBackbone`, no weights
     are loaded, and images are pixels in 0..1.
@@ -85,6 +90,8 @@ class Method(nn.Module, ABC):
         >>> other.load_fitted_state(method.fitted_state())
         >>> other.fitted_state()["mean"].tolist(), Brightness.backbone_options(other.settings)
         ([0.0, 0.0, 0.0], {})
+        >>> Brightness.leave_one_out(other.settings) is None
+        True
         >>> sorted(Brightness.unused_settings(other.settings))
         []
 
@@ -127,6 +134,51 @@ class Method(nn.Module, ABC):
 
         Without an image score the maximum of the smoothed map is used. Scores are finite; higher is more anomalous.
         """
+
+    @classmethod
+    def leave_one_out(cls, settings: Any) -> Literal["exact", "approximate"] | None:  # noqa: ARG003
+        """Return how near `fit_leave_one_out` comes to fitting without an image under these settings.
+
+        `exact`: equal within rounding. `approximate`: nothing of the image is left in the memory, but the rest of it
+        was chosen beside the image. None: not supported.
+        """
+        return None
+
+    def fit_leave_one_out(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Fit as `fit` does, then yield the result of each training image without this image and its group.
+
+        What the results need beyond the fitted state, for example cached features, belongs to the iterator and is
+        freed with it.
+
+        Args:
+            images: As for `fit`.
+            groups: Group of each image; all images of a group are left out together. There are at least two groups.
+            seed: As for `fit`.
+            progress: As for `fit`.
+
+        Returns:
+            An iterator over the images in order. The method is fitted when it is returned.
+
+        Raises:
+            NotImplementedError: If `leave_one_out` returns None.
+
+        Examples:
+            >>> import torch
+            >>> from hyperspot.backbones import create
+            >>> from hyperspot.methods import PaDiM, PaDiMSettings
+            >>> from hyperspot.utils.progress import SILENT
+            >>> images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+            >>> method = PaDiM(create("compact"), PaDiMSettings(channels=8))
+            >>> left_out = method.fit_leave_one_out([images], torch.arange(4), seed=0, progress=SILENT)
+            >>> others = PaDiM(create("compact"), PaDiMSettings(channels=8))
+            >>> others.fit([images[1:]], seed=0, progress=SILENT)
+            >>> torch.allclose(next(left_out)[0], others(images[:1])[0][0], rtol=1e-3)
+            True
+
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot leave a training image out")
 
     def step_done(self, step: int, steps: int, finalize: Finalize | None = None) -> None:
         """Report a finished training step to `step_callback`; `fit` calls it after each step.

@@ -14,18 +14,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from torch import Tensor, nn
 
 from hyperspot.backbones import Backbone
 from hyperspot.features.clustering import k_means
-from hyperspot.features.coresets import k_centers
-from hyperspot.features.neighbors import Search, nearest_distances, principal_axes
-from hyperspot.features.patches import PatchCache, coordinates, pool, pool_to_grid
+from hyperspot.features.coresets import k_centers, substitutes
+from hyperspot.features.neighbors import Exchange, Search, nearest_distances, principal_axes
+from hyperspot.features.patches import PatchCache, coordinates, pool, pool_to_grid, sum_levels
 from hyperspot.features.whitening import partial_whitening
-from hyperspot.methods.base import Level, Method, MethodSettings
+from hyperspot.methods.base import LeftOut, Level, Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
 Variant = Literal["default", "released", "paper"]
@@ -81,6 +81,8 @@ PATCHES_PER_VECTOR = 8
 ITERATIONS = 3
 """Of K-means: eight changed no metric on the development categories by more than 0.1 points."""
 
+NEAREST = 3
+"""Memory vectors found for each training patch, from which those of its own image leave."""
 MOST_NEIGHBORS = 1024
 """Sorting more neighbors would cost more than computing all distances."""
 LARGEST = 1_000_000
@@ -229,16 +231,81 @@ class CFA(Method):
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Cache the frozen features, build the bank with the untrained descriptor, then train the descriptor."""
+        self._fit(images, seed, progress)
+
+    @classmethod
+    def leave_one_out(cls, settings: Any) -> Literal["exact", "approximate"] | None:
+        """Return `approximate` for a coreset without training: its vectors are patches, each of one image."""
+        trains = settings.losses != "none" and settings.steps > 0
+        return "approximate" if settings.bank == "coreset" and not trains else None
+
+    def fit_leave_one_out(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Fit, then score each image from its cached features without the vectors of its group.
+
+        The vectors that the greedy selection would have chosen in their place are added (see `substitutes`).
+        """
+        if self.leave_one_out(self.settings) is None:
+            raise NotImplementedError("only CFA with a coreset and without training can leave an image out")
+        cache, sampled, chosen = self._fit(images, seed, progress)
+        return self._left_out(cache, sampled, chosen, groups, progress)
+
+    @torch.inference_mode()
+    def _left_out(
+        self, cache: PatchCache, sampled: Int[Tensor, "s"], chosen: Int[Tensor, "m"], groups: Int[Tensor, "n"],
+        progress: Progress,
+    ) -> Iterator[LeftOut]:
+        """Yield the map of each image without its group; `sampled` and `chosen` are numbers of patches."""
+        places = coordinates(*cache.sizes[0], cache.device)
+
+        def describe(patches: Int[Tensor, "_r"]) -> Float[Tensor, "_r d"]:
+            where = patches % cache.positions
+            features = cache.gather(patches // cache.positions, where)
+            return self._describe_patches(features, places[where.to(cache.device)]) - self.center
+
+        def group_of(patches: Int[Tensor, "_r"]) -> Int[Tensor, "_r"]:
+            return groups[patches // cache.positions].to(cache.device)
+
+        affine, wanted = self.affine(), min(max(NEAREST, self.settings.neighbors), len(self.bank))
+        found = [
+            self.search.nearest(self.project(cache.pyramid(index)), affine, self.bank, self.squares, wanted)
+            for index in progress.track(range(cache.images), "searching neighbors", cache.images)
+        ]
+        distances, columns = (torch.cat(one) for one in zip(*found, strict=True))
+        numbers, owners = sampled.to(cache.device), group_of(chosen)
+        added = substitutes(
+            (distances[numbers], columns[numbers]),
+            group_of(sampled),
+            self.bank,
+            owners,
+            lambda rows: describe(sampled[rows.cpu()]),
+        )
+        for index, group in enumerate(groups.tolist()):
+            numbers = added.get(group, sampled[:0]).cpu()
+            exchange = Exchange(owners == group, describe(sampled[numbers]))
+            queries = sum_levels(self.project(cache.pyramid(index)), affine)[0]
+            left = exchange.nearest(found[index], queries, self.bank, self.squares, min(self._scored, exchange.size))
+            yield self._map(left[0], *cache.sizes[0])[0], None
+
+    def _fit(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], seed: int, progress: Progress
+    ) -> tuple[PatchCache, Int[Tensor, "_s"], Int[Tensor, "_m"]]:
+        """Fit, and return the cached features, and the numbers of the sampled patches and of those in the bank.
+
+        Patches are numbered image by image. A bank that is no coreset has no patches.
+        """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             cache = PatchCache.collect(
                 self.pooled_levels(batch) for batch in progress.track(images, "reading features")
             )
             self._initialize(cache, generator)
-            self._build_bank(cache, seed, generator, progress)
+            sampled, chosen = self._build_bank(cache, seed, generator, progress)
         if self.settings.losses != "none" and self.settings.steps:
             self._train_descriptor(cache, generator, progress)
         self._rotate()
+        return cache, sampled, chosen
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return δ_1 · softmin weight of δ_1 for each position (eq. of the anomaly score), and no image score."""
@@ -256,6 +323,10 @@ class CFA(Method):
         """Return the raw anomaly map from the pooled levels."""
         height, width = levels[0].shape[-2:]
         distances = self.search(self.project(levels), self.affine(), self.bank, self.squares, self._scored)
+        return self._map(distances, height, width)
+
+    @staticmethod
+    def _map(distances: Float[Tensor, "n k"], height: int, width: int) -> Float[Tensor, "_b height width"]:
         return certainty_score(distances).reshape(-1, height, width)
 
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
@@ -314,8 +385,14 @@ class CFA(Method):
             blocks.append(partial_whitening(patches, kept, self.settings.whitening) * factor)
         return F.pad(torch.block_diag(*blocks), (0, 2))
 
-    def _build_bank(self, cache: PatchCache, seed: int, generator: torch.Generator, progress: Progress) -> None:
-        """Build the memory bank with the untrained descriptor; training does not change it."""
+    def _build_bank(
+        self, cache: PatchCache, seed: int, generator: torch.Generator, progress: Progress
+    ) -> tuple[Int[Tensor, "_s"], Int[Tensor, "_m"]]:
+        """Build the memory bank with the untrained descriptor, and return patches as `_fit` does.
+
+        Training does not change the bank.
+        """
+        sampled = chosen = torch.empty(0, dtype=torch.long)
         size = max(1, cache.positions * self.settings.bank_ratio // self.settings.gamma_c)
         places = coordinates(*cache.sizes[0], cache.device)
         if self.settings.bank == "mean":
@@ -326,31 +403,36 @@ class CFA(Method):
             described = (self._describe_patches(image, places) for image in cache.all_images())
             vectors = algorithm_1(described, size, self.settings.beta, seed)
         else:
-            vectors = self._bank_of_patches(cache, size, generator, progress)
+            vectors, sampled, chosen = self._bank_of_patches(cache, size, generator, progress)
         self.center = vectors.mean(0)
         self.bank = vectors - self.center
         self.squares = self.bank.square().sum(1)
+        return sampled, chosen
 
     def _bank_of_patches(
         self, cache: PatchCache, size: int, generator: torch.Generator, progress: Progress
-    ) -> Float[Tensor, "m d"]:
-        """Return memory vectors chosen from the described training patches, or from a sample of them."""
+    ) -> tuple[Float[Tensor, "m d"], Int[Tensor, "_s"], Int[Tensor, "_m"]]:
+        """Return memory vectors chosen from the described training patches, or from a sample of them.
+
+        And the numbers of the sampled patches, and of those chosen; none are chosen as clusters.
+        """
         total = cache.images * cache.positions
         # With few images, a vector per second patch would copy the images at high cost.
         size = min(size, LARGEST_PATCH_BANK, max(total // PATCHES_PER_VECTOR, min(cache.positions, total)))
         places = coordinates(*cache.sizes[0], cache.device)
         described = []
+        sampled = torch.randperm(total, generator=generator)[:SAMPLED_PATCHES]
         # In parts: all features would take several times the memory of the descriptions.
-        for part in torch.randperm(total, generator=generator)[:SAMPLED_PATCHES].split(LARGEST_PATCH_BANK):
+        for part in sampled.split(LARGEST_PATCH_BANK):
             where = part % cache.positions
             features = cache.gather(part // cache.positions, where)
             described.append(self._describe_patches(features, places[where.to(cache.device)]))
         points = torch.cat(described)
         if self.settings.bank == "clusters":
             start = points[torch.randperm(len(points), generator=generator)[:size].to(points.device)]
-            return k_means(points, size, start=start, iterations=ITERATIONS)
-        chosen = list(progress.track(k_centers(points, size, generator), "choosing the coreset", size))
-        return points[torch.tensor(chosen, device=points.device)]
+            return k_means(points, size, start=start, iterations=ITERATIONS), sampled, sampled[:0]
+        chosen = torch.tensor(list(progress.track(k_centers(points, size, generator), "choosing the coreset", size)))
+        return points[chosen.to(points.device)], sampled, sampled[chosen]
 
     def _rotate(self) -> None:
         """Rotate the described space to the principal axes of the bank, which keeps all distances.

@@ -5,17 +5,18 @@ distance to the Gaussian of its position, so parts must be aligned in all images
 the channels keeps the covariances small.
 """
 
-from collections.abc import Iterable
-from typing import ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from hyperspot.backbones import Backbone
-from hyperspot.methods.base import Method, MethodSettings
+from hyperspot.features.patches import PatchCache
+from hyperspot.methods.base import LeftOut, Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
 CHANNELS = {"compact": 100, "resnet18": 100, "resnet34": 100}
@@ -65,21 +66,64 @@ class PaDiM(Method):
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Accumulate means and covariances batch by batch, then factorize: images are read once and not kept."""
+        self._choose_channels(seed)
+        batches = progress.track(images, "reading features")
+        count, _ = self._accumulate(self._patches_of(batch) for batch in batches)
+        self._factorize(count, progress)
+
+    @classmethod
+    def leave_one_out(cls, settings: Any) -> Literal["exact", "approximate"] | None:  # noqa: ARG003
+        """Return `exact`: mean and covariance without an image follow in closed form."""
+        return "exact"
+
+    @torch.no_grad()
+    def fit_leave_one_out(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Fit from cached features, then score all images, position by position, by the Gaussians without each."""
+        self._choose_channels(seed)
+        batches = progress.track(images, "reading features")
+        cache = PatchCache.collect([self._patches_of(batch)] for batch in batches)
+        each = (cache.pyramid(index)[0] for index in range(cache.images))
+        count, scatter = self._accumulate(each)
+        distances = torch.empty(cache.images, len(scatter))
+        rows = max(1, CHUNK_BYTES // (8 * (scatter[0].numel() + cache.images * scatter.shape[1])))
+        parts = torch.arange(len(scatter)).split(rows)
+        for where in progress.track(parts, "leaving images out", len(parts)):
+            offsets = cache.levels[0][:, where].to(cache.device).double().transpose(0, 1) - self.mean[where, None]
+            distances[:, where] = left_out_distances(
+                offsets, scatter[where].double(), groups, self.settings.regularization
+            ).T.float().cpu()
+        self._factorize(count, progress)
+        height, width = cache.sizes[0]
+        return ((one.reshape(height, width).to(cache.device), None) for one in distances)
+
+    def _choose_channels(self, seed: int) -> None:
         total = sum(self.backbone.channels)
         wanted = self.settings.channels or CHANNELS.get(self.backbone.name, CHANNELS_ELSE)
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: min(wanted, total)]
         self.channels = drawn.sort().values
+
+    def _patches_of(self, batch: Float[Tensor, "b 3 _H _W"]) -> Float[Tensor, "b d _h _w"]:
+        self.channels = self.channels.to(batch.device)
+        return self.patches(batch)
+
+    def _accumulate(self, batches: Iterable[Float[Tensor, "_b d h w"]]) -> tuple[int, Float[Tensor, "_n _d _d"]]:
+        """Set the means, and `whitening` to the scatter matrices; return the number of images, and the matrices."""
         self.mean = self.whitening = torch.empty(0)
         count = 0
-        for batch in progress.track(images, "reading features"):
-            self.channels = self.channels.to(batch.device)
-            features = _by_position(self.patches(batch))
+        for patches in batches:
+            features = _by_position(patches)
             if not count:
                 self.mean = torch.zeros_like(features[:, 0])
                 self.whitening = self.mean.new_zeros(*self.mean.shape, self.mean.shape[1])
             count = _accumulate(features, count, self.mean, self.whitening)
         if not count:
             raise ValueError("no image to train on")
+        return count, self.whitening
+
+    def _factorize(self, count: int, progress: Progress) -> None:
+        """Turn the scatter matrices of `whitening` into its factors, in place."""
         covariances = self.whitening.div_(max(count - 1, 1))
         rows = max(1, CHUNK_BYTES // (8 * covariances[0].numel()))
         for part in progress.track(covariances.split(rows), "inverting covariances", -(-len(covariances) // rows)):
@@ -127,3 +171,42 @@ def whitening(covariances: Float[Tensor, "n d d"], regularization: float) -> Flo
     factors = torch.linalg.cholesky(covariances.double() + regularization * unit)
     inverses: Tensor = torch.linalg.solve_triangular(factors, unit.expand_as(factors), upper=False)
     return inverses
+
+
+def left_out_distances(
+    offsets: Float[Tensor, "p n d"], scatter: Float[Tensor, "p d d"], groups: Int[Tensor, "n"], regularization: float
+) -> Float[Tensor, "p n"]:
+    """Return the Mahalanobis distance of each image to the Gaussian of the images of other groups.
+
+    Leaving g of n images out takes the rows Y of their offsets from the mean and one more, g / sqrt(n - g) times the
+    mean of these rows, out of the scatter matrix. The inverse follows by the Woodbury identity, for g = 1 that of
+    Sherman and Morrison, from one factorization per size of a group.
+
+    Args:
+        offsets: Of the features of each image from the mean of all, in float64, per position.
+        scatter: Sum of the outer products of the offsets, in float64.
+        groups: Group of each image.
+        regularization: Added to the diagonal of each covariance.
+
+    """
+    n = offsets.shape[1]
+    unit = torch.eye(scatter.shape[1], dtype=scatter.dtype, device=scatter.device)
+    distances = offsets.new_empty(offsets.shape[:2])
+    labels, sizes = groups.unique(return_counts=True)
+    for size in sizes.unique().tolist():
+        divisor = max(n - size - 1, 1)
+        factors = torch.linalg.cholesky(scatter / divisor + regularization * unit)
+        # Columns: the images, whitened by all images with the divisor of those that stay.
+        whitened = torch.linalg.solve_triangular(factors, offsets.mT, upper=False)
+        for label in labels[sizes == size]:
+            own = (groups == label).nonzero()[:, 0].to(offsets.device)
+            rows = whitened[:, :, own]
+            center = rows.mean(2, keepdim=True)
+            removed = torch.cat([rows, size / (n - size) ** 0.5 * center], dim=2) / divisor**0.5
+            moved = rows + size / (n - size) * center
+            inner = torch.eye(size + 1, dtype=unit.dtype, device=unit.device) - removed.mT @ removed
+            across = removed.mT @ moved
+            grown = torch.linalg.solve(inner, across)
+            squares = moved.square().sum(1) + (across * grown).sum(1)
+            distances[:, own] = squares.clamp(min=0).sqrt()
+    return distances

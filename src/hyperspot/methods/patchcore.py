@@ -9,7 +9,7 @@ and the image score is the maximum without reweighting.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +18,18 @@ from pydantic import Field
 from torch import Tensor
 
 from hyperspot.backbones import Backbone
-from hyperspot.features.coresets import k_centers
-from hyperspot.features.neighbors import Prepared, nearest_centered
+from hyperspot.features.coresets import k_centers, substitutes
+from hyperspot.features.neighbors import Exchange, Prepared, nearest, nearest_centered
 from hyperspot.features.patches import concatenate
-from hyperspot.methods.base import Level, Method, MethodSettings
+from hyperspot.methods.base import LeftOut, Level, Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
 NEIGHBORHOOD = 3
 """Side of the neighborhood of a patch feature, in positions of its level."""
 PROJECTED = 128
 """Dimensions of the projection in which the coreset is chosen."""
+NEAREST = 3
+"""Vectors of the bank found for each training patch, from which those of its own image leave."""
 KEPT_BYTES = 1_000_000_000
 """Patch features cached between the two passes over the images; beyond it they are recomputed."""
 
@@ -69,12 +71,59 @@ class PatchCore(Method):
         self.register_empty_buffers("bank", "center", "squares")
         self._prepared = Prepared()
 
-    @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Choose the coreset in the projection, then store the features of the chosen patches.
 
         Memory is bounded: all patches are held in their 128 projected dimensions, full features up to a budget. Beyond
         it the images are read a second time.
+        """
+        self._fit(images, seed, progress)
+
+    @classmethod
+    def leave_one_out(cls, settings: Any) -> Literal["exact", "approximate"] | None:  # noqa: ARG003
+        """Return `approximate`: the coreset was chosen beside the image that is left out."""
+        return "approximate"
+
+    def fit_leave_one_out(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Fit, then score each image without the vectors of its group.
+
+        The vectors that the greedy selection would have chosen in their place are added (see `substitutes`).
+        """
+        kept, owners, added = self._fit(images, seed, progress, groups)
+        numbers = torch.cat(list(added.values())).sort().values
+        vectors = torch.cat(list(self._chosen_features(images, kept, numbers))) - self.center
+        places = {group: torch.searchsorted(numbers, own) for group, own in added.items()}
+        return self._left_out(images, kept, owners, vectors, places, groups)
+
+    @torch.inference_mode()
+    def _left_out(
+        self,
+        images: Iterable[Tensor],
+        kept: list[Tensor],
+        owners: Int[Tensor, "m"],
+        vectors: Float[Tensor, "v d"],
+        places: dict[int, Int[Tensor, "_e"]],
+        groups: Int[Tensor, "n"],
+    ) -> Iterator[LeftOut]:
+        each = (one for features in self._features(images, kept) for one in features)
+        for group, one in zip(groups.tolist(), each, strict=True):
+            added = vectors[places[group]] if group in places else vectors[:0]
+            scores, highest = self._score(one[None], Exchange(owners == group, added))
+            yield scores[0], highest[0]
+
+    @torch.no_grad()
+    def _fit(
+        self,
+        images: Iterable[Float[Tensor, "_b 3 _H _W"]],
+        seed: int,
+        progress: Progress,
+        groups: Int[Tensor, "n"] | None = None,
+    ) -> tuple[list[Float[Tensor, "_b _h _w d"]], Int[Tensor, "_m"], dict[int, Int[Tensor, "_e"]]]:
+        """Fit, and return the features that were kept; with groups, the group of each vector and its substitutes.
+
+        Patches are numbered image by image.
         """
         generator = torch.Generator().manual_seed(seed)
         bound = self.settings.dimensions**-0.5
@@ -82,8 +131,8 @@ class PatchCore(Method):
         kept: list[Tensor] = []
         projected, room = [], KEPT_BYTES
         for batch in progress.track(images, "reading features"):
-            features = self.embed(batch).flatten(0, 2)
-            projected.append(features @ projection.to(features))
+            features = self.embed(batch)
+            projected.append(features.flatten(0, 2) @ projection.to(features))
             room -= features.nbytes
             if room >= 0:
                 kept.append(features)
@@ -92,31 +141,56 @@ class PatchCore(Method):
         count = max(1, int(len(points) * self.settings.ratio))
         numbers = list(progress.track(k_centers(points, count, generator), "choosing the coreset", count))
         chosen = torch.tensor(numbers, device=points.device).sort().values
+        owners, added = chosen[:0], {}
+        if groups is not None:
+            group_of_points = groups.to(points.device).repeat_interleave(len(points) // len(groups))
+            owners = group_of_points[chosen]
+            points -= points[chosen].mean(0)
+            found = nearest(points, points[chosen], min(NEAREST, count))
+            added = substitutes(found, group_of_points, points[chosen], owners, points.__getitem__)
         del points
         vectors = torch.cat(list(self._chosen_features(images, kept, chosen)))
         self.center = vectors.mean(0)
         self.bank = vectors.sub_(self.center)
         self.squares = self.bank.square().sum(1)
+        return kept, owners, added
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the squared distance of each patch to the nearest in the bank, and the image score."""
-        features = self.embed(images) - self.center
-        queries = features.flatten(0, 2)
-        wanted = min(self.settings.neighbors, self.bank.shape[0])
-        columns = self._nearest(queries, wanted)
+        return self._score(self.embed(images))
+
+    def _score(
+        self, features: Float[Tensor, "b h w d"], exchange: Exchange | None = None
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"]]:
+        """Return map and image score from the features, after an exchange of memory vectors."""
+        queries = (features - self.center).flatten(0, 2)
+        bank = self.bank if exchange is None else torch.cat([self.bank, exchange.added])
+        size = bank.shape[0] if exchange is None else exchange.size
+        columns = self._nearest(queries, min(self.settings.neighbors, size), exchange)
         # Recomputed from the difference: the matrix product that ranks them is inexact for nearly equal patches.
-        distances = (queries[:, None] - self.bank[columns]).square_().sum(2)
+        distances = (queries[:, None] - bank[columns]).square_().sum(2)
         scores = distances.mean(1).reshape(features.shape[:3])
         highest, where = scores.flatten(1).max(1)
         if self.settings.image_score == "reweighted":
-            rows = where + torch.arange(images.shape[0], device=where.device) * scores[0].numel()
-            highest = self._reweighted(queries[rows], columns[rows, 0], distances[rows, 0].sqrt())
+            rows = where + torch.arange(features.shape[0], device=where.device) * scores[0].numel()
+            squares = bank.square().sum(1)
+            if exchange is not None:
+                squares[: len(exchange.excluded)].masked_fill_(exchange.excluded, torch.inf)
+            highest = self._reweighted(
+                queries[rows], bank, squares, columns[rows, 0], distances[rows, 0].sqrt(), size
+            )
         return scores, highest
 
-    def _nearest(self, queries: Float[Tensor, "n d"], k: int) -> Int[Tensor, "n k"]:
+    def _nearest(
+        self, queries: Float[Tensor, "n d"], k: int, exchange: Exchange | None
+    ) -> Int[Tensor, "n k"]:
         if torch.compiler.is_exporting():
             return nearest_centered(queries, self.bank, self.squares, k)[1]
-        return self._prepared.memory(self.bank, self.squares).nearest(queries, k)[1]
+        memory = self._prepared.memory(self.bank, self.squares)
+        if exchange is None:
+            return memory.nearest(queries, k)[1]
+        found = memory.nearest(queries, min(max(NEAREST, k), len(self.bank)))
+        return exchange.nearest(found, queries, self.bank, self.squares, k)[1]
 
     def embed(self, images: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b h w d"]:
         """Return one feature per position of the finest level used.
@@ -134,22 +208,36 @@ class PatchCore(Method):
     ) -> Iterator[Float[Tensor, "_k d"]]:
         """Yield the features of the chosen patches, in ascending order of index, batch by batch."""
         first = 0
-        for number, batch in enumerate(images):
-            features = kept[number] if number < len(kept) else self.embed(batch).flatten(0, 2)
+        for batch in self._features(images, kept):
+            features = batch.flatten(0, 2)
             inside = (chosen >= first) & (chosen < first + len(features))
             yield features[chosen[inside] - first]
             first += len(features)
 
+    def _features(self, images: Iterable[Tensor], kept: list[Tensor]) -> Iterator[Float[Tensor, "b h w d"]]:
+        """Yield the features of each batch: those that were kept, and the others computed again."""
+        for number, batch in enumerate(images):
+            yield kept[number] if number < len(kept) else self.embed(batch)
+
     def _reweighted(
-        self, patches: Float[Tensor, "b d"], nearest: Int[Tensor, "b"], distances: Float[Tensor, "b"]
+        self,
+        patches: Float[Tensor, "b d"],
+        bank: Float[Tensor, "m d"],
+        squares: Float[Tensor, "m"],
+        nearest: Int[Tensor, "b"],
+        distances: Float[Tensor, "b"],
+        size: int,
     ) -> Float[Tensor, "b"]:
-        """Return s* (1 - softmax weight of the nearest patch among its b neighbors in the bank), eq. 7."""
-        wanted = min(self.settings.reweight_neighbors, self.bank.shape[0])
+        """Return s* (1 - softmax weight of the nearest patch among its b neighbors in the bank), eq. 7.
+
+        `size` is the number of vectors that count; the squares of the others are infinite.
+        """
+        wanted = min(self.settings.reweight_neighbors, size)
         if wanted < 2:
             return distances
-        _, around = nearest_centered(self.bank[nearest], self.bank, self.squares, wanted)
-        others = (patches[:, None] - self.bank[around]).norm(dim=2)
-        own = (patches - self.bank[nearest]).norm(dim=1)
+        _, around = nearest_centered(bank[nearest], bank, squares, wanted)
+        others = (patches[:, None] - bank[around]).norm(dim=2)
+        own = (patches - bank[nearest]).norm(dim=1)
         # Duplicates of the nearest patch may precede it among its neighbors, so the softmax uses distances only.
         return distances * (1 - torch.exp(own - torch.logsumexp(others, dim=1))).clamp(min=0)
 

@@ -51,8 +51,8 @@ class Verdict:
         >>> bad = good[0].copy()
         >>> bad[24:40, 24:40] = 255
         >>> verdict = detector.predict(bad)
-        >>> verdict.is_anomalous, verdict.p_value, verdict.heatmap.shape, verdict.mask.dtype
-        (True, 0.2, (64, 64), dtype('bool'))
+        >>> verdict.is_anomalous, verdict.p_value == 1 / 13, verdict.heatmap.shape, verdict.mask.dtype
+        (True, True, (64, 64), dtype('bool'))
         >>> list(verdict.to_dict())
         ['image', 'score', 'p_value', 'is_anomalous', 'regions', 'milliseconds']
 
