@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,11 @@ import hyperspot
 from hyperspot import metrics
 from hyperspot.cli import summaries
 from hyperspot.data import open_dataset
+from hyperspot.decision.calibration import Calibration
 from hyperspot.errors import DataError
 from hyperspot.evaluation import DefectResult, evaluate
 from hyperspot.metrics import registry
+from hyperspot.metrics.intervals import wilson_interval
 from hyperspot.report import render
 from hyperspot.utils.progress import SILENT
 from tests.brightness import SIZE, BrightnessPredictor, write_part
@@ -38,6 +41,38 @@ def test_decisions_are_counted_at_the_threshold_of_the_calibration(evaluation):
     assert evaluation.promised_false_alarm_rate == 0.2
     assert evaluation.detection_rate == 4 / 6
     assert evaluation.observed_false_alarm_rate == 1 / 4
+
+
+def test_operating_points_hold_the_promised_rate_and_those_that_four_images_support(evaluation):
+    (point,) = evaluation.operating_points
+    assert point == evaluation.operating_point
+    assert (point.false_alarm_rate, point.threshold) == (0.2, 0.5)
+    assert (point.detected, point.defective, point.false_alarms, point.good) == (4, 6, 1, 4)
+    assert evaluation.to_dict()["operating_points"] == [point.to_dict()]
+    assert evaluation.advice == ()
+
+
+def test_advice_reaches_json_and_the_terminal(tmp_path, capsys):
+    predictor = BrightnessPredictor()
+    calibration = Calibration.from_scores("split", 0.05, [*np.linspace(0.05, 0.25, 18), 0.95])
+    predictor.decision_rule = replace(predictor.decision_rule, calibration=calibration)
+    part = write_part(tmp_path / "part", DEFECTS, [0.2, 0.3, 0.1, 0.15])
+    found = evaluate(predictor, open_dataset(part), progress=SILENT)
+    assert found.detection_rate == 0
+    assert len(found.operating_points) == 2
+    assert "1 of the 19 good calibration images sets the threshold so high" in found.advice[2]
+    assert found.to_dict()["advice"] == list(found.advice)
+    summaries.print_evaluation(found)
+    printed = capsys.readouterr().out
+    assert [line.removeprefix("advice: ") for line in printed.splitlines() if line.startswith("advice: ")] == list(
+        found.advice
+    )
+    table = printed.partition("Operating points")[2].partition("advice:")[0].splitlines()
+    rows = [re.split(r"\s{2,}", line.strip()) for line in table[-2:]]
+    assert rows == [
+        ["5.00 % *", "0.95", "0 of 6", "0.00 %", "0 of 4", "0.00 %"],
+        ["10.00 %", "0.25", "6 of 6", "100.00 %", "1 of 4", "25.00 %"],
+    ]
 
 
 def test_image_metrics_rank_the_images(evaluation):
@@ -106,7 +141,8 @@ def test_pictures_are_small_jpeg_files(evaluation):
 def test_without_calibration_there_are_no_decisions(part):
     found = evaluate(BrightnessPredictor(calibrated=False), open_dataset(part), progress=SILENT)
     assert found.detection_rate is found.observed_false_alarm_rate is found.seg_f1 is None
-    assert found.threshold is found.promised_false_alarm_rate is None
+    assert found.threshold is found.promised_false_alarm_rate is found.operating_point is None
+    assert found.operating_points == found.advice == ()
     assert found.image_auroc is not None
     assert found.defect_results[0] == DefectResult("crack", 4, None, found.defect_results[0].mean_score)
     assert found.defect_results[0].detection_rate is None
@@ -178,5 +214,7 @@ def test_a_registered_metric_reaches_json_report_terminal_and_tables(part):
 def test_the_terminal_shows_the_detection_rate_first(evaluation):
     shown = list(summaries.of_evaluation(evaluation).items())
     assert shown[0] == ("Detection rate", "66.67 % at a promised false-alarm rate of 20.00 %")
-    assert shown[1] == ("Observed false-alarm rate", "25.00 %, promised: at most 20.00 %")
+    low, high = wilson_interval(1, 4)
+    interval = f"95 % interval {100 * low:.2f} % to {100 * high:.2f} %"
+    assert shown[1] == ("Observed false-alarm rate", f"25.00 % ({interval}), promised: at most 20.00 %")
     assert len(shown) == len(metrics.registered()) + 2

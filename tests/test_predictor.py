@@ -1,6 +1,7 @@
 """One pipeline for every engine: predict, predict_many, stream, rates and recalibration."""
 
 import importlib.util
+import re
 import threading
 import time
 
@@ -159,8 +160,14 @@ def test_another_rate_changes_decisions_and_not_scores(predictor, images):
     for rate in (0.0, 1.0, -1.0, float("nan")):
         with pytest.raises(CalibrationError, match="between 0 and 1"):
             predictor.with_false_alarm_rate(rate)
-    with pytest.raises(CalibrationError, match="needs at least"):
+    with pytest.raises(CalibrationError, match=r"needs at least 999 .* smallest possible rate is") as refused:
         predictor.with_false_alarm_rate(0.001)
+    named = re.search(r"rate is ([\d.]+) \(1 in", str(refused.value))
+    n = len(before.calibration.scores)
+    assert predictor.with_false_alarm_rate(float(named[1])).decision_rule.calibration.threshold == max(
+        before.calibration.scores
+    )
+    assert f"(1 in {n + 1})" in str(refused.value)
 
 
 def test_recalibration_ranks_among_the_given_images(predictor, product):

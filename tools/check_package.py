@@ -23,6 +23,8 @@ IN_WHEEL = (
     "hyperspot/py.typed",
     "hyperspot/backbones/compact.safetensors",
     "hyperspot/report/report.html.j2",
+    "hyperspot/report/report.css",
+    "hyperspot/report/trade_off.js",
     "hyperspot/hardware/native/_kernels.",
     "hyperspot/hardware/native/_resize.",
 )

@@ -9,10 +9,14 @@ product = make_product_set(folder / "larger-product", train=60, good=10, defecti
 detector = Detector.fit(product / "train" / "good", short_side=192, false_alarm_rate=0.05)
 
 # The trade-off: a higher rate finds more defects and calls more good parts anomalous.
-for rate in (0.05, 0.1, 0.2):
-    evaluation = detector.with_false_alarm_rate(rate).evaluate(product)
-    detected, false_alarms = evaluation.detection_rate, evaluation.observed_false_alarm_rate
-    print(f"promised {rate:4.0%}  detected {detected:4.0%}  observed false alarms {false_alarms:4.0%}")
+evaluation = detector.evaluate(product)
+for point in evaluation.operating_points:
+    print(
+        f"promised {point.false_alarm_rate:4.0%}  detected {point.detection_rate:4.0%}  "
+        f"observed false alarms {point.observed_false_alarm_rate:4.0%}"
+    )
+for sentence in evaluation.advice:
+    print("advice:", sentence)
 
 # A rate of 0.001 needs 999 calibration images.
 try:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from hyperspot.data import Dataset, Sample, open_dataset
     from hyperspot.data.demo_product.product_set import make_product_set
     from hyperspot.decision.calibration import Calibration
+    from hyperspot.decision.operating_points import OperatingPoint
     from hyperspot.decision.rule import DecisionRule
     from hyperspot.detector.detector import Detector
     from hyperspot.detector.settings import Settings
@@ -66,6 +67,7 @@ _HOMES = {
     "Metric": "metrics",
     "MissingPackageError": "errors",
     "ModelFileError": "errors",
+    "OperatingPoint": "decision.operating_points",
     "PluginWarning": "errors",
     "Predictor": "predictor",
     "Region": "results",
@@ -109,6 +111,7 @@ __all__ = [
     "Metric",
     "MissingPackageError",
     "ModelFileError",
+    "OperatingPoint",
     "PluginWarning",
     "Predictor",
     "Region",

@@ -7,6 +7,7 @@ Aspect = Literal["keep", "square"]
 Crops = Literal["full", "center", "fused"]
 CalibrationMode = Literal["auto", "leave-one-out", "split", "cross", "none"]
 ExportFormat = Literal["onnx", "openvino"]
+OverlayStyle = Literal["outline", "heatmap", "side-by-side"]
 ResultFormat = Literal["text", "jsonl", "csv", "coco", "yolo"]
 
 

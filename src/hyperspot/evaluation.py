@@ -4,7 +4,6 @@ Thresholds come from good images alone; none is chosen on the test images. Metri
 test set have `max` in their names. Images are processed one after the other and not kept.
 """
 
-import io
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,20 +12,19 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
-from PIL import Image
 
 from hyperspot import metrics
 from hyperspot.data import Dataset, Sample, load_mask
+from hyperspot.decision.advice import advise
+from hyperspot.decision.calibration import Calibration
+from hyperspot.decision.operating_points import OperatingPoint, operating_points
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.errors import DataError
 from hyperspot.images import Crop
 from hyperspot.metrics import Level, MaskCounts, PixelStatistics
-from hyperspot.results.drawing import TRUTH_COLOR, outline, overlay_heatmap
+from hyperspot.results.pictures import report_pictures
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.progress import Progress
-
-PICTURE_SIDE = 384
-"""Longest side in pixels of the pictures for the report."""
 
 Curve = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -109,6 +107,8 @@ class Evaluation:
         image_roc: False-alarm rates and detection rates at all image thresholds; None if a class is missing.
         pixel_roc: False-positive and true-positive rates of pixels; None without masks.
         pro: False-positive rates of pixels and per-region overlaps; None without masks.
+        heat_range: The scores drawn as cold and as hot in the pictures.
+        calibration: Scores of good images, from which the operating points follow; None without calibration.
         problems: Problems of the data, one sentence each.
         made_by: Command, data, settings, training record and versions.
         seconds: Wall time.
@@ -139,6 +139,8 @@ class Evaluation:
     image_roc: Curve | None = field(default=None, repr=False)
     pixel_roc: Curve | None = field(default=None, repr=False)
     pro: Curve | None = field(default=None, repr=False)
+    heat_range: tuple[float, float] | None = field(default=None, repr=False)
+    calibration: Calibration | None = field(default=None, repr=False)
     problems: tuple[str, ...] = ()
     made_by: dict[str, Any] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
@@ -191,6 +193,32 @@ class Evaluation:
         ]
         return tuple(sorted(results, key=lambda one: (one.detection_rate or 0.0, one.defect)))
 
+    @property
+    def operating_points(self) -> tuple[OperatingPoint, ...]:
+        """Results at the promised false-alarm rate and at 1, 2, 5 and 10 %, ascending.
+
+        Without those that the calibration does not support; empty without calibration.
+        """
+        return () if self.calibration is None else operating_points(self.calibration, *self._scores_and_labels())
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """The results at the promised false-alarm rate; None without calibration."""
+        return next(
+            (one for one in self.operating_points if one.false_alarm_rate == self.promised_false_alarm_rate), None
+        )
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """The next step if few defects are found in spite of a good ranking, or if false alarms exceed the promise."""
+        if self.calibration is None:
+            return ()
+        return advise(self.calibration, self.operating_points, self.image_auroc, *self._scores_and_labels())
+
+    def _scores_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        scores = np.array([result.score for result in self.image_results], dtype=np.float64)
+        return scores, np.array([result.label for result in self.image_results], dtype=np.int64)
+
     def to_dict(self) -> dict[str, Any]:
         """Return metrics, thresholds and provenance as JSON values, the detection and false-alarm rates first."""
         values = dict(self.metrics)
@@ -202,6 +230,8 @@ class Evaluation:
             **values,
             "at_input": dict(self.metrics_at_input),
             "threshold": self.threshold,
+            "operating_points": [point.to_dict() for point in self.operating_points],
+            "advice": list(self.advice),
             "images": len(self.image_results),
             "seconds": round(self.seconds, 3),
             "problems": list(self.problems),
@@ -258,6 +288,8 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
         image_roc=_curve(metrics.roc_curve(scores, labels)),
         pixel_roc=_curve(statistics.original.roc_curve()),
         pro=_curve(statistics.original.pro_curve()),
+        heat_range=predictor.decision_rule.heat_range,
+        calibration=calibration if calibrated else None,
         problems=(*dataset.problems, *empty, *_missing(samples)),
         made_by={
             "command": command,
@@ -313,29 +345,5 @@ def _image_result(sample: Sample, verdict: Verdict, truth: Bool[np.ndarray, "h w
         p_value=verdict.p_value,
         is_anomalous=verdict.is_anomalous,
         milliseconds=verdict.milliseconds,
-        pictures=_pictures(verdict, truth),
+        pictures=report_pictures(verdict, truth),
     )
-
-
-def _pictures(verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> tuple[bytes, ...]:
-    height, width = verdict.image.shape[:2]
-    scale = min(1.0, PICTURE_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(verdict.image).resize(size, Image.Resampling.BOX))
-    heatmap = np.asarray(Image.fromarray(verdict.heatmap).resize(size, Image.Resampling.BILINEAR))
-    outlined = outline(small, _small_mask(verdict.mask, size))
-    if truth is not None:
-        outlined = outline(outlined, _small_mask(truth, size), TRUTH_COLOR)
-    return tuple(_jpeg(picture) for picture in (small, overlay_heatmap(small, heatmap, verdict.heat_range), outlined))
-
-
-def _small_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "_H _W"]:
-    """Shrink a mask without losing defects smaller than a pixel of the picture."""
-    share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
-    return np.asarray(share) > 0
-
-
-def _jpeg(picture: np.ndarray) -> bytes:
-    encoded = io.BytesIO()
-    Image.fromarray(picture).save(encoded, "JPEG", quality=85)
-    return encoded.getvalue()

@@ -16,7 +16,8 @@ from PIL import Image
 
 FIELDS = {
     "image_auroc", "pixel_auroc", "aupro_30", "aupro_05", "aupimo", "pixel_ap", "image_f1_max", "pixel_f1_max",
-    "seg_f1", "promised_false_alarm_rate", "observed_false_alarm_rate", "images", "seconds",
+    "seg_f1", "promised_false_alarm_rate", "observed_false_alarm_rate", "images", "seconds", "operating_points",
+    "advice",
 }  # fmt: skip
 
 HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "safetensors", "huggingface_hub"}
@@ -69,6 +70,18 @@ def test_train_predict_evaluate_info(run, product, tmp_path):
     assert len(lines) == 8
     assert {"image", "score", "p_value", "is_anomalous", "regions", "heatmap", "mask", "milliseconds"} <= set(lines[0])
     assert len(list((tmp_path / "out").glob("*.overlay.png"))) == 8
+
+    heated = ("predict", model, product / "test" / "good" / "000.png", "--overlay", "side-by-side")
+    assert run(*heated, "--out", tmp_path / "wide", "--false-alarm-rate", 0.5)[0] == 0
+    (wide,) = (tmp_path / "wide").glob("*.overlay.png")
+    with Image.open(wide) as drawn, Image.open(product / "test" / "good" / "000.png") as image:
+        assert drawn.width > 3 * image.width
+    code, _, err = run(*heated)
+    assert code == 2
+    assert "give --out FOLDER" in err
+    code, _, err = run(*heated, "--out", tmp_path / "never", "--false-alarm-rate", 0.001)
+    assert code == 1
+    assert "the smallest possible rate is" in err
 
     code, out, _ = run("evaluate", model, product, "--json")
     figures = json.loads(out)

@@ -34,7 +34,7 @@ def test_verdict_is_in_the_photos_own_pixels(detector, photo, tmp_path):
     verdict = detector.predict(wide)
     assert verdict.heatmap.shape == verdict.mask.shape == (173, 301)
     assert verdict.image.shape == (173, 301, 3)
-    assert verdict.overlay().size == (301, 173)
+    assert verdict.overlay(caption=False).size == (301, 173)
     assert np.isfinite(verdict.heatmap).all()
     assert verdict.path == wide
 

@@ -58,7 +58,7 @@ def evaluate_and_report(
     if json:
         console.print_json({**evaluation.to_dict(), "report": str(page)})
     else:
-        console.table(f"Evaluated on {dataset.name}", summaries.of_evaluation(evaluation))
+        summaries.print_evaluation(evaluation)
         console.print_line(f"report: {page}")
     if open_report:
         webbrowser.open(page.resolve().as_uri())

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hyperspot.choices import Aspect, CalibrationMode, Crops
+from hyperspot.choices import Aspect, CalibrationMode, Crops, OverlayStyle
 
 Data = Annotated[
     Path,
@@ -92,7 +92,16 @@ OtherFalseAlarmRate = Annotated[
     float | None,
     typer.Option(
         "--false-alarm-rate",
-        help="Promised share of good parts called anomalous; default: that of the model.",
+        help="Promised share of good parts called anomalous, at least 1 / (calibration images + 1); default: that of "
+        "the model.",
+        show_default=False,
+    ),
+]
+Overlay = Annotated[
+    OverlayStyle | None,
+    typer.Option(
+        help="Overlays in --out: outlines of the regions; heatmap with a color bar; side-by-side: the image, the "
+        "heatmap and the mask; default: outline.",
         show_default=False,
     ),
 ]

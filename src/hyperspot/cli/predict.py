@@ -29,6 +29,7 @@ def predict(
         Path | None,
         typer.Option(help="Folder for the overlay, heatmap, mask and JSON of each image.", show_default=False),
     ] = None,
+    overlay: options.Overlay = None,
     overwrite: options.Overwrite = False,
     format: Annotated[  # noqa: A002
         ResultFormat,
@@ -58,10 +59,12 @@ def predict(
     chosen: ResultFormat = "jsonl" if json else format
     if chosen == "yolo" and out is None:
         raise typer.BadParameter("--format yolo writes label files; give --out FOLDER")
+    if overlay is not None and out is None:
+        raise typer.BadParameter("--overlay chooses the pictures that are written; give --out FOLDER")
     found = find_inputs(images, recursive=recursive)
     predictor = load_model(model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate)
     anomalies = unread = 0
-    results = predict_paths(predictor, found, out, overwrite=overwrite)
+    results = predict_paths(predictor, found, out, overwrite=overwrite, overlay=overlay or "outline")
     if not sys.stdout.isatty():
         results = Bars().track(results, "predicting", len(found) if isinstance(found, Sized) else None)
     with result_writer(chosen, out) as write:

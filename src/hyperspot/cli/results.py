@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyperspot.choices import ResultFormat
+from hyperspot.choices import OverlayStyle, ResultFormat
 from hyperspot.cli import console, summaries
 from hyperspot.cli.inputs import Input
 from hyperspot.errors import DataError, ImageError
@@ -37,7 +37,12 @@ class Predicted:
 
 
 def predict_paths(
-    predictor: Predictor, inputs: Iterable[Input], out: Path | None, *, overwrite: bool = False
+    predictor: Predictor,
+    inputs: Iterable[Input],
+    out: Path | None,
+    *,
+    overwrite: bool = False,
+    overlay: OverlayStyle = "outline",
 ) -> Iterator[Predicted | ImageError]:
     """Yield the verdict on each image, with its results saved in `out`, or the error of an unreadable image.
 
@@ -57,7 +62,7 @@ def predict_paths(
             yield result
             continue
         try:
-            files = {} if out is None else result.save(out, stem, overwrite=overwrite)
+            files = {} if out is None else result.save(out, stem, overwrite=overwrite, overlay=overlay)
         except OSError as error:
             raise DataError(f"{out} cannot be written to ({error.strerror}); choose another --out") from None
         except DataError as error:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from hyperspot.cli import console
 
 if TYPE_CHECKING:
+    from hyperspot.decision.operating_points import OperatingPoint
     from hyperspot.detector.detector import Detector
     from hyperspot.evaluation import Evaluation
     from hyperspot.results import Verdict
@@ -51,9 +52,39 @@ def of_evaluation(evaluation: "Evaluation") -> dict[str, Any]:
     if evaluation.promised_false_alarm_rate is not None:
         promised = console.percent(evaluation.promised_false_alarm_rate)
         shown["detection_rate"] += f" at a promised false-alarm rate of {promised}"
-        shown["observed_false_alarm_rate"] += f", promised: at most {promised}"
+        shown["observed_false_alarm_rate"] += f"{_interval(evaluation)}, promised: at most {promised}"
     titled = {metrics.get(name).title: value for name, value in shown.items()}
     return {**titled, "Test images": len(evaluation.image_results), "Seconds": evaluation.seconds}
+
+
+def _interval(evaluation: "Evaluation") -> str:
+    point = evaluation.operating_point
+    ends = None if point is None else point.observed_false_alarm_interval
+    return "" if ends is None else f" (95 % interval {console.percent(ends[0])} to {console.percent(ends[1])})"
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """Print the metrics, the operating points and the advice."""
+    console.table(f"Evaluated on {evaluation.name}", of_evaluation(evaluation))
+    points = evaluation.operating_points
+    if points:
+        console.grid(
+            "Operating points (* this model)",
+            [_operating_row(one, one == evaluation.operating_point) for one in points],
+        )
+    for sentence in evaluation.advice:
+        console.print_line(("advice:", "bold cyan"), f" {sentence}")
+
+
+def _operating_row(point: "OperatingPoint", current: bool) -> dict[str, str]:
+    return {
+        "promised rate": f"{console.percent(point.false_alarm_rate)}{' *' if current else ''}",
+        "threshold": f"{point.threshold:.5g}",
+        "found": f"{point.detected} of {point.defective}",
+        "detection rate": console.percent(point.detection_rate),
+        "false alarms": f"{point.false_alarms} of {point.good}",
+        "observed rate": console.percent(point.observed_false_alarm_rate),
+    }
 
 
 def print_verdict(verdict: "Verdict") -> None:

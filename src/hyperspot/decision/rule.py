@@ -1,5 +1,6 @@
 """The decision rule: from the anomaly map to the verdict, for every engine. `calibration` sets its thresholds."""
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from hyperspot.decision.calibration import Calibration, pixel_threshold
+from hyperspot.decision.calibration import MOST_IMAGES, Calibration, pixel_threshold
 from hyperspot.errors import CalibrationError
 from hyperspot.images import Letterbox, LetterboxedImage, PreparedImage
 from hyperspot.results.regions import find_regions
@@ -82,6 +83,15 @@ class DecisionRule:
             )
         if not 0 < rate < 1:
             raise CalibrationError(f"a false-alarm rate lies between 0 and 1, not at {rate}; 0.01 is one alarm in 100")
+        n = len(self.calibration.scores)
+        if rate < 1 / (n + 1):
+            # Rounded up, so that the rate named is possible.
+            scale = 10 ** (len(str(n + 1)) + 1)
+            raise CalibrationError(
+                f"a false-alarm rate of {rate:g} needs at least {math.ceil(min(1 / rate, MOST_IMAGES) - 1e-9) - 1} "
+                f"calibration images and this model has {n}: the smallest possible rate is "
+                f"{math.ceil(scale / (n + 1)) / scale:g} (1 in {n + 1}); a lower one needs more good images"
+            )
         calibration = Calibration.from_scores(self.calibration.kind, rate, self.calibration.scores)
         return replace(self, calibration=calibration)
 
@@ -135,6 +145,8 @@ class DecisionRule:
             heat_range=self.heat_range,
             milliseconds=(seconds + time.perf_counter() - started) * 1000,
             path=prepared.path,
+            threshold=self.calibration.threshold,
+            mask_threshold=self.pixel_threshold,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -30,6 +30,13 @@ def pool(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return F.avg_pool2d(level, kernel_size=3, stride=1, padding=1)
 
 
+def pool_to_grid(level: Float[Tensor, "b c h w"], halvings: int) -> Float[Tensor, "b c _h _w"]:
+    """Average a level that is finer than the grid over the cells of the grid, 2^halvings positions wide."""
+    if halvings == 0:
+        return level
+    return F.avg_pool2d(level, 2**halvings, ceil_mode=True, count_include_pad=False)
+
+
 def align(level: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:
     """Upsample a coarse level bilinearly to the finest grid."""
     if level.shape[-2:] == (height, width):

@@ -10,9 +10,10 @@ added: the same result as upsample, concatenate, project, at a quarter of the co
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,7 +23,8 @@ from hyperspot.backbones import Backbone
 from hyperspot.features.clustering import k_means
 from hyperspot.features.coresets import k_centers, substitutes
 from hyperspot.features.neighbors import Exchange, Search, nearest_distances, principal_axes
-from hyperspot.features.patches import PatchCache, coordinates, pool, sum_levels
+from hyperspot.features.patches import PatchCache, coordinates, pool, pool_to_grid, sum_levels
+from hyperspot.features.whitening import partial_whitening
 from hyperspot.methods.base import LeftOut, Level, Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
@@ -48,11 +50,14 @@ VARIANTS: dict[Variant, dict[str, Any]] = {
         "steps": 1500,
     },
     "default": {
-        "levels": (3, 4),
+        "levels": (2, 3, 4),
+        "grid_level": 3,
+        "level_weights": (0.5, 1.0, 1.0),
         "bank": "coreset",
         "bank_ratio": 4,
-        "gamma_d": 4,
-        "initialization": "torch",
+        "gamma_d": 2,
+        "neighbors": 1,
+        "initialization": "whitened",
         "radius": 1e-5,
         "learn_radius": True,
         "output_negative_slope": 0.0,
@@ -67,6 +72,8 @@ its descriptor keeps twice the channels."""
 
 LARGEST_PATCH_BANK = 16_384
 """Maximum size of a bank of patches, so that cost does not grow with the square of the pixels."""
+WHITENING_PATCHES = 40_000
+"""Training patches of each level that the whitened descriptor is computed from."""
 SAMPLED_PATCHES = 131_072
 """Maximum number of training patches that a bank is chosen from."""
 PATCHES_PER_VECTOR = 8
@@ -99,14 +106,19 @@ class CFASettings(MethodSettings):
     Attributes:
         variant: `default`, `released` or `paper`; see `VARIANTS`.
         levels: Pyramid levels of the backbone, each once; stored fine to coarse.
+        grid_level: Level with one patch per position; finer levels are averaged to its grid. Default: the finest one.
+        level_weights: Factor of each level in a `whitened` descriptor, fine to coarse. Default: 1 for each.
         bank: Source of the memory vectors: the `mean` of each position, `algorithm1` of the paper, a `coreset` of
             training patches, or K-means `clusters` of them.
         bank_ratio: Memory vectors per position, before division by γ_c. A `mean` or `algorithm1` bank has at most one
             per position; a bank of patches at most `LARGEST_PATCH_BANK`, and fewer with few images.
-        initialization: Of the descriptor: `torch` or `he`.
+        initialization: Of the descriptor: `torch` or `he`, as published; or `whitened`, the principal axes of each
+            level, divided by their variance to the power `whitening`.
+        whitening: From 0, all distances are kept, to 0.5, all axes weigh the same.
+        whitened_channels: Principal axes per level, at most.
         gamma_c: The paper's γ_c, divides the memory vectors; at least one is kept.
-        gamma_d: The paper's γ_d, divides the channels; at least one is kept. `released` divides twice the channels of
-            EfficientNet.
+        gamma_d: The paper's γ_d, divides the channels, those of each level if `whitened`; at least one is kept.
+            `released` divides twice the channels of EfficientNet.
         neighbors: The paper's K, attracting memory vectors.
         hard_negatives: The paper's J, the next ones, which repel.
         radius: The paper's r, or its initial value if it is trained.
@@ -132,9 +144,13 @@ class CFASettings(MethodSettings):
 
     variant: Variant = "default"
     levels: tuple[Level, ...] = Field(min_length=1)
+    grid_level: Level | None = None
+    level_weights: tuple[Annotated[float, Field(gt=0)], ...] = ()
     bank: Literal["mean", "algorithm1", "coreset", "clusters"]
     bank_ratio: int = Field(default=1, ge=1, le=LARGEST_PATCH_BANK)
-    initialization: Literal["torch", "he"]
+    initialization: Literal["torch", "he", "whitened"]
+    whitening: float = Field(default=0.15, ge=0, le=0.5)
+    whitened_channels: int = Field(default=64, ge=1, le=LARGEST)
     gamma_c: int = Field(default=1, ge=1, le=LARGEST)
     gamma_d: int = Field(default=1, ge=1, le=LARGEST)
     neighbors: int = Field(default=3, ge=1, le=MOST_NEIGHBORS)
@@ -162,7 +178,17 @@ class CFASettings(MethodSettings):
     @model_validator(mode="before")
     @classmethod
     def _fill_from_variant(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return {**VARIANTS.get(given.get("variant", "default"), {}), **given}
+        preset = VARIANTS.get(given.get("variant", "default"), {})
+        if "levels" in given and preset.get("levels") != given["levels"]:
+            # The weights of the variant belong to its levels.
+            preset = {name: value for name, value in preset.items() if name != "level_weights"}
+        return {**preset, **given}
+
+    @model_validator(mode="after")
+    def _one_weight_per_level(self) -> "CFASettings":
+        if self.level_weights and len(self.level_weights) != len(self.levels):
+            raise PydanticCustomError("weights", "there are as many level_weights as levels")
+        return self
 
 
 class CFA(Method):
@@ -195,6 +221,8 @@ class CFA(Method):
         unused = set() if settings.bank == "algorithm1" else {"beta"}
         if settings.bank == "mean" and settings.gamma_c == 1:
             unused.add("bank_ratio")
+        if settings.initialization != "whitened":
+            unused |= {"level_weights", "whitening", "whitened_channels"}
         if settings.losses == "none" or settings.steps == 0:
             unused |= TRAINING_SETTINGS
         elif settings.losses == "attraction":
@@ -306,8 +334,13 @@ class CFA(Method):
         return certainty_score(distances).reshape(-1, height, width)
 
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
-        """Return the pooled levels that this method uses, fine to coarse."""
-        pooled = [pool(level) for level in self.backbone.select(images, self.settings.levels)]
+        """Return the pooled levels that this method uses, fine to coarse, none finer than the grid."""
+        used = self.backbone.select(images, self.settings.levels)
+        grid = min(self.settings.grid_level or 0, max(self.settings.levels))
+        pooled = [
+            pool_to_grid(pool(level), max(0, grid - number))
+            for number, level in zip(self.settings.levels, used, strict=True)
+        ]
         return [level / level.shape[1] for level in pooled] if self._is_excepted else pooled
 
     def project(self, levels: list[Tensor]) -> list[Tensor]:
@@ -326,12 +359,16 @@ class CFA(Method):
         """Initialize the descriptor.
 
         `torch`: U(±1/√fan_in), the default that the released code keeps. `he`: N(0, 2/fan_in), as in the paper.
+        `whitened`: from the patches of each level, without the position.
         """
         fan_in = sum(cache.channels) + 2
         rows = max(1, sum(cache.channels) * (2 if self._is_excepted else 1) // self.settings.gamma_d)
         bound = fan_in**-0.5
         bias = (torch.rand(rows, generator=generator) * 2 - 1) * bound
-        if self.settings.initialization == "torch":
+        if self.settings.initialization == "whitened":
+            weight = self._whitened(cache, generator)
+            bias = torch.zeros(len(weight))
+        elif self.settings.initialization == "torch":
             weight = (torch.rand(rows, fan_in, generator=generator) * 2 - 1) * bound
         else:
             weight = torch.randn(rows, fan_in, generator=generator) * (2 / fan_in) ** 0.5
@@ -339,6 +376,18 @@ class CFA(Method):
         self.weight, self.bias, self.radius = (
             nn.Parameter(first.to(cache.device), requires_grad=False) for first in (weight, bias, radius)
         )
+
+    def _whitened(self, cache: PatchCache, generator: torch.Generator) -> Float[Tensor, "_d _c"]:
+        """Return the weights of a whitened descriptor: blocks of the levels on the diagonal, zero for the position."""
+        blocks = []
+        weights = self.settings.level_weights or (1.0,) * len(cache.channels)
+        for number, (channels, factor) in enumerate(zip(cache.channels, weights, strict=True)):
+            positions = cache.levels[number].shape[1]
+            chosen = torch.randperm(cache.images * positions, generator=generator)[:WHITENING_PATCHES]
+            patches = cache.take(number, chosen // positions, chosen % positions)
+            kept = min(self.settings.whitened_channels, max(1, channels // self.settings.gamma_d))
+            blocks.append(partial_whitening(patches, kept, self.settings.whitening) * factor)
+        return F.pad(torch.block_diag(*blocks), (0, 2))
 
     def _build_bank(
         self, cache: PatchCache, seed: int, generator: torch.Generator, progress: Progress

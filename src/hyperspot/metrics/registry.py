@@ -14,7 +14,19 @@ Level = Literal["decision", "mask", "image", "pixel"]
 Unit = Literal["percent", "seconds", "score"]
 
 RESERVED = frozenset(
-    {"name", "promised_false_alarm_rate", "threshold", "at_input", "images", "seconds", "problems", "made_by", "report"}
+    {
+        "name",
+        "promised_false_alarm_rate",
+        "threshold",
+        "operating_points",
+        "advice",
+        "at_input",
+        "images",
+        "seconds",
+        "problems",
+        "made_by",
+        "report",
+    }
 )
 """The other JSON names of an evaluation."""
 

@@ -2,17 +2,20 @@
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from hyperspot import metrics
 from hyperspot.errors import DataError
 from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report.charts import rate_curve, score_histogram
+from hyperspot.report.trade_off import OUTCOMES, image_name, interval, trade_off
+from hyperspot.results.overlays import GRAY, bar_colors
 from hyperspot.utils.atomic_files import check_writable, replacing
 
 GALLERY = 200
@@ -78,6 +81,7 @@ def _unwritable(path: Path, error: OSError) -> DataError:
 def render(evaluation: Evaluation) -> str:
     """Return the report as HTML text."""
     shown = _gallery(evaluation)
+    smallest = None if evaluation.calibration is None else 1 / (len(evaluation.calibration.scores) + 1)
     return _environment.get_template("report.html.j2").render(
         evaluation=evaluation,
         headline=_headline(evaluation),
@@ -87,11 +91,20 @@ def render(evaluation: Evaluation) -> str:
         ],
         metrics=_metric_rows(evaluation),
         charts=[(title, Markup(svg), caption) for title, svg, caption in _charts(evaluation)],  # noqa: S704
-        gallery=[_card(result) for result in shown],
+        advice=[_code(sentence) for sentence in evaluation.advice],
+        trade_off=trade_off(evaluation),
+        gallery=[_card(index, result, smallest) for index, result in shown],
+        color_bar=_color_bar(evaluation),
         left_out=len(evaluation.image_results) - len(shown),
+        p_value_note=_p_value_note(evaluation),
         provenance=_provenance(evaluation.made_by),
         made_by_json=json.dumps(evaluation.made_by, indent=2, ensure_ascii=False),
     )
+
+
+def _code(sentence: str) -> Markup:
+    """Mark up what stands between backticks."""
+    return Markup(re.sub(r"`(.*?)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704
 
 
 def _percent(value: float | None) -> str:
@@ -100,15 +113,20 @@ def _percent(value: float | None) -> str:
 
 def _headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """Return title, value and caption of the first figures."""
-    promised = evaluation.promised_false_alarm_rate
-    rate = f"at a promised false-alarm rate of {_percent(promised)}"
+    point = evaluation.operating_point
+    detected, observed = "no decisions without calibration", "no promise without calibration"
+    if evaluation.promised_false_alarm_rate is not None:
+        promised = _percent(evaluation.promised_false_alarm_rate)
+        detected = f"of defective images called anomalous at a promised false-alarm rate of {promised}"
+        observed = f"of good images called anomalous; promised: at most {promised}"
+    if point is not None:
+        detected = f"{point.detected} of {point.defective} defective images called anomalous at a promised "
+        detected += f"false-alarm rate of {promised}; 95 % interval {interval(point.detection_interval)}"
+        observed = f"{point.false_alarms} of {point.good} good images called anomalous; promised: at most {promised}; "
+        observed += f"95 % interval {interval(point.observed_false_alarm_interval)}"
     captions = {
-        "detection_rate": "no decisions without calibration"
-        if promised is None
-        else f"of defective images called anomalous {rate}",
-        "observed_false_alarm_rate": "no promise without calibration"
-        if promised is None
-        else f"of good images called anomalous; promised: at most {_percent(promised)}",
+        "detection_rate": detected,
+        "observed_false_alarm_rate": observed,
         "image_auroc": "good and defective images ranked by score; 50 % is chance",
         "aupro_30": "overlap with each defect region, over false-positive rates up to 30 %",
     }
@@ -193,35 +211,29 @@ def _charts(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     return charts
 
 
-def _gallery(evaluation: Evaluation) -> Sequence[ImageResult]:
-    """Return the results to show, highest score first; of too many, those nearest the threshold."""
-    results = evaluation.image_results
+def _gallery(evaluation: Evaluation) -> list[tuple[int, ImageResult]]:
+    """Return the results to show with their indices, highest score first; of too many, those nearest the threshold."""
+    results = list(enumerate(evaluation.image_results))
     if len(results) > GALLERY:
         middle = evaluation.threshold
         if middle is None:
-            middle = sorted(result.score for result in results)[len(results) // 2]
-        results = tuple(sorted(results, key=lambda result: abs(result.score - middle))[:GALLERY])
-    return sorted(results, key=lambda result: -result.score)
+            middle = sorted(result.score for _, result in results)[len(results) // 2]
+        results = sorted(results, key=lambda one: abs(one[1].score - middle))[:GALLERY]
+    return sorted(results, key=lambda one: -one[1].score)
 
 
-OUTCOMES = {
-    (True, 1): ("hit", "found"),
-    (False, 1): ("missed", "missed"),
-    (True, 0): ("alarm", "false alarm"),
-    (False, 0): ("pass", "passed"),
-}
-"""CSS class and text by decision and label."""
-
-
-def _card(result: ImageResult) -> dict[str, Any]:
-    name = f"{result.path.parent.name}/{result.path.name}"
+def _card(index: int, result: ImageResult, smallest: float | None) -> dict[str, Any]:
+    """Return what the template shows of one image; `smallest` is the smallest possible p-value."""
+    name = image_name(result)
     outcome = ("none", "no decision")
     if result.is_anomalous is not None:
         outcome = OUTCOMES[result.is_anomalous, result.label]
+    p_value = "–" if result.p_value is None else f"{result.p_value:.3g}"
     return {
+        "index": index,
         "name": name,
         "score": f"{result.score:.4g}",
-        "p_value": "–" if result.p_value is None else f"{result.p_value:.3g}",
+        "p_value": f"{p_value} (smallest)" if result.p_value is not None and result.p_value == smallest else p_value,
         "kind": outcome[0],
         "outcome": outcome[1],
         "pictures": [
@@ -229,6 +241,26 @@ def _card(result: ImageResult) -> dict[str, Any]:
             for content, picture in zip(PICTURES, result.pictures, strict=True)
         ],
     }
+
+
+def _color_bar(evaluation: Evaluation) -> tuple[str, str, str] | None:
+    """Return the lower end, the CSS gradient and the upper end of the color bar of the heatmaps."""
+    if evaluation.heat_range is None:
+        return None
+    cold, hot = evaluation.heat_range
+    stops = ", ".join("#{:02x}{:02x}{:02x}".format(*color) for color in bar_colors(9, GRAY))
+    return f"{cold:.3g}", f"linear-gradient(to right, {stops})", f"{hot:.3g}+"
+
+
+def _p_value_note(evaluation: Evaluation) -> str:
+    """Return the meaning of the p-values, and of the one that most found images have."""
+    if evaluation.calibration is None:
+        return ""
+    n = len(evaluation.calibration.scores)
+    return (
+        f"p is the estimated share of good images with at least this score. {1 / (n + 1):.3g} = 1 / ({n} + 1) is the "
+        f"smallest possible p-value with {n} calibration images: the score is higher than those of all of them."
+    )
 
 
 __all__ = ["render", "require_writable", "write_report"]

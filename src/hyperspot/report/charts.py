@@ -57,7 +57,8 @@ def score_histogram(groups: Sequence[tuple[str, str, Sequence[float]]], threshol
         x = LEFT + PLOT_WIDTH * (threshold - low) / (high - low)
         side, shift = ("end", -6) if x > WIDTH / 2 else ("start", 6)
         parts.append(
-            f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{TOP + PLOT_HEIGHT}"/>'
+            f'<line class="threshold" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{TOP + PLOT_HEIGHT}" '
+            f'data-low="{low}" data-high="{high}"/>'
             f'<text class="threshold-name" x="{x + shift:.1f}" y="{TOP + 12}" text-anchor="{side}">threshold</text>'
         )
     return svg("Histogram of scores", parts)

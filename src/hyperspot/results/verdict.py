@@ -3,20 +3,24 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from hyperspot.choices import OverlayStyle
 from hyperspot.errors import DataError
 from hyperspot.images import Letterbox
 from hyperspot.results.drawing import normalize_heat, outline, overlay_heatmap
+from hyperspot.results.overlays import side_by_side, with_caption, with_color_bar
 from hyperspot.results.regions import Region
 from hyperspot.utils.atomic_files import replacing
 
 FILES = {"overlay": ".overlay.png", "heatmap": ".heatmap.png", "mask": ".mask.png", "json": ".json"}
 """What `Verdict.save` writes, and how the names end."""
+DECISIONS = {True: "ANOMALOUS", False: "GOOD", None: "NO DECISION"}
+"""In overlays, by `is_anomalous`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,8 @@ class Verdict:
         heat_range: The scores drawn as cold and as hot; fixed at training.
         milliseconds: From the decoded image to the verdict; in a batch, an equal share of the model's time.
         path: The file the image was read from, if any.
+        threshold: Scores above it are anomalous; None without calibration.
+        mask_threshold: Pixels above it are in the mask of an anomalous image; None without calibration.
 
     Examples:
         >>> import numpy as np
@@ -47,8 +53,6 @@ class Verdict:
         >>> verdict = detector.predict(bad)
         >>> verdict.is_anomalous, verdict.p_value == 1 / 13, verdict.heatmap.shape, verdict.mask.dtype
         (True, True, (64, 64), dtype('bool'))
-        >>> verdict.overlay().size
-        (64, 64)
         >>> list(verdict.to_dict())
         ['image', 'score', 'p_value', 'is_anomalous', 'regions', 'milliseconds']
 
@@ -66,6 +70,8 @@ class Verdict:
     heat_range: tuple[float, float]
     milliseconds: float
     path: Path | None = None
+    threshold: float | None = None
+    mask_threshold: float | None = None
 
     def __repr__(self) -> str:
         """Show the decision, not the pixels."""
@@ -75,9 +81,52 @@ class Verdict:
             f"regions={len(self.regions)})"
         )
 
-    def overlay(self) -> Image.Image:
-        """Return the image with the heatmap over it and the mask outlined."""
-        return Image.fromarray(outline(overlay_heatmap(self.image, self.heatmap, self.heat_range), self.mask))
+    def overlay(self, style: OverlayStyle = "outline", *, caption: bool = True) -> Image.Image:
+        """Return a picture of the verdict.
+
+        Args:
+            style: `outline` draws a line around each region, outside of the mask; `heatmap` also tints the image by
+                its scores above typical, with a color bar beside it; `side-by-side` shows the image, the heatmap and
+                the mask.
+            caption: Decision, score, threshold and p-value in a strip above the picture.
+
+        Returns:
+            RGB; without a caption, the style `outline` has the size of the image.
+
+        Raises:
+            ValueError: If the style is unknown.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> verdict = Detector.fit(good, short_side=64, false_alarm_rate=0.2).predict(good[0])
+            >>> verdict.overlay(caption=False).size
+            (64, 64)
+            >>> verdict.overlay("side-by-side").width > 3 * 64
+            True
+
+        """
+        if style not in get_args(OverlayStyle):
+            raise ValueError(f"there is no overlay style {style!r}; choose one of {', '.join(get_args(OverlayStyle))}")
+        image, picture = self.image, Image.fromarray(outline(self.image, self.mask))
+        if style != "outline":
+            heated = overlay_heatmap(image, self.heatmap, self.heat_range)
+            drawn = heated if style == "side-by-side" else outline(heated, self.mask)
+            picture = with_color_bar(Image.fromarray(drawn), self.heat_range, self.mask_threshold)
+        if style == "side-by-side":
+            mask = Image.fromarray(self.mask).convert("RGB")
+            picture = side_by_side([Image.fromarray(image), picture, mask])
+        return (
+            with_caption(picture, DECISIONS[self.is_anomalous], self._details(), self.is_anomalous)
+            if caption
+            else picture
+        )
+
+    def _details(self) -> list[str]:
+        threshold = "" if self.threshold is None else f" (threshold {self.threshold:.4g})"
+        p_value = [] if self.p_value is None else [f"p {self.p_value:.3g}"]
+        return [f"score {self.score:.4g}{threshold}", *p_value]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pixels, as JSON values."""
@@ -90,7 +139,9 @@ class Verdict:
             "milliseconds": round(self.milliseconds, 3),
         }
 
-    def save(self, folder: Path | str, stem: str | None = None, *, overwrite: bool = False) -> dict[str, Path]:
+    def save(
+        self, folder: Path | str, stem: str | None = None, *, overwrite: bool = False, overlay: OverlayStyle = "outline"
+    ) -> dict[str, Path]:
         """Write `STEM.overlay.png`, `STEM.heatmap.png` (16-bit, cold to hot), `STEM.mask.png` and `STEM.json`.
 
         Each file is written atomically, the JSON last.
@@ -99,6 +150,7 @@ class Verdict:
             folder: Created if missing.
             stem: Of the file names, and with `/` a sub-folder; default: that of the image.
             overwrite: Replace files of the same names.
+            overlay: Style of the overlay, as in `overlay`.
 
         Returns:
             The paths, by `overlay`, `heatmap`, `mask` and `json`.
@@ -106,6 +158,7 @@ class Verdict:
         Raises:
             DataError: If one of the files exists and `overwrite` is False.
             OSError: If a file cannot be written.
+            ValueError: If the style is unknown.
 
         Examples:
             >>> import tempfile
@@ -126,7 +179,11 @@ class Verdict:
             refuse_existing(paths.values())
         paths["json"].parent.mkdir(parents=True, exist_ok=True)
         heat = np.round(normalize_heat(self.heatmap, self.heat_range) * 65535).astype(np.uint16)
-        pictures = {"overlay": self.overlay(), "heatmap": Image.fromarray(heat), "mask": Image.fromarray(self.mask)}
+        pictures = {
+            "overlay": self.overlay(overlay),
+            "heatmap": Image.fromarray(heat),
+            "mask": Image.fromarray(self.mask),
+        }
         for name, picture in pictures.items():
             with replacing(paths[name]) as partial:
                 picture.save(partial, format="PNG")
