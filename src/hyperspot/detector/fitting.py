@@ -149,7 +149,7 @@ class _Scored:
         """Score some images in order."""
         for index, image in zip(map(int, indices), images, strict=True):
             result = run(image.pixels[None])
-            (score,), maps = score_good_images(lambda _pixels, result=result: result, [image])
+            (score,), maps = score_good_images(_always(result), [image])
             self.scores[index] = score
             if (len(self.scores) - 1) % self._every == 0:
                 self.maps += maps
@@ -161,6 +161,15 @@ class _Scored:
         """Return the held-out images, ascending by index."""
         maps = {index: input_map for _, index, input_map in self._highest}
         return tuple(HeldOut(index, score, maps.get(index)) for index, score in sorted(self.scores.items()))
+
+
+def _always(result: tuple[np.ndarray, np.ndarray | None]) -> Run:
+    """Return a function that gives one result, whatever the pixels."""
+
+    def run(_pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
+        return result
+
+    return run
 
 
 def _replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:

@@ -251,7 +251,7 @@ class CFA(Method):
         cache, sampled, chosen = self._fit(images, seed, progress)
         return self._left_out(cache, sampled, chosen, groups, progress)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _left_out(
         self,
         cache: PatchCache,
@@ -260,7 +260,7 @@ class CFA(Method):
         groups: Int[Tensor, "n"],
         progress: Progress,
     ) -> Iterator[LeftOut]:
-        """Yield the map of each image without its group; `sampled` and `chosen` are numbers of patches."""
+        """Return the map of each image without its group; `sampled` and `chosen` are numbers of patches."""
         places = coordinates(*cache.sizes[0], cache.device)
 
         def describe(patches: Int[Tensor, "_r"]) -> Float[Tensor, "_r d"]:
@@ -285,12 +285,16 @@ class CFA(Method):
             owners,
             lambda rows: describe(sampled[rows.cpu()]),
         )
-        for index, group in enumerate(groups.tolist()):
-            numbers = added.get(group, sampled[:0]).cpu()
-            exchange = Exchange(owners == group, describe(sampled[numbers]))
+
+        def left_out(index: int) -> LeftOut:
+            group = int(groups[index])
+            rows = added.get(group, sampled[:0]).cpu()
+            exchange = Exchange(owners == group, describe(sampled[rows]))
             queries = sum_levels(self.project(cache.pyramid(index)), affine)[0]
-            left = exchange.nearest(found[index], queries, self.bank, self.squares, min(self._scored, exchange.size))
-            yield self._map(left[0], *cache.sizes[0])[0], None
+            left, _ = exchange.nearest(found[index], queries, self.bank, self.squares, min(self._scored, exchange.size))
+            return self._map(left, *cache.sizes[0])[0], None
+
+        return map(torch.no_grad()(left_out), range(cache.images))
 
     def _fit(
         self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], seed: int, progress: Progress
