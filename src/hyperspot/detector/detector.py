@@ -337,9 +337,7 @@ def _described(data: Dataset | Sequence[ImageInput]) -> dict[str, Any]:
     return {"name": "images", "layout": "memory", "fingerprint": None}
 
 
-def _numbered(
-    groups: Sequence[str], data: Dataset | Sequence[ImageInput], images: int
-) -> Int[np.ndarray, "_images"]:
+def _numbered(groups: Sequence[str], data: Dataset | Sequence[ImageInput], images: int) -> Int[np.ndarray, "_images"]:
     """Return the group of each image, numbered from 0; raises DataError if the numbers of both differ."""
     if not isinstance(data, Dataset) and len(groups) == len(data):
         groups = [groups[index] for index in distinct(data)]

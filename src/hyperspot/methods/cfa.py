@@ -253,7 +253,11 @@ class CFA(Method):
 
     @torch.inference_mode()
     def _left_out(
-        self, cache: PatchCache, sampled: Int[Tensor, "s"], chosen: Int[Tensor, "m"], groups: Int[Tensor, "n"],
+        self,
+        cache: PatchCache,
+        sampled: Int[Tensor, "s"],
+        chosen: Int[Tensor, "m"],
+        groups: Int[Tensor, "n"],
         progress: Progress,
     ) -> Iterator[LeftOut]:
         """Yield the map of each image without its group; `sampled` and `chosen` are numbers of patches."""

@@ -91,9 +91,11 @@ class PaDiM(Method):
         parts = torch.arange(len(scatter)).split(rows)
         for where in progress.track(parts, "leaving images out", len(parts)):
             offsets = cache.levels[0][:, where].to(cache.device).double().transpose(0, 1) - self.mean[where, None]
-            distances[:, where] = left_out_distances(
-                offsets, scatter[where].double(), groups, self.settings.regularization
-            ).T.float().cpu()
+            distances[:, where] = (
+                left_out_distances(offsets, scatter[where].double(), groups, self.settings.regularization)
+                .T.float()
+                .cpu()
+            )
         self._factorize(count, progress)
         height, width = cache.sizes[0]
         return ((one.reshape(height, width).to(cache.device), None) for one in distances)

@@ -176,14 +176,10 @@ class PatchCore(Method):
             squares = bank.square().sum(1)
             if exchange is not None:
                 squares[: len(exchange.excluded)].masked_fill_(exchange.excluded, torch.inf)
-            highest = self._reweighted(
-                queries[rows], bank, squares, columns[rows, 0], distances[rows, 0].sqrt(), size
-            )
+            highest = self._reweighted(queries[rows], bank, squares, columns[rows, 0], distances[rows, 0].sqrt(), size)
         return scores, highest
 
-    def _nearest(
-        self, queries: Float[Tensor, "n d"], k: int, exchange: Exchange | None
-    ) -> Int[Tensor, "n k"]:
+    def _nearest(self, queries: Float[Tensor, "n d"], k: int, exchange: Exchange | None) -> Int[Tensor, "n k"]:
         if torch.compiler.is_exporting():
             return nearest_centered(queries, self.bank, self.squares, k)[1]
         memory = self._prepared.memory(self.bank, self.squares)

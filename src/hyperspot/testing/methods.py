@@ -32,7 +32,6 @@ from hyperspot.testing.checks import (
 )
 from hyperspot.utils.progress import SILENT
 
-
 NEAR = 1.25
 """Largest ratio, either way, of an approximate left-out map to that of a method fitted without the image, at an odd
 place. Ratios of registered methods lie within 0.95 to 1.05; with the vectors of the image in the memory, below 0.6."""
