@@ -1,8 +1,8 @@
 """The defect mask of an image: pixels near the peak of the anomaly map, region by region.
 
 An anomaly map is blurred by the patches and by its smoothing. At a fixed level, a strong defect is outlined with a wide
-margin; a level relative to the peak follows its edge. The blur widens a small region more than a large one, so the level
-inside a region rises as its area falls.
+margin; a level relative to the peak follows its edge. The blur widens a small region more than a large one, so the
+level inside a region rises as its area falls.
 """
 
 import numpy as np

@@ -139,10 +139,10 @@ class DecisionRule:
         heatmap = letterbox.invert(input_map)
         p_value = self.calibration.p_value(score)
         mask = np.zeros(heatmap.shape, dtype=bool)
-        if self.mask_floor is not None and p_value is not None:
-            if p_value <= max(MASK_RATE, self.calibration.false_alarm_rate):
-                pixels = input_map[letterbox.content].size / heatmap.size
-                mask = defect_mask(heatmap, self.mask_floor, self.heat_range[0], pixels)
+        suspicious = p_value is not None and p_value <= max(MASK_RATE, self.calibration.false_alarm_rate)
+        if suspicious and self.mask_floor is not None:
+            input_pixels = input_map[letterbox.content].size / heatmap.size
+            mask = defect_mask(heatmap, self.mask_floor, self.heat_range[0], input_pixels)
         return Verdict(
             score=score,
             p_value=p_value,
