@@ -179,7 +179,7 @@ def test_recalibration_ranks_among_the_given_images(predictor, product):
     above = sum(changed.predict(image).is_anomalous for image in good)
     assert above <= 0.25 * (len(good) + 1)
     pixels = np.sort(np.concatenate([predictor.predict(image).input_map.ravel() for image in good]))[::-1]
-    expected = pixels[int(changed.decision_rule.pixel_false_alarm_rate * len(pixels))]
+    expected = pixels[int(changed.decision_rule.mask_false_alarm_rate * len(pixels))]
     assert changed.decision_rule.pixel_threshold == pytest.approx(expected, rel=1e-4)
     assert predictor.recalibrate(product / "test" / "good").decision_rule.calibration.false_alarm_rate == 0.2
     with pytest.raises(DataError, match="no image was given"):

@@ -24,7 +24,7 @@ class Defaults:
     seed: int = 0
     false_alarm_rate: float | None = None
     calibration: CalibrationMode = "auto"
-    pixel_false_alarm_rate: float = 0.001
+    mask_false_alarm_rate: float = 0.1
 
 
 DEFAULTS = Defaults()

@@ -319,7 +319,7 @@ class Predictor(ABC):
         )
         scores, maps = score_good_images(self.run, prepared)
         calibration = Calibration.from_scores("split", rate, scores)
-        rule = DecisionRule.from_good_images(calibration, maps, self.decision_rule.pixel_false_alarm_rate)
+        rule = DecisionRule.from_good_images(calibration, maps, self.decision_rule.mask_false_alarm_rate)
         return self.with_decision_rule(rule)
 
     def with_decision_rule(self: P, rule: DecisionRule) -> P:

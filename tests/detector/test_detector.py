@@ -255,7 +255,7 @@ def test_damage_to_the_metadata_is_noticed(model_file, tmp_path):
         (("crops", 0, "top"), -5), (("score_stats",), None), (("decision_rule", "false_alarm_rate"), 1e-9),
         (("decision_rule", "kind"), None), (("decision_rule", "pixel_threshold"), "x"), (("decision_rule",), None),
         (("decision_rule", "pixel_threshold"), None), (("decision_rule", "heat_range"), [5, 1]),
-        (("decision_rule", "pixel_false_alarm_rate"), 2),
+        (("decision_rule", "mask_false_alarm_rate"), 2),
         (("settings",), []), (("settings", "method_settings"), None), (("settings", "sigma"), 1e9), (("record",), None),
         (("record", "backbone", "name"), "vgg19_bn"),
     ],

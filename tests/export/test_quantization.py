@@ -85,7 +85,7 @@ def test_its_thresholds_are_those_of_its_own_scores_on_the_photos_held_out(detec
     assert list(loaded.decision_rule.calibration.scores) == pytest.approx(scores, rel=1e-6)
     assert list(detector.decision_rule.calibration.scores) != pytest.approx(scores, rel=1e-4)
     pixels = np.sort(np.concatenate([verdict.input_map.ravel() for verdict in verdicts]))[::-1]
-    expected = pixels[int(detector.settings.pixel_false_alarm_rate * len(pixels))]
+    expected = pixels[int(detector.settings.mask_false_alarm_rate * len(pixels))]
     assert loaded.decision_rule.pixel_threshold == pytest.approx(expected, rel=1e-5)
     assert loaded.description["record"]["exported"]["range_images"] == 24 - len(held_out)
 

@@ -109,6 +109,6 @@ CalibrationOption = Annotated[
     CalibrationMode,
     typer.Option(help="Leave each image out, hold images out (split), cross-fit (cross), or make no decisions (none)."),
 ]
-PixelFalseAlarmRate = Annotated[
-    float, typer.Option(help="Share of the pixels of good parts above the mask's threshold.")
+MaskFalseAlarmRate = Annotated[
+    float, typer.Option(help="Share of images of good parts whose anomaly map exceeds the floor of masks.")
 ]

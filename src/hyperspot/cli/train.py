@@ -21,7 +21,7 @@ def train(
     seed: options.Seed = DEFAULTS.seed,
     false_alarm_rate: options.FalseAlarmRate = DEFAULTS.false_alarm_rate,
     calibration: options.CalibrationOption = DEFAULTS.calibration,
-    pixel_false_alarm_rate: options.PixelFalseAlarmRate = DEFAULTS.pixel_false_alarm_rate,
+    mask_false_alarm_rate: options.MaskFalseAlarmRate = DEFAULTS.mask_false_alarm_rate,
     layout: options.Layout = "auto",
     category: options.Category = None,
     device: options.Device = "auto",
@@ -47,7 +47,7 @@ def train(
             "seed": seed,
             "false_alarm_rate": false_alarm_rate,
             "calibration": calibration,
-            "pixel_false_alarm_rate": pixel_false_alarm_rate,
+            "mask_false_alarm_rate": mask_false_alarm_rate,
         }
     )
     if output is not None:

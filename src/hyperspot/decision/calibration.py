@@ -258,26 +258,6 @@ def default_rate(n: int) -> float:
     return min(LARGEST_DEFAULT, max(DEFAULT_RATE, RANK / (n + 1)))
 
 
-def pixel_threshold(values: Sequence[Float[np.ndarray, "_pixels"]], rate: float) -> float:
-    """Return the smallest map value with at most a share `rate` of all good pixels above it.
-
-    Args:
-        values: Map values of each good image; all pixels count the same.
-        rate: In (0, 1).
-
-    Raises:
-        ValueError: If there is no pixel or the rate is not in (0, 1).
-
-    """
-    check_rate(rate)
-    pooled = np.concatenate(values)
-    if pooled.size == 0:
-        raise ValueError("no pixel to calibrate with")
-    place = pooled.size - 1 - math.floor(rate * pooled.size)
-    pooled.partition(place)
-    return float(pooled[place])
-
-
 def check_rate(rate: float) -> None:
     """Raise ValueError unless a false-alarm rate lies in (0, 1)."""
     if not 0 < rate < 1:

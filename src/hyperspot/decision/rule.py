@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from hyperspot.decision.calibration import MOST_IMAGES, Calibration, pixel_threshold
+from hyperspot.decision.calibration import MOST_IMAGES, Calibration
+from hyperspot.decision.masks import defect_mask
 from hyperspot.errors import CalibrationError
 from hyperspot.images import Letterbox, LetterboxedImage, PreparedImage
 from hyperspot.results.regions import find_regions
@@ -19,14 +20,19 @@ Run = Callable[[UInt8[np.ndarray, "b H W 3"]], tuple[Float32[np.ndarray, "b H W"
 """What runs a model: 8-bit images at the input size to anomaly maps and, if the method has its own, image scores."""
 
 
+MASK_RATE = 0.05
+"""Largest p-value of an image with a mask, unless the promised false-alarm rate is larger: suspicious images that pass
+have a mask too."""
+
+
 @dataclass(frozen=True, eq=False)
 class DecisionRule:
     """Turns an anomaly map into a verdict. All of it comes from good images, and none of it from training.
 
     Attributes:
         calibration: Scores of good images and the promised false-alarm rate.
-        pixel_threshold: Pixels above it are in the mask; None without calibration.
-        pixel_false_alarm_rate: The share of good pixels above that threshold, in (0, 1).
+        mask_floor: Only pixels above it are in a mask (see `masks`); None without calibration.
+        mask_false_alarm_rate: The share of good images with a pixel above the floor, in (0, 1).
         heat_range: The scores drawn as cold and as hot.
 
     Examples:
@@ -34,8 +40,8 @@ class DecisionRule:
         >>> from hyperspot import Calibration, DecisionRule
         >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
         >>> maps = [np.array([0.5, 1.0, score]) for score in (3.0, 1.0, 2.0, 4.0)]
-        >>> rule = DecisionRule.from_good_images(calibration, maps, pixel_false_alarm_rate=0.1)
-        >>> rule.calibration.threshold, rule.pixel_threshold
+        >>> rule = DecisionRule.from_good_images(calibration, maps, mask_false_alarm_rate=0.1)
+        >>> rule.calibration.threshold, rule.mask_floor
         (4.0, 3.0)
         >>> rule.with_false_alarm_rate(0.4).calibration.threshold
         3.0
@@ -45,8 +51,8 @@ class DecisionRule:
     """
 
     calibration: Calibration
-    pixel_threshold: float | None
-    pixel_false_alarm_rate: float
+    mask_floor: float | None
+    mask_false_alarm_rate: float
     heat_range: tuple[float, float]
 
     @classmethod
@@ -54,24 +60,27 @@ class DecisionRule:
         cls,
         calibration: Calibration,
         maps: Sequence[Float[np.ndarray, "_pixels"]],
-        pixel_false_alarm_rate: float,
+        mask_false_alarm_rate: float,
     ) -> "DecisionRule":
-        """Set the pixel threshold and the heat range from the anomaly maps of good images.
+        """Set the floor of masks and the heat range from the anomaly maps of good images.
 
         Args:
             calibration: By the image scores of the same images.
-            maps: Map values inside each image; all pixels count the same.
-            pixel_false_alarm_rate: In (0, 1).
+            maps: Map values inside each image.
+            mask_false_alarm_rate: In (0, 1).
 
         """
         values = np.concatenate(maps)
         cold = float(np.median(values))
-        threshold = None if calibration.threshold is None else pixel_threshold(maps, pixel_false_alarm_rate)
-        hot = 2 * (float(values.max()) if threshold is None else threshold) - cold
-        return cls(calibration, threshold, pixel_false_alarm_rate, (cold, hot if hot > cold else cold + 1.0))
+        floor = None
+        if calibration.threshold is not None:
+            maxima = [float(one.max()) for one in maps]
+            floor = float(np.quantile(maxima, 1 - mask_false_alarm_rate, method="higher"))
+        hot = 2 * (float(values.max()) if floor is None else floor) - cold
+        return cls(calibration, floor, mask_false_alarm_rate, (cold, hot if hot > cold else cold + 1.0))
 
     def with_false_alarm_rate(self, rate: float) -> "DecisionRule":
-        """Return the rule for another promised false-alarm rate; the mask's threshold stays.
+        """Return the rule for another promised false-alarm rate; the floor of masks stays.
 
         Raises:
             CalibrationError: If there is no calibration, or too few calibration images for the rate.
@@ -115,7 +124,7 @@ class DecisionRule:
             >>> from hyperspot import Calibration, DecisionRule
             >>> from hyperspot.images import InputSize, prepare
             >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
-            >>> rule = DecisionRule.from_good_images(calibration, [np.arange(5.0)], pixel_false_alarm_rate=0.2)
+            >>> rule = DecisionRule.from_good_images(calibration, [np.arange(5.0)], mask_false_alarm_rate=0.2)
             >>> prepared = prepare(np.zeros((64, 64, 3), np.uint8), InputSize(32, 32, "stretch"))
             >>> anomaly_map = np.zeros((32, 32), np.float32)
             >>> anomaly_map[8:12, 8:12] = 9
@@ -128,14 +137,16 @@ class DecisionRule:
         letterbox = prepared.letterbox
         score = image_score(input_map, letterbox, method_score)
         heatmap = letterbox.invert(input_map)
-        is_anomalous = self.calibration.is_anomalous(score)
+        p_value = self.calibration.p_value(score)
         mask = np.zeros(heatmap.shape, dtype=bool)
-        if is_anomalous and self.pixel_threshold is not None:
-            mask = heatmap > self.pixel_threshold
+        suspicious = p_value is not None and p_value <= max(MASK_RATE, self.calibration.false_alarm_rate)
+        if suspicious and self.mask_floor is not None:
+            input_pixels = input_map[letterbox.content].size / heatmap.size
+            mask = defect_mask(heatmap, self.mask_floor, self.heat_range[0], input_pixels)
         return Verdict(
             score=score,
-            p_value=self.calibration.p_value(score),
-            is_anomalous=is_anomalous,
+            p_value=p_value,
+            is_anomalous=self.calibration.is_anomalous(score),
             heatmap=heatmap,
             mask=mask,
             regions=find_regions(mask, heatmap),
@@ -146,7 +157,7 @@ class DecisionRule:
             milliseconds=(seconds + time.perf_counter() - started) * 1000,
             path=prepared.path,
             threshold=self.calibration.threshold,
-            mask_threshold=self.pixel_threshold,
+            mask_floor=self.mask_floor,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,8 +167,8 @@ class DecisionRule:
             "false_alarm_rate": self.calibration.false_alarm_rate,
             "threshold": self.calibration.threshold,
             "scores": [float(score) for score in self.calibration.scores],
-            "pixel_threshold": self.pixel_threshold,
-            "pixel_false_alarm_rate": self.pixel_false_alarm_rate,
+            "mask_floor": self.mask_floor,
+            "mask_false_alarm_rate": self.mask_false_alarm_rate,
             "heat_range": list(self.heat_range),
         }
 
@@ -165,13 +176,13 @@ class DecisionRule:
     def from_dict(cls, values: Mapping[str, Any]) -> "DecisionRule":
         """Return the rule that `to_dict` described; raises KeyError, TypeError, ValueError or CalibrationError."""
         calibration = Calibration.from_scores(values["kind"], values["false_alarm_rate"], values["scores"])
-        threshold, rate = values["pixel_threshold"], float(values["pixel_false_alarm_rate"])
+        floor, rate = values["mask_floor"], float(values["mask_false_alarm_rate"])
         cold, hot = map(float, values["heat_range"])
-        if (threshold is None) != (calibration.threshold is None) or not 0 < rate < 1:
-            raise ValueError(f"the pixel threshold {threshold} at the rate {rate} does not fit the calibration")
+        if (floor is None) != (calibration.threshold is None) or not 0 < rate < 1:
+            raise ValueError(f"the floor of masks {floor} at the rate {rate} does not fit the calibration")
         if not (np.isfinite([cold, hot]).all() and cold < hot):
             raise ValueError(f"the heat range {cold} to {hot} is empty")
-        return cls(calibration, None if threshold is None else float(threshold), rate, (cold, hot))
+        return cls(calibration, None if floor is None else float(floor), rate, (cold, hot))
 
 
 def image_score(input_map: Float[np.ndarray, "H W"], letterbox: Letterbox, method_score: float | None) -> float:

@@ -130,9 +130,9 @@ def fit(
     if plan.kind == "none":
         few = everything[:STATS_IMAGES]
         _, maps = score_good_images(model.run, progress.track(images.load(few), "measuring the heat range", len(few)))
-        return Fitted(model, DecisionRule.from_good_images(plan.calibrate([]), maps, settings.pixel_false_alarm_rate))
+        return Fitted(model, DecisionRule.from_good_images(plan.calibrate([]), maps, settings.mask_false_alarm_rate))
     calibration = plan.calibrate([scored.scores[index] for index in map(int, calibrating) if index in scored.scores])
-    rule = DecisionRule.from_good_images(calibration, scored.maps, settings.pixel_false_alarm_rate)
+    rule = DecisionRule.from_good_images(calibration, scored.maps, settings.mask_false_alarm_rate)
     return Fitted(model, rule, scored.held_out())
 
 

@@ -32,7 +32,7 @@ class Settings(BaseModel):
         calibration: `leave-one-out` trains on all images and scores each by the model without it; `split` holds good
             images out; `cross` trains on folds and then on all images; `auto` leaves one out if the method supports
             it, and otherwise splits if there are enough images; `none` gives scores without decisions.
-        pixel_false_alarm_rate: Share of the pixels of good images above the threshold of the mask, in (0, 1).
+        mask_false_alarm_rate: Share of good images whose anomaly map exceeds the floor of masks, in (0, 1).
 
     Examples:
         >>> from hyperspot import Settings
@@ -53,7 +53,7 @@ class Settings(BaseModel):
     seed: int = Field(default=DEFAULTS.seed, ge=0, lt=2**63)
     false_alarm_rate: float | None = Field(default=DEFAULTS.false_alarm_rate, gt=0, lt=1)
     calibration: CalibrationMode = DEFAULTS.calibration
-    pixel_false_alarm_rate: float = Field(default=DEFAULTS.pixel_false_alarm_rate, gt=0, lt=1)
+    mask_false_alarm_rate: float = Field(default=DEFAULTS.mask_false_alarm_rate, gt=0, lt=1)
 
     @model_validator(mode="before")
     @classmethod
@@ -95,7 +95,7 @@ class SettingsChanges(TypedDict, total=False):
     seed: int
     false_alarm_rate: float | None
     calibration: CalibrationMode
-    pixel_false_alarm_rate: float
+    mask_false_alarm_rate: float
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:

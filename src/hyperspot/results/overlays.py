@@ -48,21 +48,21 @@ def with_caption(picture: Image.Image, decision: str, details: Sequence[str], is
     return drawn
 
 
-def with_color_bar(picture: Image.Image, heat_range: tuple[float, float], mask_threshold: float | None) -> Image.Image:
+def with_color_bar(picture: Image.Image, heat_range: tuple[float, float], mask_floor: float | None) -> Image.Image:
     """Return a picture with a color bar on its right: the scores of the heatmap, and the threshold of the mask.
 
     Args:
         picture: RGB.
         heat_range: The scores at the lower and the upper end; higher ones have the color of the upper end.
-        mask_threshold: Marked by a line; None marks none.
+        mask_floor: Marked by a line; None marks none.
 
     """
     font = _font(picture)
     size = round(font.size)
     cold, hot = heat_range
     marks = [(hot, f"{hot:.3g}+"), (cold, f"{cold:.3g}")]
-    if mask_threshold is not None and cold < mask_threshold < hot:
-        marks.append((mask_threshold, f"{mask_threshold:.3g} mask"))
+    if mask_floor is not None and cold < mask_floor < hot:
+        marks.append((mask_floor, f"{mask_floor:.3g} mask"))
     text_width = max(round(font.getlength(text)) for _, text in marks)
     height = max(picture.height, 8 * size)
     length = height - 2 * size

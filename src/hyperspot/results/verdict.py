@@ -32,7 +32,7 @@ class Verdict:
         p_value: Estimated share of good images with at least this score, in (0, 1]; None without calibration.
         is_anomalous: Whether the p-value is at most the promised false-alarm rate; None without calibration.
         heatmap: Anomaly score of each pixel.
-        mask: Defective pixels; empty unless the image is anomalous.
+        mask: Defective pixels; empty unless the p-value is at most 0.05 or the image is anomalous.
         regions: Connected parts of the mask, highest score first.
         image: 8-bit RGB.
         input_map: The anomaly map at the model's input size.
@@ -41,7 +41,7 @@ class Verdict:
         milliseconds: From the decoded image to the verdict; in a batch, an equal share of the model's time.
         path: The file the image was read from, if any.
         threshold: Scores above it are anomalous; None without calibration.
-        mask_threshold: Pixels above it are in the mask of an anomalous image; None without calibration.
+        mask_floor: No pixel below it is in a mask; None without calibration.
 
     Examples:
         >>> import numpy as np
@@ -71,7 +71,7 @@ class Verdict:
     milliseconds: float
     path: Path | None = None
     threshold: float | None = None
-    mask_threshold: float | None = None
+    mask_floor: float | None = None
 
     def __repr__(self) -> str:
         """Show the decision, not the pixels."""
@@ -113,7 +113,7 @@ class Verdict:
         if style != "outline":
             heated = overlay_heatmap(image, self.heatmap, self.heat_range)
             drawn = heated if style == "side-by-side" else outline(heated, self.mask)
-            picture = with_color_bar(Image.fromarray(drawn), self.heat_range, self.mask_threshold)
+            picture = with_color_bar(Image.fromarray(drawn), self.heat_range, self.mask_floor)
         if style == "side-by-side":
             mask = Image.fromarray(self.mask).convert("RGB")
             picture = side_by_side([Image.fromarray(image), picture, mask])
