@@ -81,6 +81,8 @@ PATCHES_PER_VECTOR = 8
 ITERATIONS = 3
 """Of K-means: eight changed no metric on the development categories by more than 0.1 points."""
 
+SELECTION_CHANNELS = 64
+"""Principal axes of the patches in which a coreset is chosen."""
 NEAREST = 3
 """Memory vectors found for each training patch, from which those of its own image leave."""
 MOST_NEIGHBORS = 1024
@@ -429,7 +431,8 @@ class CFA(Method):
         size = min(size, LARGEST_PATCH_BANK, max(total // PATCHES_PER_VECTOR, min(cache.positions, total)))
         places = coordinates(*cache.sizes[0], cache.device)
         described = []
-        sampled = torch.randperm(total, generator=generator)[:SAMPLED_PATCHES]
+        # Ascending, so that neighbors in memory are read together.
+        sampled = torch.randperm(total, generator=generator)[:SAMPLED_PATCHES].sort().values
         # In parts: all features would take several times the memory of the descriptions.
         for part in sampled.split(LARGEST_PATCH_BANK):
             where = part % cache.positions
@@ -439,7 +442,10 @@ class CFA(Method):
         if self.settings.bank == "clusters":
             start = points[torch.randperm(len(points), generator=generator)[:size].to(points.device)]
             return k_means(points, size, start=start, iterations=ITERATIONS), sampled, sampled[:0]
-        chosen = torch.tensor(list(progress.track(k_centers(points, size, generator), "choosing the coreset", size)))
+        # Few principal axes hold almost all of the distances, at a fraction of the cost.
+        centered = points - points.mean(0)
+        few = centered @ principal_axes(centered)[:, :SELECTION_CHANNELS]
+        chosen = torch.tensor(list(progress.track(k_centers(few, size, generator), "choosing the coreset", size)))
         return points[chosen.to(points.device)], sampled, sampled[chosen]
 
     def _rotate(self) -> None:
