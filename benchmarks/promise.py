@@ -34,7 +34,7 @@ FRESH = 20
 FOLDS = 5
 LOT = 5
 """Images of a lot."""
-PATCHES, CHANNELS = 8, 6
+PATCHES, CHANNELS = 4, 6
 SHARE = 0.1
 """Share of the patches in the coreset."""
 KINDS = ("split", "cross", "leave-one-out", "leave-one-out, lots of 5", "lots of 5, groups ignored")
@@ -110,11 +110,10 @@ class Coreset:
         found = nearest_centered(self.points, self.bank, self.squares, min(3, len(self.bank)))
         bank_owners = owners[self.chosen]
         added = substitutes(found, owners, self.bank, bank_owners, self.points.__getitem__)
-        near = torch.empty(len(self.points), 1)
-        for group in np.unique(groups):
-            own = owners == int(group)
-            instead = self.points[added.get(int(group), self.chosen[:0])]
-            exchange = Exchange(bank_owners == int(group), instead)
+        near = found[0][:, :1].clone()
+        for group, instead in added.items():
+            own = owners == group
+            exchange = Exchange(bank_owners == group, self.points[instead])
             part = (found[0][own], found[1][own])
             near[own] = exchange.nearest(part, self.points[own], self.bank, self.squares, 1)[0]
         return self._largest(near)
