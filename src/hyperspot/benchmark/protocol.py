@@ -21,9 +21,9 @@ DEVELOPMENT = ("transistor", "screw")
 PAPER_METHODS = ("cfa", "patchcore", "padim", "spade", "cflow", "cutpaste", "patch_svdd", "vae")
 """The methods of the CFA paper, by their names in the registry."""
 SEEDS = (0, 1, 2)
-PAPER: dict[str, Any] = {"aspect": "square", "crops": "center", "calibration": "none"}
-"""The papers' geometry: images resized to 256 x 256, then the center crop of 224 x 224."""
-RANDOMIZED: dict[str, Any] = {"aspect": "square", "crops": "full", "short_side": 224, "calibration": "none"}
+PAPER: dict[str, Any] = {"aspect": "square", "crops": "center", "calibration": "none", "background_weight": 0.0}
+"""The papers' geometry: images resized to 256 x 256, then the center crop of 224 x 224; and their image score."""
+RANDOMIZED: dict[str, Any] = {**PAPER, "crops": "full", "short_side": 224}
 """RD-MVTec AD: its images are already cropped to 7/8, so they are used whole."""
 TRAINING_LENGTHS = ("steps", "updates", "iterations", "epochs")
 """Settings that hold a training length; the budget `quick` divides the first one a method has by `QUICK`."""

@@ -118,6 +118,9 @@ GroupBy = Annotated[
         show_default=False,
     ),
 ]
+BackgroundWeight = Annotated[
+    float, typer.Option(help="Share of the median of an anomaly map that its maximum, the image score, is reduced by.")
+]
 MaskFalseAlarmRate = Annotated[
     float, typer.Option(help="Share of images of good parts whose anomaly map exceeds the floor of masks.")
 ]

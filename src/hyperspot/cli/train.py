@@ -26,6 +26,7 @@ def train(
     seed: options.Seed = DEFAULTS.seed,
     false_alarm_rate: options.FalseAlarmRate = DEFAULTS.false_alarm_rate,
     calibration: options.CalibrationOption = DEFAULTS.calibration,
+    background_weight: options.BackgroundWeight = DEFAULTS.background_weight,
     mask_false_alarm_rate: options.MaskFalseAlarmRate = DEFAULTS.mask_false_alarm_rate,
     group_by: options.GroupBy = None,
     report: Annotated[
@@ -63,6 +64,7 @@ def train(
             "seed": seed,
             "false_alarm_rate": false_alarm_rate,
             "calibration": calibration,
+            "background_weight": background_weight,
             "mask_false_alarm_rate": mask_false_alarm_rate,
         }
     )
