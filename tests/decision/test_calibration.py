@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hyperspot.decision.calibration import Calibration, default_rate, pixel_threshold
+from hyperspot.decision.calibration import Calibration, default_rate
 from hyperspot.decision.planning import Plan, one_per_group, plan, split
 from hyperspot.errors import CalibrationError, SettingsError
 
@@ -192,8 +192,6 @@ def test_scores_that_cannot_be_ranked_are_refused():
 def test_rates_that_promise_nothing_are_refused(rate: float):
     with pytest.raises(ValueError, match="between 0 and 1"):
         plan(100, rate)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        pixel_threshold([np.zeros(3)], rate)
 
 
 def test_stored_scores_give_the_same_calibration_back():
@@ -203,14 +201,6 @@ def test_stored_scores_give_the_same_calibration_back():
     assert again.threshold == first.threshold == 2.0
     assert first.scores.tolist() == [1.0, 2.0, 3.0]
     assert given_scores.tolist() == [3.0, 1.0, 2.0]
-
-
-@given(st.lists(st.lists(st.integers(0, 20), min_size=1), min_size=1), st.floats(0.001, 0.99))
-def test_the_pixel_threshold_is_the_smallest_that_keeps_the_rate(images: list[list[int]], rate: float):
-    threshold = pixel_threshold([np.array(image, dtype=np.float32) for image in images], rate)
-    pixels = np.concatenate([np.array(image) for image in images])
-    assert (pixels > threshold).mean() <= rate
-    assert (pixels >= threshold).mean() > rate or threshold == pixels.min()
 
 
 @given(st.integers(1, 3000))
