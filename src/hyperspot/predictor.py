@@ -365,7 +365,7 @@ def good_inputs(data: Path | str | Dataset | Sequence[ImageInput]) -> list[Image
     if not kept:
         raise DataError("no image was given; give at least one image of a good part")
     for index in sorted(set(range(len(data))).difference(kept)):
-        warnings.warn(f"{data[index]} is given more than once; it is used once", ImageWarning, stacklevel=3)
+        warnings.warn(f"{data[index]!s} is given more than once; it is used once", ImageWarning, stacklevel=3)
     return [data[index] for index in kept]
 
 

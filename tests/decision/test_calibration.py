@@ -192,6 +192,8 @@ def test_scores_that_cannot_be_ranked_are_refused():
 def test_rates_that_promise_nothing_are_refused(rate: float):
     with pytest.raises(ValueError, match="between 0 and 1"):
         plan(100, rate)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        Calibration.images_for(rate)
 
 
 def test_stored_scores_give_the_same_calibration_back():

@@ -27,6 +27,17 @@ quantizes = pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason=
 
 
 @pytest.fixture(scope="module")
+def detector(product: Path) -> Detector:
+    """Return a detector with a split: only then has the file thresholds of its own."""
+    return Detector.fit(product, short_side=128, false_alarm_rate=0.2, calibration="split")
+
+
+@pytest.fixture(scope="module")
+def model_file(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return detector.save(tmp_path_factory.mktemp("model") / "split.safetensors")
+
+
+@pytest.fixture(scope="module")
 def quantized(product: Path, model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the file that the command line writes."""
     path = tmp_path_factory.mktemp("quantized") / "part.xml"
@@ -78,7 +89,7 @@ def test_its_heatmaps_are_near_those_of_32_bit_floats(detector, quantized, produ
 @quantizes
 def test_its_thresholds_are_those_of_its_own_scores_on_the_photos_held_out(detector, quantized, product):
     loaded = ExportedDetector.load(quantized)
-    planned = plan(24, 0.2)
+    planned = plan(24, 0.2, "split")
     (held_out,) = split(24, planned, seed=0)
     photos = [photo.path for photo in open_dataset(product).train]
     verdicts = [loaded.predict(photos[index]) for index in held_out]

@@ -41,6 +41,30 @@ def test_rule(case, rule):
     METHOD_RULES[rule](case)
 
 
+@pytest.mark.parametrize("settings", [{}, {"neighbors": 1}, {"bank_ratio": 16, "neighbors": 9}])
+def test_the_default_of_cfa_leaves_one_out(settings):
+    assert METHODS["cfa"].leave_one_out(METHODS["cfa"].Settings(**settings)) == "approximate"
+    METHOD_RULES["leave one out"](MethodCase(METHODS["cfa"], settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "support"),
+    [
+        ("cfa", {"steps": 5}, None),
+        ("cfa", {"bank": "mean"}, None),
+        ("cfa", {"bank": "clusters"}, None),
+        ("cfa", {"steps": 5, "losses": "none"}, "approximate"),
+        ("patchcore", {"image_score": "reweighted"}, "approximate"),
+        ("padim", {}, "exact"),
+        ("spade", {}, "exact"),
+        ("vae", {}, None),
+    ],
+)
+def test_which_settings_leave_one_out(name, settings, support):
+    method = METHODS[name]
+    assert method.leave_one_out(method.Settings(**settings)) == support
+
+
 def test_methods_that_train_report_their_steps(case):
     METHOD_RULES["step callback"](case)
     assert bool(case.checkpoints) == (case.name in TRAINED)
@@ -164,6 +188,45 @@ class Needs(Brightness):
         if torch.compiler.is_exporting():
             raise RuntimeError("not in a graph")
         return super().forward(images)
+
+
+class Claims(Brightness):
+    """Claims to leave images out exactly, and scores them as if they were new."""
+
+    @classmethod
+    def leave_one_out(cls, settings):
+        return "exact"
+
+    def fit_leave_one_out(self, images, groups, *, seed, progress):
+        self.fit(images, seed=seed, progress=progress)
+        return ((self(image[None])[0][0], None) for image in torch.cat(list(images)))
+
+
+class KeepsOwn(METHODS["patchcore"]):
+    """Forgets to pass over the vectors of the image."""
+
+    name = "brightness"
+
+    def fit_leave_one_out(self, images, groups, *, seed, progress):
+        self.fit(images, seed=seed, progress=progress)
+        results = [self(image[None]) for image in torch.cat(list(images))]
+        return ((maps[0], scores[0]) for maps, scores in results)
+
+
+class SkipsGroups(METHODS["spade"]):
+    """Leaves the image out, but not the others of its group."""
+
+    name = "brightness"
+
+    def fit_leave_one_out(self, images, groups, *, seed, progress):
+        alone = torch.arange(len(groups))
+        return super().fit_leave_one_out(images, alone, seed=seed, progress=progress)
+
+
+@pytest.mark.parametrize("broken", [Claims, KeepsOwn, SkipsGroups])
+def test_what_is_not_left_out_is_named(broken):
+    with pytest.raises(AssertionError):
+        METHOD_RULES["leave one out"](MethodCase(broken))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import platform
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -120,7 +121,7 @@ class Detector(Predictor):
             progress: Reports stages and steps.
             before_training: Called with each method and its crop before it is fitted.
             groups: Label of the group of each image, for example its lot or part. The images of one group are held out
-                together, and the false-alarm rate is promised for images of new groups. Default: images are independent.
+                together, and the false-alarm rate is promised for images of new groups. Default: each image by itself.
             **changes: See `Settings`.
 
         Raises:
@@ -149,7 +150,8 @@ class Detector(Predictor):
         chosen = resolve(device)
         dataset = open_dataset(Path(data)) if isinstance(data, str | Path) else data
         sources = good_inputs(dataset)
-        numbers = None if groups is None else _numbered(groups, dataset, len(sources))
+        given = range(len(sources)) if isinstance(dataset, Dataset) else distinct(dataset)
+        numbers = None if groups is None else _numbered(groups, dataset, given)
         # Before the slow part: too few images for the promised rate.
         plan = plan_calibration(
             len(sources) if numbers is None else int(numbers.max()) + 1,
@@ -165,6 +167,7 @@ class Detector(Predictor):
         backbone = create(settings.backbone, weights=weights, **options)
         images = ImageLoader(sources, input_size, channel_order)
         fitted = fit(images, plan, backbone, settings, progress, chosen, before_training, numbers)
+        fitted = replace(fitted, held_out=tuple(replace(one, index=given[one.index]) for one in fitted.held_out))
         if settings.false_alarm_rate is None:
             _warn_of_few(fitted.decision_rule.calibration)
         record = {
@@ -337,13 +340,14 @@ def _described(data: Dataset | Sequence[ImageInput]) -> dict[str, Any]:
     return {"name": "images", "layout": "memory", "fingerprint": None}
 
 
-def _numbered(groups: Sequence[str], data: Dataset | Sequence[ImageInput], images: int) -> Int[np.ndarray, "_images"]:
-    """Return the group of each image, numbered from 0; raises DataError if the numbers of both differ."""
-    if not isinstance(data, Dataset) and len(groups) == len(data):
-        groups = [groups[index] for index in distinct(data)]
+def _numbered(
+    groups: Sequence[str], data: Dataset | Sequence[ImageInput], used: Sequence[int]
+) -> Int[np.ndarray, "_images"]:
+    """Return the group of each used image, numbered from 0; raises DataError unless each image has a group."""
+    images = len(data.train) if isinstance(data, Dataset) else len(data)
     if len(groups) != images:
         raise DataError(f"{images} good images have {len(groups)} groups; give one group per image")
-    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    return np.unique([str(groups[index]) for index in used], return_inverse=True)[1]
 
 
 def _warn_of_few(calibration: Calibration) -> None:

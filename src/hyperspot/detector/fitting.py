@@ -131,7 +131,7 @@ def fit(
         few = everything[:STATS_IMAGES]
         _, maps = score_good_images(model.run, progress.track(images.load(few), "measuring the heat range", len(few)))
         return Fitted(model, DecisionRule.from_good_images(plan.calibrate([]), maps, settings.mask_false_alarm_rate))
-    calibration = plan.calibrate([scored.scores[index] for index in calibrating if index in scored.scores])
+    calibration = plan.calibrate([scored.scores[index] for index in map(int, calibrating) if index in scored.scores])
     rule = DecisionRule.from_good_images(calibration, scored.maps, settings.mask_false_alarm_rate)
     return Fitted(model, rule, scored.held_out())
 
@@ -148,17 +148,12 @@ class _Scored:
     def add(self, indices: Sequence[int] | np.ndarray, run: Run, images: Iterable[LetterboxedImage]) -> None:
         """Score some images in order."""
         for index, image in zip(map(int, indices), images, strict=True):
-            results = []
-
-            def recorded(pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
-                results.append(run(pixels))
-                return results[-1]
-
-            (score,), maps = score_good_images(recorded, [image])
+            result = run(image.pixels[None])
+            (score,), maps = score_good_images(_always(result), [image])
             self.scores[index] = score
             if (len(self.scores) - 1) % self._every == 0:
                 self.maps += maps
-            heapq.heappush(self._highest, (score, index, results[0][0][0]))
+            heapq.heappush(self._highest, (score, index, result[0][0]))
             if len(self._highest) > HIGHEST_MAPS:
                 heapq.heappop(self._highest)
 
@@ -166,6 +161,15 @@ class _Scored:
         """Return the held-out images, ascending by index."""
         maps = {index: input_map for _, index, input_map in self._highest}
         return tuple(HeldOut(index, score, maps.get(index)) for index, score in sorted(self.scores.items()))
+
+
+def _always(result: tuple[np.ndarray, np.ndarray | None]) -> Run:
+    """Return a function that gives one result, whatever the pixels."""
+
+    def run(_pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
+        return result
+
+    return run
 
 
 def _replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:

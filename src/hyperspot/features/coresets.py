@@ -89,6 +89,9 @@ def substitutes(
     for owner in bank_owners.unique():
         own = bank_owners == owner
         rows = ((covered_by == owner) & (owners != owner) & (far > radius)).nonzero()[:, 0]
+        if not len(rows):
+            replaced[int(owner)] = rows
+            continue
         points = vectors(rows)
         distance = far[rows]
         unknown = torch.isinf(distance)
