@@ -98,7 +98,7 @@ def documented(settings: type) -> dict[str, str]:
 
 def written(value: Any) -> str:
     """Return a setting as `--set` takes it."""
-    if value is None:
+    if value in (None, ()):
         return UNSET
     if isinstance(value, bool):
         return str(value).lower()

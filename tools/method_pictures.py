@@ -64,7 +64,7 @@ PLACES = (("A", 0.5, 0.5), ("B", 0.79, 0.69), ("C", 0.08, 0.1))
 
 def cfa(canvas: Canvas) -> None:
     """Patch features lie in spheres around few memory vectors; a new patch far from all scores high."""
-    stack(canvas, "patches of C3 and C4, each", "through a 1 x 1 convolution")
+    stack(canvas, "patches of C2, C3 and C4, each", "through a 1 x 1 convolution")
     made = points(3, (0.2, 0.43, 0.055, 0.04, 0.4, 70), (0.42, 0.22, 0.08, 0.04, 0.8, 80))
     made = np.concatenate([made, points(4, (0.78, 0.43, 0.06, 0.05, 2.4, 70), (0.72, 0.13, 0.05, 0.04, 0.1, 60))])
     centers = k_means(floats(made), 6, seed=1).double().numpy()

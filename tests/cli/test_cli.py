@@ -228,7 +228,7 @@ def test_a_terminal_without_unicode_is_no_error(model_file):
         [sys.executable, "-m", "hyperspot", "info", str(model_file)],
         capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}, check=True,
     )  # fmt: skip
-    assert b"pixel_threshold" in done.stdout
+    assert b"mask_floor" in done.stdout
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110

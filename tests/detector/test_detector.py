@@ -240,7 +240,7 @@ def reseal(model_file, path, change):
 def test_damage_to_the_metadata_is_noticed(model_file, tmp_path):
     path = tmp_path / "part.safetensors"
     whole = model_file.read_bytes()
-    place = whole.index(b"pixel_threshold") + len(b"pixel_threshold") + 6
+    place = whole.index(b"mask_floor") + len(b"mask_floor") + 6
     assert whole[place : place + 1].isdigit(), "a digit of the number, so that the text stays JSON"
     path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     for read in (Detector.load, model_files.read_metadata):
@@ -253,8 +253,8 @@ def test_damage_to_the_metadata_is_noticed(model_file, tmp_path):
     [
         (("input_size", "height"), 10**9), (("input_size", "height"), 64.5), (("input_size",), None), (("crops",), []),
         (("crops", 0, "top"), -5), (("score_stats",), None), (("decision_rule", "false_alarm_rate"), 1e-9),
-        (("decision_rule", "kind"), None), (("decision_rule", "pixel_threshold"), "x"), (("decision_rule",), None),
-        (("decision_rule", "pixel_threshold"), None), (("decision_rule", "heat_range"), [5, 1]),
+        (("decision_rule", "kind"), None), (("decision_rule", "mask_floor"), "x"), (("decision_rule",), None),
+        (("decision_rule", "mask_floor"), None), (("decision_rule", "heat_range"), [5, 1]),
         (("decision_rule", "mask_false_alarm_rate"), 2),
         (("settings",), []), (("settings", "method_settings"), None), (("settings", "sigma"), 1e9), (("record",), None),
         (("record", "backbone", "name"), "vgg19_bn"),
@@ -288,7 +288,7 @@ def test_tensors_that_fit_nothing_are_refused(model_file, tmp_path, name, kind):
         Detector.load(tmp_path / "part.safetensors")
 
 
-@pytest.mark.parametrize("text", ['{"format": 1e400}', "[" * 100_000, "[]", '{"format": 2}', '{"format": 1}'])
+@pytest.mark.parametrize("text", ['{"format": 1e400}', "[" * 100_000, "[]", '{"format": 3}', '{"format": 1}'])
 def test_metadata_of_any_text_are_refused(tmp_path, text):
     path = tmp_path / "part.safetensors"
     save_file({"weight": torch.zeros(3)}, path, metadata={"hyperspot": text})

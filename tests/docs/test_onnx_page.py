@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from hyperspot import Detector, ExportedDetector
+from hyperspot.decision import masks, rule
 from hyperspot.export import export
 from hyperspot.images import geometry
 from hyperspot.runtime import engines, exported_file
@@ -59,7 +61,7 @@ def program() -> dict[str, object]:
 def test_python_gives_the_verdict_of_hyperspot(path: Path, program: dict[str, object], tmp_path: Path):
     exported = ExportedDetector.load(path, engine="onnxruntime")
     alone = program["OnnxDetector"](str(path))
-    decisions = set()
+    decisions, outlined = set(), 0
     for seed, (name, (height, width)) in enumerate(SIZES.items()):
         pixels = picture(height, width, seed)
         if seed % 2:
@@ -71,8 +73,25 @@ def test_python_gives_the_verdict_of_hyperspot(path: Path, program: dict[str, ob
         np.testing.assert_allclose(found["heatmap"], expected.heatmap, rtol=1e-5, atol=1e-5)
         assert (found["mask"] != expected.mask).mean() < 1e-3, name
         decisions.add(expected.is_anomalous)
+        outlined += 0 < expected.mask.mean() < 1
     if exported.decision_rule.calibration.kind != "none":
         assert decisions == {True, False}
+        assert outlined
+
+
+def test_python_finds_the_same_masks(path: Path, program: dict[str, object]):
+    """Regions of all sizes and strengths, and none."""
+    alone = program["OnnxDetector"](str(path))
+    generator = np.random.default_rng(0)
+    for number in range(20):
+        heatmap = ndimage.gaussian_filter(generator.standard_normal((60, 80)), 2.5).astype(np.float32)
+        heatmap[:5, :5] = 0.5
+        floor, typical = float(np.quantile(heatmap, generator.uniform(0.2, 0.99))), float(np.median(heatmap))
+        alone.rule = {"mask_floor": 99.0 if number == 0 else floor, "heat_range": [typical, 9.0]}
+        area = float(generator.choice([0.05, 1.0, 20.0]))
+        expected = masks.defect_mask(heatmap, alone.rule["mask_floor"], typical, area)
+        np.testing.assert_array_equal(alone.find_mask(heatmap, area), expected)
+        assert expected.any() == (number > 0)
 
 
 def test_python_applies_the_orientation(path: Path, program: dict[str, object], tmp_path: Path):
@@ -98,6 +117,11 @@ def test_the_contract_is_that_of_the_code():
     assert geometry.STRETCH_TOLERANCE == 1 / 16
     assert "TOLERANCE = 1 / 16" in PYTHON
     assert "Tolerance = 1.0 / 16" in CSHARP
+    assert f"MASK_RATE = {rule.MASK_RATE}\n" in PYTHON
+    assert f"LEVEL, SMALL_LEVEL, SMALL_AREA = {masks.LEVEL}, {masks.SMALL_LEVEL}, {masks.SMALL_AREA:.0f}\n" in PYTHON
+    levels = f"Level = {masks.LEVEL}, SmallLevel = {masks.SMALL_LEVEL}, SmallArea = {masks.SMALL_AREA:.0f};"
+    assert f"MaskRate = {rule.MASK_RATE}, {levels}" in CSHARP
+    assert f"both {rule.MASK_RATE} and" in TEXT
     for name in (engines.INPUT, engines.HEATMAP, engines.SCORE, exported_file.PROPERTY):
         assert f'"{name}"' in PYTHON
         assert f'"{name}"' in CSHARP

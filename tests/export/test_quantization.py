@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hyperspot import Detector
 from hyperspot.cli import app as cli
 from hyperspot.data import open_dataset
-from hyperspot.decision import calibration
+from hyperspot.decision.planning import plan, split
 from hyperspot.errors import DataError, SettingsError
 from hyperspot.images import read_image
 from hyperspot.runtime import ExportedDetector, open_engine
@@ -23,6 +24,17 @@ from hyperspot.utils.optional_packages import install_command
 EXPORTS = all(importlib.util.find_spec(name) is not None for name in ("onnxscript", "openvino"))
 pytestmark = pytest.mark.skipif(not EXPORTS, reason="needs hyperspot[runtime,export]: openvino, onnx and onnxscript")
 quantizes = pytest.mark.skipif(importlib.util.find_spec("nncf") is None, reason="needs hyperspot[int8]: nncf")
+
+
+@pytest.fixture(scope="module")
+def detector(product: Path) -> Detector:
+    """Return a detector with a split: only then has the file thresholds of its own."""
+    return Detector.fit(product, short_side=128, false_alarm_rate=0.2, calibration="split")
+
+
+@pytest.fixture(scope="module")
+def model_file(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return detector.save(tmp_path_factory.mktemp("model") / "split.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +89,16 @@ def test_its_heatmaps_are_near_those_of_32_bit_floats(detector, quantized, produ
 @quantizes
 def test_its_thresholds_are_those_of_its_own_scores_on_the_photos_held_out(detector, quantized, product):
     loaded = ExportedDetector.load(quantized)
-    plan = calibration.plan(24, 0.2)
-    (held_out,) = calibration.split(24, plan, seed=0)
+    planned = plan(24, 0.2, "split")
+    (held_out,) = split(24, planned, seed=0)
     photos = [photo.path for photo in open_dataset(product).train]
     verdicts = [loaded.predict(photos[index]) for index in held_out]
     scores = sorted(verdict.score for verdict in verdicts)
     assert list(loaded.decision_rule.calibration.scores) == pytest.approx(scores, rel=1e-6)
     assert list(detector.decision_rule.calibration.scores) != pytest.approx(scores, rel=1e-4)
-    pixels = np.sort(np.concatenate([verdict.input_map.ravel() for verdict in verdicts]))[::-1]
-    expected = pixels[int(detector.settings.mask_false_alarm_rate * len(pixels))]
-    assert loaded.decision_rule.pixel_threshold == pytest.approx(expected, rel=1e-5)
+    maxima = sorted(verdict.input_map[verdict.letterbox.content].max() for verdict in verdicts)
+    expected = maxima[math.ceil((1 - detector.settings.mask_false_alarm_rate) * (len(maxima) - 1))]
+    assert loaded.decision_rule.mask_floor == pytest.approx(expected, rel=1e-5)
     assert loaded.description["record"]["exported"]["range_images"] == 24 - len(held_out)
 
 
@@ -100,7 +112,7 @@ def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_pa
     loaded = ExportedDetector.load(export(crossed, tmp_path / "part.xml", int8=product / "train" / "good"))
     assert loaded.decision_rule.calibration.kind == "cross"
     np.testing.assert_array_equal(loaded.decision_rule.calibration.scores, crossed.decision_rule.calibration.scores)
-    assert loaded.decision_rule.pixel_threshold == crossed.decision_rule.pixel_threshold
+    assert loaded.decision_rule.mask_floor == crossed.decision_rule.mask_floor
     exported = loaded.description["record"]["exported"]
     assert (exported["range_images"], exported["calibration_images"]) == (24, 0)
     # Two views, and the backbone in 8 bits for each but its first convolution.

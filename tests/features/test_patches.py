@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hyperspot.features import patches
-from hyperspot.features.patches import PatchCache, concatenate
+from hyperspot.features.patches import PatchCache, concatenate, pool_to_grid
 
 SIZES = ((4, 8, 12), (6, 4, 6), (10, 2, 3))
 
@@ -51,3 +51,36 @@ def test_half_precision_comes_before_the_file(monkeypatch):
 def test_nothing_to_keep_is_refused():
     with pytest.raises(ValueError, match="no image"):
         PatchCache.collect([])
+
+
+@pytest.mark.parametrize("cell", [1, 2, 3, 8])
+@pytest.mark.parametrize("size", [(8, 16), (7, 9), (1, 5), (13, 2)])
+def test_cells_of_a_coarser_grid_are_means(size, cell):
+    """The last cells of odd sizes are narrower, and nothing is padded."""
+    level = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    height, width = (-(-side // cell) for side in size)
+    expected = torch.stack(
+        [
+            torch.stack(
+                [
+                    level[:, :, row * cell : (row + 1) * cell, column * cell : (column + 1) * cell].mean((2, 3))
+                    for column in range(width)
+                ],
+                dim=-1,
+            )
+            for row in range(height)
+        ],
+        dim=-2,
+    )
+    found = pool_to_grid(level, cell)
+    assert found.shape == (2, 3, height, width)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_grid_has_the_size_of_the_level_it_is_of():
+    """A stage halves an odd size upward, and so does the grid."""
+    level = torch.randn(1, 4, 31, 45)
+    stage = torch.nn.Conv2d(4, 4, 3, stride=2, padding=1)
+    once = stage(level)
+    assert pool_to_grid(level, 2).shape == once.shape
+    assert pool_to_grid(level, 4).shape == stage(once).shape

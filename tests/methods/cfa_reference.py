@@ -38,16 +38,29 @@ def upsampled(level: np.ndarray, height: int, width: int) -> np.ndarray:
     return result
 
 
-def patch_features(backbone, images, levels, divisors=(1, 1, 1)) -> np.ndarray:
-    """Features with the two coordinates appended, image x position x channel, float64."""
+def averaged(level: np.ndarray, cell: int) -> np.ndarray:
+    """Mean of cells of a map whose sides are multiples of the cell."""
+    height, width = level.shape[2] // cell, level.shape[3] // cell
+    return level.reshape(*level.shape[:2], height, cell, width, cell).mean((3, 5))
+
+
+def patch_features(backbone, images, levels, divisors=(1, 1, 1), grid=2) -> np.ndarray:
+    """Features with the two coordinates appended, image x position x channel, float64; grid: the finest level kept."""
     pyramid = [level.double().numpy() for level in backbone(images)]
-    chosen = [pooled(pyramid[level - 2]) / divisors[level - 2] for level in levels]
+    chosen = [
+        averaged(pooled(pyramid[level - 2]) / divisors[level - 2], 2 ** max(0, grid - level)) for level in levels
+    ]
     height, width = chosen[0].shape[2:]
     grid = np.concatenate([upsampled(level, height, width) for level in chosen], axis=1)
     flat = grid.reshape(*grid.shape[:2], -1).transpose(0, 2, 1)
     rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     places = np.stack([rows.ravel(), columns.ravel()], axis=1)
     return np.concatenate([flat, np.broadcast_to(places, (len(images), *places.shape))], axis=2)
+
+
+def default_features(backbone, images) -> np.ndarray:
+    """The same of the variant `default`: all levels on the grid of level 3."""
+    return patch_features(backbone, images, (2, 3, 4), grid=3)
 
 
 def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def test_training_takes_the_steps_of_adamw(backbone, images, changes):
 OTHER = {
     "hard_negatives": 5, "radius": 0.5, "learn_radius": False, "alpha": 0.7, "beta": 0.9, "loss_scale": 3.0,
     "losses": "attraction", "steps": 3, "images_per_step": 2, "patches_per_step": 64, "learning_rate": 0.1,
-    "weight_decay": 0.2, "bank_ratio": 2,
+    "weight_decay": 0.2, "bank_ratio": 2, "level_weights": (1.0, 2.0, 3.0), "whitening": 0.4, "whitened_channels": 5,
 }  # fmt: skip
 
 

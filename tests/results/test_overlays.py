@@ -38,7 +38,7 @@ def verdict() -> Verdict:
         heat_range=(0.5, 1.5),
         milliseconds=1.0,
         threshold=1.2,
-        mask_threshold=1.0,
+        mask_floor=1.0,
     )
 
 

@@ -17,7 +17,7 @@ from tools import method_pages
 
 HEADINGS = ["When to use it", "Settings", "Memory and time", "Figures", "Where code departs from the paper"]
 IMAGES, HEIGHT, WIDTH = 6, 96, 128
-LONGEST = 140
+LONGEST = 190
 """Lines of a page."""
 
 

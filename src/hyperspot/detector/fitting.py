@@ -25,7 +25,7 @@ STATS_IMAGES = 32
 HIGHEST_MAPS = 12
 """Calibration images, those with the highest scores, whose anomaly maps are kept."""
 RULE_IMAGES = 1000
-"""Calibration images at most whose map values set the pixel threshold; all of them give scores."""
+"""Calibration images at most whose map values set the floor of masks; all of them give scores."""
 
 BeforeTraining = Callable[[Method, Crop], None]
 """Called with each method and its crop before the method is fitted, for example to set its `step_callback`."""

@@ -118,8 +118,9 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not (name and equals and value):
             raise SettingsError(f"'{assignment}' is not of the form name=value, for example gamma_c=4")
         values[name.strip()] = tuple(part.strip() for part in value.split(",")) if "," in value else value.strip()
-    if isinstance(values.get("levels"), str):
-        values["levels"] = (values["levels"],)
+    for name in ("levels", "level_weights"):
+        if isinstance(values.get(name), str):
+            values[name] = (values[name],)
     return {name: _number(value) for name, value in values.items()}
 
 

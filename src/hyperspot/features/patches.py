@@ -30,11 +30,19 @@ def pool(level: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
     return F.avg_pool2d(level, kernel_size=3, stride=1, padding=1)
 
 
-def pool_to_grid(level: Float[Tensor, "b c h w"], halvings: int) -> Float[Tensor, "b c _h _w"]:
-    """Average a level that is finer than the grid over the cells of the grid, 2^halvings positions wide."""
-    if halvings == 0:
+def pool_to_grid(level: Float[Tensor, "b c h w"], cell: int) -> Float[Tensor, "b c _h _w"]:
+    """Average a level that is finer than the grid over the cells of the grid, `cell` positions wide.
+
+    The last cells of a side that is no multiple of `cell` are narrower.
+
+    Examples:
+        >>> pool_to_grid(torch.tensor([[[[1.0, 3.0, 5.0]]]]), 2)
+        tensor([[[[2., 5.]]]])
+
+    """
+    if cell == 1:
         return level
-    return F.avg_pool2d(level, 2**halvings, ceil_mode=True, count_include_pad=False)
+    return F.avg_pool2d(level, cell, ceil_mode=True, count_include_pad=False)
 
 
 def align(level: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:

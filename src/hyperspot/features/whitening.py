@@ -10,6 +10,8 @@ from torch import Tensor
 
 FLOOR = 1e-3
 """Smallest variance of an axis, relative to the mean variance of the kept axes."""
+ROUNDING = 1e-6
+"""Deviation of constant patches at most, relative to their root mean square: rounding of 32-bit features."""
 
 
 def partial_whitening(patches: Float[Tensor, "n c"], channels: int, power: float) -> Float[Tensor, "d c"]:
@@ -30,11 +32,12 @@ def partial_whitening(patches: Float[Tensor, "n c"], channels: int, power: float
         [0.5, 0.5]
 
     """
-    centered = (patches - patches.mean(0)).double()
+    values = patches.double()
+    centered = values - values.mean(0)
     variances, axes = torch.linalg.eigh(centered.T @ centered / len(patches))
     # Ascending, and rounding may make those of a singular covariance negative.
     variances, axes = variances.flip(0)[:channels].clamp(min=0), axes.flip(1)[:, :channels]
-    if variances.sum() == 0:
+    if variances.sum() <= ROUNDING**2 * values.square().sum(1).mean():
         return torch.zeros(axes.T.shape).to(patches)
     floored = variances.clamp(min=FLOOR * float(variances.mean()))
     scaled = axes * floored**-power

@@ -3,7 +3,8 @@
 Patch features pass a trainable 1 x 1 CoordConv, the patch descriptor. Training pulls each described patch into the
 hyperspheres of its K nearest memory vectors (attraction) and pushes it out of those of the next J (repulsion). The size
 of the memory bank does not depend on the number of images. The score of a patch is its distance to the nearest memory
-vector, weighted by the certainty of that neighbor (softmin).
+vector, weighted by the certainty of that neighbor (softmin) if there are several. The default variant whitens the levels
+instead of training the descriptor, and takes the distance alone.
 
 Everything before the distance is affine. Each pyramid level is therefore projected at its own resolution, upsampled and
 added: the same result as upsample, concatenate, project, at a quarter of the cost.
@@ -181,16 +182,19 @@ class CFASettings(MethodSettings):
     @classmethod
     def _fill_from_variant(cls, given: dict[str, Any]) -> dict[str, Any]:
         preset = VARIANTS.get(given.get("variant", "default"), {})
-        if "levels" in given and preset.get("levels") != given["levels"]:
+        levels = given.get("levels", preset.get("levels"))
+        if isinstance(levels, tuple | list) and sorted(map(str, levels)) != sorted(map(str, preset.get("levels", ()))):
             # The weights of the variant belong to its levels.
             preset = {name: value for name, value in preset.items() if name != "level_weights"}
         return {**preset, **given}
 
-    @model_validator(mode="after")
-    def _one_weight_per_level(self) -> "CFASettings":
-        if self.level_weights and len(self.level_weights) != len(self.levels):
-            raise PydanticCustomError("weights", "there are as many level_weights as levels")
-        return self
+    @field_validator("level_weights")
+    @classmethod
+    def _one_weight_per_level(cls, weights: tuple[float, ...], info: Any) -> tuple[float, ...]:
+        levels = info.data.get("levels", ())
+        if weights and levels and len(weights) != len(levels):
+            raise PydanticCustomError("weights", "the {levels} levels need as many weights", {"levels": len(levels)})
+        return weights
 
 
 class CFA(Method):
@@ -321,6 +325,16 @@ class CFA(Method):
         """Return δ_1 · softmin weight of δ_1 for each position (eq. of the anomaly score), and no image score."""
         return self.score_levels(self.pooled_levels(images)), None
 
+    def _cells(self) -> list[int]:
+        """Return the positions of each level along a cell of the grid, by strides: several levels may share one."""
+        strides = [self.backbone.strides[position] for position in self.backbone.positions(self.settings.levels)]
+        level = self.settings.grid_level
+        if level is None:
+            return [1] * len(strides)
+        known = dict(zip(self.backbone.levels, self.backbone.strides, strict=True))
+        grid = min(known.get(level, 2**level), strides[-1])
+        return [max(1, grid // stride) for stride in strides]
+
     @property
     def _is_excepted(self) -> bool:
         return self.settings.variant == "released" and self.backbone.name == EXCEPTED
@@ -342,11 +356,7 @@ class CFA(Method):
     def pooled_levels(self, images: Float[Tensor, "b 3 H W"]) -> list[Tensor]:
         """Return the pooled levels that this method uses, fine to coarse, none finer than the grid."""
         used = self.backbone.select(images, self.settings.levels)
-        grid = min(self.settings.grid_level or 0, max(self.settings.levels))
-        pooled = [
-            pool_to_grid(pool(level), max(0, grid - number))
-            for number, level in zip(self.settings.levels, used, strict=True)
-        ]
+        pooled = [pool_to_grid(pool(level), cell) for level, cell in zip(used, self._cells(), strict=True)]
         return [level / level.shape[1] for level in pooled] if self._is_excepted else pooled
 
     def project(self, levels: list[Tensor]) -> list[Tensor]:

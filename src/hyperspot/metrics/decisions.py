@@ -120,7 +120,7 @@ register_metric(
         title="Segmentation F1",
         short_title="Seg-F1",
         unit="percent",
-        description="F1 of the predicted masks over the pixels of all images, at the detector's pixel threshold",
+        description="F1 of the predicted masks over the pixels of all images",
         level="mask",
         function=seg_f1,
     )

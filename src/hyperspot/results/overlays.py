@@ -49,7 +49,7 @@ def with_caption(picture: Image.Image, decision: str, details: Sequence[str], is
 
 
 def with_color_bar(picture: Image.Image, heat_range: tuple[float, float], mask_floor: float | None) -> Image.Image:
-    """Return a picture with a color bar on its right: the scores of the heatmap, and the threshold of the mask.
+    """Return a picture with a color bar on its right: the scores of the heatmap, and the floor of masks.
 
     Args:
         picture: RGB.
