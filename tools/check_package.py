@@ -25,6 +25,7 @@ IN_WHEEL = (
     "hyperspot/report/report.html.j2",
     "hyperspot/report/report.css",
     "hyperspot/report/trade_off.js",
+    "hyperspot/report/training.html.j2",
     "hyperspot/hardware/native/_kernels.",
     "hyperspot/hardware/native/_resize.",
 )

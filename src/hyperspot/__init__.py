@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hyperspot.decision.operating_points import OperatingPoint
     from hyperspot.decision.rule import DecisionRule
     from hyperspot.detector.detector import Detector
+    from hyperspot.detector.power import PowerEstimate
     from hyperspot.detector.settings import Settings
     from hyperspot.errors import (
         CalibrationError,
@@ -69,6 +70,7 @@ _HOMES = {
     "ModelFileError": "errors",
     "OperatingPoint": "decision.operating_points",
     "PluginWarning": "errors",
+    "PowerEstimate": "detector.power",
     "Predictor": "predictor",
     "Region": "results",
     "Sample": "data",
@@ -113,6 +115,7 @@ __all__ = [
     "ModelFileError",
     "OperatingPoint",
     "PluginWarning",
+    "PowerEstimate",
     "Predictor",
     "Region",
     "Sample",

@@ -24,6 +24,7 @@ class Defaults:
     seed: int = 0
     false_alarm_rate: float | None = None
     calibration: CalibrationMode = "auto"
+    background_weight: float = 0.5
     mask_false_alarm_rate: float = 0.1
 
 

@@ -17,6 +17,7 @@ from hyperspot import metrics
 from hyperspot.data import Dataset, Sample, load_mask
 from hyperspot.decision.advice import advise
 from hyperspot.decision.calibration import Calibration
+from hyperspot.decision.drift import Drift, detect_drift
 from hyperspot.decision.operating_points import OperatingPoint, operating_points
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.errors import DataError
@@ -210,10 +211,22 @@ class Evaluation:
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """The next step if few defects are found in spite of a good ranking, or if false alarms exceed the promise."""
+        """The next step if few defects are found in spite of a good ranking, or if good test images differ."""
         if self.calibration is None:
             return ()
-        return advise(self.calibration, self.operating_points, self.image_auroc, *self._scores_and_labels())
+        advice = advise(self.calibration, self.operating_points, self.image_auroc, *self._scores_and_labels())
+        drift = self.drift
+        if drift is None or not drift.is_significant:
+            return advice
+        return (*advice, f"The {drift.describe(f'last {drift.images} good test images')}.")
+
+    @property
+    def drift(self) -> Drift | None:
+        """How the last 50 good test images compare with the calibration images; None with fewer than 20 of them."""
+        if self.calibration is None:
+            return None
+        scores, labels = self._scores_and_labels()
+        return detect_drift(self.calibration, scores[labels == 0], passed=False)
 
     def _scores_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
         scores = np.array([result.score for result in self.image_results], dtype=np.float64)
@@ -232,6 +245,7 @@ class Evaluation:
             "threshold": self.threshold,
             "operating_points": [point.to_dict() for point in self.operating_points],
             "advice": list(self.advice),
+            "drift": None if self.drift is None else self.drift.p_value,
             "images": len(self.image_results),
             "seconds": round(self.seconds, 3),
             "problems": list(self.problems),

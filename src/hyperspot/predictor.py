@@ -317,9 +317,11 @@ class Predictor(ABC):
             "scoring good images",
             len(images),
         )
-        scores, maps = score_good_images(self.run, prepared)
+        scores, maps = score_good_images(self.run, prepared, self.decision_rule.background_weight)
         calibration = Calibration.from_scores("split", rate, scores)
-        rule = DecisionRule.from_good_images(calibration, maps, self.decision_rule.mask_false_alarm_rate)
+        rule = DecisionRule.from_good_images(
+            calibration, maps, self.decision_rule.mask_false_alarm_rate, self.decision_rule.background_weight
+        )
         return self.with_decision_rule(rule)
 
     def with_decision_rule(self: P, rule: DecisionRule) -> P:

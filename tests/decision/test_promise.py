@@ -28,7 +28,6 @@ SMALL = {
     "cfa": {"levels": (4,), "bank_ratio": 4},
     "patchcore": {"levels": (4,), "dimensions": 64},
     "padim": {"channels": 16},
-    "spade": {"images": 5},
 }
 """Settings of each method that make it fit in milliseconds."""
 UNLIKELY = 1e-4
@@ -123,7 +122,7 @@ def test_crossing_keeps_its_promise_about(textures, backbone):
     assert shares.mean() - stats.norm.isf(UNLIKELY) * error >= 0.25 * RATE
 
 
-@pytest.mark.parametrize(("method", "splits"), [("cfa", 80), ("patchcore", 40), ("padim", 40), ("spade", 40)])
+@pytest.mark.parametrize(("method", "splits"), [("cfa", 40), ("patchcore", 30), ("padim", 30)])
 def test_leaving_one_out_keeps_its_promise_about(textures, backbone, method, splits):
     """Each photo is scored by the memory of all others, so the promise is approximate, as in cross-fitting."""
     called = alarms(textures, backbone, "leave-one-out", splits, method)
@@ -137,7 +136,7 @@ def test_leaving_one_out_keeps_its_promise_about(textures, backbone, method, spl
 @pytest.mark.parametrize("kind", promise.KINDS)
 def test_the_benchmark_of_the_promise_finds_what_the_docs_say(kind):
     """Every kind keeps the promise, and lots that are not named break it."""
-    observed, error, rate = promise.simulate(kind, 30, 150)
+    observed, error, rate = promise.simulate(kind, 10 if "ignored" in kind else 30, 150)
     margin = stats.norm.isf(UNLIKELY) * error
     if "ignored" in kind:
         assert observed - margin > rate

@@ -32,6 +32,8 @@ from hyperspot.utils.progress import Progress
 
 TIMED_IMAGES = 8
 """Images that latency is measured on, and the batch size of the throughput."""
+PERCENT = (1, 2, 5, 10)
+"""Promised false-alarm rates whose results are kept beside those at the rate of the detector."""
 TIMED_SECONDS = 3.0
 """Seconds of a timing, after two warm-up calls; at least three calls count."""
 
@@ -177,6 +179,12 @@ def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress
 def _figures(detector: Detector, dataset: Dataset, progress: Progress) -> dict[str, Any]:
     found = detector.evaluate(dataset, progress=progress).to_dict()
     found.pop("made_by")
+    found["at_rates"] = {
+        f"{name}_{100 * point['false_alarm_rate']:g}": point[value]
+        for point in found.pop("operating_points")
+        for name, value in (("detection", "detection_rate"), ("false_alarms", "observed_false_alarm_rate"))
+        if 100 * point["false_alarm_rate"] in PERCENT
+    }
     found["good_images"] = sum(sample.label == 0 for sample in dataset.test)
     return found
 

@@ -10,6 +10,7 @@ from hyperspot.benchmark.protocol import (
     CALIBRATED,
     FUSED,
     PAPER_METHODS,
+    PREVIOUS,
     RANDOMIZED,
     SEEDS,
     Budget,
@@ -157,14 +158,19 @@ def _variations(table: int, run: Run, category: Category, most: int | None) -> l
 
 def _has_checkpoints(table: int, recipe: str) -> bool:
     """Whether the oracle can evaluate a run: unchanged images, one crop, no held-out images."""
-    return table not in (1, 3) and recipe not in (FUSED, CALIBRATED)
+    return table not in (1, 3) and recipe != FUSED and not recipe.endswith("calibrated")
 
 
 def recipes_for(table: int, methods: Iterable[str]) -> list[str]:
     """Return the recipes of a table, of some methods."""
     known = method_order(methods)
     compared = [recipe for method in known for recipe in recipes_of(method)]
-    if table in (5, 6, 7, 10, 11) and "cfa" not in known:
+    if table == 10:
+        return [
+            *((CALIBRATED, PREVIOUS) if "cfa" in known else ()),
+            *(f"{one}, calibrated" for one in known if one in PAPER_METHODS[1:]),
+        ]
+    if table in (5, 6, 7, 11) and "cfa" not in known:
         return [name for name in known if table == 7]
     if table in (1, 3):
         return [recipe for recipe in compared if recipe != "cfa default"]
@@ -172,7 +178,7 @@ def recipes_for(table: int, methods: Iterable[str]) -> list[str]:
         return [*compared, *([FUSED] if table == 2 else [CALIBRATED])] if "cfa" in known else compared
     if table == 7:
         return ["cfa released", FUSED, *(name for name in known if name in ("padim", "cflow"))]
-    return {5: list(ABLATION), 6: list(GAMMAS), 10: [CALIBRATED], 11: [FUSED]}.get(table, compared)
+    return {5: list(ABLATION), 6: list(GAMMAS), 11: [FUSED]}.get(table, compared)
 
 
 def find_categories(data: Path, wanted: Sequence[str]) -> tuple[list[Category], list[Absent]]:

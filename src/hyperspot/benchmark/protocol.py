@@ -21,9 +21,9 @@ DEVELOPMENT = ("transistor", "screw")
 PAPER_METHODS = ("cfa", "patchcore", "padim", "spade", "cflow", "cutpaste", "patch_svdd", "vae")
 """The methods of the CFA paper, by their names in the registry."""
 SEEDS = (0, 1, 2)
-PAPER: dict[str, Any] = {"aspect": "square", "crops": "center", "calibration": "none"}
-"""The papers' geometry: images resized to 256 x 256, then the center crop of 224 x 224."""
-RANDOMIZED: dict[str, Any] = {"aspect": "square", "crops": "full", "short_side": 224, "calibration": "none"}
+PAPER: dict[str, Any] = {"aspect": "square", "crops": "center", "calibration": "none", "background_weight": 0.0}
+"""The papers' geometry: images resized to 256 x 256, then the center crop of 224 x 224; and their image score."""
+RANDOMIZED: dict[str, Any] = {**PAPER, "crops": "full", "short_side": 224}
 """RD-MVTec AD: its images are already cropped to 7/8, so they are used whole."""
 TRAINING_LENGTHS = ("steps", "updates", "iterations", "epochs")
 """Settings that hold a training length; the budget `quick` divides the first one a method has by `QUICK`."""
@@ -32,6 +32,8 @@ QUICK_IMAGES = 32
 """Training images of the budget `quick` for methods without a training length."""
 FUSED = "cfa released, fused"
 CALIBRATED = "cfa default, calibrated"
+PREVIOUS = "cfa previous default, calibrated"
+"""The default before masks and thresholds came from leave-one-out calibration."""
 
 Budget = Literal["full", "quick"]
 Measure = Literal["accuracy", "cost"]
@@ -46,6 +48,24 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cfa default": {"calibration": "none"},
     "cfa default, paper's geometry": {**PAPER},
     CALIBRATED: {},
+    PREVIOUS: {
+        "calibration": "split",
+        "false_alarm_rate": 0.01,
+        "background_weight": 0.0,
+        "method_settings": {
+            "levels": (3, 4),
+            "grid_level": None,
+            "level_weights": (),
+            "initialization": "torch",
+            "gamma_d": 4,
+            "neighbors": 3,
+        },
+    },
+    **{
+        f"{name}, calibrated": {**PAPER, "method": name, "calibration": "auto"}
+        for name in PAPER_METHODS
+        if name != "cfa"
+    },
     FUSED: _cfa("fused"),
     "cfa released, resize only": _cfa("full"),
     "cfa released, no descriptor training": _cfa(losses="none"),
@@ -82,7 +102,8 @@ def settings_of(recipe: str, *, backbone: str, seed: int, changes: Mapping[str, 
 
 def uses_backbone(recipe: str) -> bool:
     """Return whether the method of a recipe uses a frozen backbone; the others train their own network."""
-    return method_class("cfa" if recipe in RECIPES else recipe).uses_backbone
+    name = RECIPES[recipe].get("method", "cfa") if recipe in RECIPES else recipe
+    return method_class(name).uses_backbone
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ from hyperspot.benchmark.runs import (
 from hyperspot.errors import SettingsError
 from hyperspot.methods import METHODS
 
+GOOD = Column("good", "good test images", "good")
 PROTOCOL = (
     "Ours: last checkpoint, mean ± deviation over seeds, per cent; pixel metrics at the detector's input (the center "
     "crop in the papers' geometry) unless the title says original; AUPRO up to 0.30."
@@ -222,14 +223,24 @@ def oracle(runs: pd.DataFrame) -> Body:
 
 
 def promises(runs: pd.DataFrame) -> Body:
-    """Table 10: promised and observed false alarms, and the detection rate, by category."""
-    rates = map(metric_column, (*RATES, "seg_f1"))
-    columns = (CATEGORY, METHOD, BACKBONE, *rates, SEEDS, Column("good", "good test images", "good"))
+    """Table 10: detection rate and false alarms at the default rate and at others, by category, and their means."""
+    figures = (*RATES, IMAGE, "seg_f1", "mask_area_ratio")
+    others = tuple(
+        Column(f"{name}_{percent}", f"{title} {percent} %", optional=True)
+        for percent in (1, 2, 5)
+        for name, title in (("detection", "detected at"), ("false_alarms", "false alarms at"))
+    )
+    columns = (CATEGORY, METHOD, BACKBONE, *map(metric_column, figures), *others, SEEDS, GOOD)
     found = rows(runs, recipes_for(10, METHODS))
     drawn: list[Cells] = []
     for row in found:
         good = {line["category"]: str(line["last"]["good_images"]) for line in row.runs.line}
-        drawn += [cells(columns, row, [name], category=shown(name), good=good[name]) for name in row.categories]
+        many = {f"mean of {len(row.categories)}": row.categories} if len(row.categories) > 1 else {}
+        for title, names in {**{shown(name): [name] for name in row.categories}, **many}.items():
+            at = {one.key: mean_over(row.values(f"at_rates.{one.key}"), names) for one in others}
+            count = str(sum(int(good[name]) for name in names))
+            more: Cells = {"mask_area_ratio": mean_over(row.values("mask_area_ratio"), names)}
+            drawn.append(cells(columns, row, names, category=title, good=count, **more, **at))
     return columns, drawn, found
 
 

@@ -26,7 +26,8 @@ def info(
 ) -> None:
     """Describe a model file and how it was made, what was recognized in a data set, or this machine.
 
-    A folder of several products gives one line per product. Without --check only image headers are read.
+    A folder of several products gives one line per product. Without --check only headers and
+    thumbnails are read.
     """
     if engines:
         from hyperspot.runtime.machine import describe_machine

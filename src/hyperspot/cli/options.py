@@ -109,6 +109,18 @@ CalibrationOption = Annotated[
     CalibrationMode,
     typer.Option(help="Leave each image out, hold images out (split), cross-fit (cross), or make no decisions (none)."),
 ]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="folder|REGEX|TABLE.csv:COLUMN",
+        help="Calibrate by groups of images, such as lots or bursts: the folder of an image, a regular expression with "
+        "one group found in its name, or a column of a CSV table.",
+        show_default=False,
+    ),
+]
+BackgroundWeight = Annotated[
+    float, typer.Option(help="Share of the median of an anomaly map that its maximum, the image score, is reduced by.")
+]
 MaskFalseAlarmRate = Annotated[
     float, typer.Option(help="Share of images of good parts whose anomaly map exceeds the floor of masks.")
 ]

@@ -1,6 +1,7 @@
 """`hyperspot predict`."""
 
 import sys
+from collections import deque
 from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,7 @@ def predict(
     """
     from hyperspot.cli.inputs import find_inputs
     from hyperspot.cli.results import predict_paths, result_writer
+    from hyperspot.decision.drift import MOST_RECENT, detect_drift
     from hyperspot.model_loading import load_model
 
     chosen: ResultFormat = "jsonl" if json else format
@@ -64,6 +66,7 @@ def predict(
     found = find_inputs(images, recursive=recursive)
     predictor = load_model(model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate)
     anomalies = unread = 0
+    passed: deque[float] = deque(maxlen=MOST_RECENT)
     results = predict_paths(predictor, found, out, overwrite=overwrite, overlay=overlay or "outline")
     if not sys.stdout.isatty():
         results = Bars().track(results, "predicting", len(found) if isinstance(found, Sized) else None)
@@ -74,7 +77,12 @@ def predict(
                 unread += 1
                 continue
             anomalies += result.verdict.is_anomalous is True
+            if result.verdict.is_anomalous is False:
+                passed.append(result.verdict.score)
             write(result)
+    drift = detect_drift(predictor.decision_rule.calibration, list(passed))
+    if drift is not None and drift.is_significant:
+        console.print_warning(drift.describe(f"the last {drift.images} passed images"))
     if unread:
         raise typer.Exit(1)
     if fail_on_anomaly and anomalies:

@@ -1,6 +1,11 @@
 """`hyperspot train`."""
 
+import shlex
+import sys
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from hyperspot.choices import DEFAULTS
 from hyperspot.cli import console, options, summaries
@@ -21,14 +26,26 @@ def train(
     seed: options.Seed = DEFAULTS.seed,
     false_alarm_rate: options.FalseAlarmRate = DEFAULTS.false_alarm_rate,
     calibration: options.CalibrationOption = DEFAULTS.calibration,
+    background_weight: options.BackgroundWeight = DEFAULTS.background_weight,
     mask_false_alarm_rate: options.MaskFalseAlarmRate = DEFAULTS.mask_false_alarm_rate,
+    group_by: options.GroupBy = None,
+    report: Annotated[
+        bool,
+        typer.Option(
+            "--report",
+            help="Write an HTML report beside the model file: images to check, and the detection rate estimated on "
+            "synthetic defects.",
+        ),
+    ] = False,
     layout: options.Layout = "auto",
     category: options.Category = None,
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Train on images of good parts and write a model file."""
+    from hyperspot.cli.training import find_copies, report_on
     from hyperspot.data import open_dataset
+    from hyperspot.data.grouping import groups_of
     from hyperspot.detector import model_file
     from hyperspot.detector.detector import Detector
     from hyperspot.detector.settings import make_settings, parse_assignments
@@ -47,6 +64,7 @@ def train(
             "seed": seed,
             "false_alarm_rate": false_alarm_rate,
             "calibration": calibration,
+            "background_weight": background_weight,
             "mask_false_alarm_rate": mask_false_alarm_rate,
         }
     )
@@ -56,11 +74,21 @@ def train(
     if output is None:
         output = Path(f"{dataset.name}.safetensors")
         model_file.require_writable(output, replace=False)
-    summaries.print_problems(dataset.problems)
-    detector = Detector.fit(dataset, settings=settings, weights=weights, device=device, progress=Bars())
+    page = output.with_name(f"{output.stem}.training.html") if report else None
+    if page is not None:
+        from hyperspot.report import require_writable
+
+        require_writable(page)
+    groups = None if group_by is None else groups_of([sample.path for sample in dataset.train], group_by)
+    problems = [*dataset.problems, *find_copies(dataset, groups)]
+    summaries.print_problems(problems)
+    detector = Detector.fit(dataset, settings=settings, weights=weights, device=device, groups=groups, progress=Bars())
     detector.save(output)
+    command = shlex.join(["hyperspot", *sys.argv[1:]])
+    found = report_on(detector, dataset, groups, problems, page, command)
     summary = {"model": str(output), **summaries.of_training(detector)}
     if json:
-        console.print_json(summary)
+        console.print_json({**summary, **found.to_dict()})
     else:
         console.table(f"Trained on {dataset.name}", summary)
+        found.print()

@@ -6,6 +6,8 @@ from typing import Any
 
 from hyperspot.data.datasets import Dataset, list_categories, open_dataset
 from hyperspot.data.layouts import LAYOUTS, recognize
+from hyperspot.data.near_duplicates import describe_near_duplicates, find_near_duplicates
+from hyperspot.data.problems import relative
 from hyperspot.errors import DataError, ImageError
 from hyperspot.images.reading import read_image, read_mask
 from hyperspot.utils.prefetch import prefetch_map
@@ -23,6 +25,8 @@ def describe_each(
     progress: Progress = SILENT,
 ) -> Iterator[dict[str, Any] | DataError]:
     """Yield `Dataset.describe` of a data set, or of each product if a folder holds several.
+
+    Near duplicates are added to the problems of a single data set, and of several with `check`.
 
     Args:
         root: As for `open_dataset`, or a folder of several products.
@@ -49,11 +53,19 @@ def describe_each(
             yield error
             continue
         described = dataset.describe()
+        if check or not names:
+            described["problems"] += near_duplicates_of(dataset, progress)
         if check:
             decoded, damaged = _decode_all(dataset, progress)
             problems = [problem for problem in described["problems"] if problem not in damaged]
             described |= {"decoded": decoded, "problems": problems, "damaged": damaged}
         yield described
+
+
+def near_duplicates_of(dataset: Dataset, progress: Progress = SILENT) -> list[str]:
+    """Return sentences on the near duplicates in a data set, across splits too."""
+    groups = find_near_duplicates(dataset.samples, progress=progress)
+    return describe_near_duplicates(groups, lambda path: relative(path, dataset.root))
 
 
 def _decode_all(dataset: Dataset, progress: Progress) -> tuple[int, list[str]]:

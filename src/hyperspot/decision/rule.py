@@ -20,6 +20,8 @@ Run = Callable[[UInt8[np.ndarray, "b H W 3"]], tuple[Float32[np.ndarray, "b H W"
 """What runs a model: 8-bit images at the input size to anomaly maps and, if the method has its own, image scores."""
 
 
+MEDIAN_STEP = 4
+"""Rows and columns of the input map from one value to the next, for its median."""
 MASK_RATE = 0.05
 """Largest p-value of an image with a mask, unless the promised false-alarm rate is larger: suspicious images that pass
 have a mask too."""
@@ -34,6 +36,7 @@ class DecisionRule:
         mask_floor: Only pixels above it are in a mask (see `masks`); None without calibration.
         mask_false_alarm_rate: The share of good images with a pixel above the floor, in (0, 1).
         heat_range: The scores drawn as cold and as hot.
+        background_weight: Share of the median of a map that the image score leaves out; see `image_score`.
 
     Examples:
         >>> import numpy as np
@@ -54,6 +57,7 @@ class DecisionRule:
     mask_floor: float | None
     mask_false_alarm_rate: float
     heat_range: tuple[float, float]
+    background_weight: float = 0.0
 
     @classmethod
     def from_good_images(
@@ -61,6 +65,7 @@ class DecisionRule:
         calibration: Calibration,
         maps: Sequence[Float[np.ndarray, "_pixels"]],
         mask_false_alarm_rate: float,
+        background_weight: float = 0.0,
     ) -> "DecisionRule":
         """Set the floor of masks and the heat range from the anomaly maps of good images.
 
@@ -68,6 +73,7 @@ class DecisionRule:
             calibration: By the image scores of the same images.
             maps: Map values inside each image.
             mask_false_alarm_rate: In (0, 1).
+            background_weight: That the scores were made with.
 
         """
         values = np.concatenate(maps)
@@ -77,7 +83,8 @@ class DecisionRule:
             maxima = [float(one.max()) for one in maps]
             floor = float(np.quantile(maxima, 1 - mask_false_alarm_rate, method="higher"))
         hot = 2 * (float(values.max()) if floor is None else floor) - cold
-        return cls(calibration, floor, mask_false_alarm_rate, (cold, hot if hot > cold else cold + 1.0))
+        heat_range = (cold, hot if hot > cold else cold + 1.0)
+        return cls(calibration, floor, mask_false_alarm_rate, heat_range, background_weight)
 
     def with_false_alarm_rate(self, rate: float) -> "DecisionRule":
         """Return the rule for another promised false-alarm rate; the floor of masks stays.
@@ -116,7 +123,7 @@ class DecisionRule:
         Args:
             prepared: The image.
             input_map: Its anomaly map at the input size.
-            method_score: The method's image score; None takes the maximum of the map inside the image.
+            method_score: The method's image score; None takes `image_score`.
             seconds: Time spent on preprocessing and the model.
 
         Examples:
@@ -135,7 +142,7 @@ class DecisionRule:
         """
         started = time.perf_counter()
         letterbox = prepared.letterbox
-        score = image_score(input_map, letterbox, method_score)
+        score = image_score(input_map, letterbox, method_score, self.background_weight)
         heatmap = letterbox.invert(input_map)
         p_value = self.calibration.p_value(score)
         mask = np.zeros(heatmap.shape, dtype=bool)
@@ -170,6 +177,7 @@ class DecisionRule:
             "mask_floor": self.mask_floor,
             "mask_false_alarm_rate": self.mask_false_alarm_rate,
             "heat_range": list(self.heat_range),
+            "background_weight": self.background_weight,
         }
 
     @classmethod
@@ -182,21 +190,36 @@ class DecisionRule:
             raise ValueError(f"the floor of masks {floor} at the rate {rate} does not fit the calibration")
         if not (np.isfinite([cold, hot]).all() and cold < hot):
             raise ValueError(f"the heat range {cold} to {hot} is empty")
-        return cls(calibration, None if floor is None else float(floor), rate, (cold, hot))
+        weight = float(values["background_weight"])
+        if not 0 <= weight <= 1:
+            raise ValueError(f"the background weight {weight} lies outside 0 to 1")
+        return cls(calibration, None if floor is None else float(floor), rate, (cold, hot), weight)
 
 
-def image_score(input_map: Float[np.ndarray, "H W"], letterbox: Letterbox, method_score: float | None) -> float:
-    """Return the image score: the method's or, without one, the maximum of the map inside the image."""
-    return float(input_map[letterbox.content].max()) if method_score is None else method_score
+def image_score(
+    input_map: Float[np.ndarray, "H W"], letterbox: Letterbox, method_score: float | None, background_weight: float
+) -> float:
+    """Return the image score: the method's or, without one, the maximum of the map inside the image.
+
+    A share of the median is left out, because texture and exposure move the whole map of an image, and a defect a part.
+    """
+    if method_score is not None:
+        return method_score
+    inside = input_map[letterbox.content]
+    if background_weight == 0:
+        return float(inside.max())
+    # The map is smooth: few pixels give its median.
+    return float(inside.max()) - background_weight * float(np.median(inside[::MEDIAN_STEP, ::MEDIAN_STEP]))
 
 
 def score_good_images(
-    run: Run, images: Iterable[LetterboxedImage]
+    run: Run, images: Iterable[LetterboxedImage], background_weight: float
 ) -> tuple[list[float], list[Float[np.ndarray, "_pixels"]]]:
     """Return the image score and the map values inside the image for each good image, for a decision rule."""
     scores, values = [], []
     for image in images:
         maps, method_scores = run(image.pixels[None])
-        scores.append(image_score(maps[0], image.letterbox, None if method_scores is None else float(method_scores[0])))
+        method_score = None if method_scores is None else float(method_scores[0])
+        scores.append(image_score(maps[0], image.letterbox, method_score, background_weight))
         values.append(maps[0][image.letterbox.content].ravel())
     return scores, values

@@ -26,6 +26,7 @@ from hyperspot.detector import model_file
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.fitting import BeforeTraining, Fitted, HeldOut, crops_of, fit
 from hyperspot.detector.loading import ImageLoader
+from hyperspot.detector.power import COUNT, PowerEstimate, estimate_power
 from hyperspot.detector.settings import Settings, SettingsChanges, make_settings
 from hyperspot.errors import CalibrationWarning, DataError, HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
@@ -233,6 +234,47 @@ class Detector(Predictor):
     def describe(self) -> dict[str, Any]:
         """Return the settings, the training record and the versions of the packages, as JSON values."""
         return {"settings": self.settings.model_dump(mode="json"), "training": self.record, "versions": versions()}
+
+    def estimate_power(
+        self,
+        good_images: Path | str | Dataset | Sequence[ImageInput],
+        *,
+        count: int = COUNT,
+        seed: int = 0,
+        channel_order: ChannelOrder = "RGB",
+        progress: Progress = SILENT,
+    ) -> PowerEstimate:
+        """Estimate the detection rate on synthetic defects, at the promised false-alarm rate.
+
+        Cut-paste, texture, scratches, stains and missing parts, tiny to large, are drawn on good images. The estimate
+        compares settings of one product; it is not the detection rate of real defects.
+
+        Args:
+            good_images: A folder or data set, whose good training images are used, or a list of images. Best are images
+                that the model was not trained on: outside the defect, a training image scores lower than a new one.
+            count: Number of synthetic images; kinds and sizes take turns.
+            seed: The same seed draws the same defects.
+            channel_order: Of arrays and tensors.
+            progress: Reports how many images are done.
+
+        Raises:
+            CalibrationError: If there is no calibration.
+            DataError: If there is no good image, or `count` is below 1.
+            ImageError: If an image cannot be read.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> estimate = detector.estimate_power(good, count=20)
+            >>> found, drawn = estimate.by_size()["large"]
+            >>> drawn, found >= estimate.by_size()["tiny"][0]
+            (5, True)
+
+        """
+        images = good_inputs(good_images)
+        return estimate_power(self, images, count=count, seed=seed, channel_order=channel_order, progress=progress)
 
     def save(self, path: Path | str) -> Path:
         """Write the model file atomically; raises ModelFileError if it cannot be written."""

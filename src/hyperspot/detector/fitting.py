@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Float32, Int, UInt8
 
 from hyperspot.backbones import Backbone
+from hyperspot.decision.calibration import Calibration
 from hyperspot.decision.planning import Plan, one_per_group, split
 from hyperspot.decision.rule import DecisionRule, Run, score_good_images
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
@@ -104,7 +105,7 @@ def fit(
 
     """
     everything = np.arange(len(images))
-    scored = _Scored(len(images))
+    scored = _Scored(len(images), settings.background_weight)
     calibrating = everything if groups is None else one_per_group(groups, settings.seed)
 
     def fit_on(chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None) -> AnomalyModel:
@@ -129,17 +130,22 @@ def fit(
         model = fit_on(everything)
     if plan.kind == "none":
         few = everything[:STATS_IMAGES]
-        _, maps = score_good_images(model.run, progress.track(images.load(few), "measuring the heat range", len(few)))
-        return Fitted(model, DecisionRule.from_good_images(plan.calibrate([]), maps, settings.mask_false_alarm_rate))
+        tracked = progress.track(images.load(few), "measuring the heat range", len(few))
+        _, maps = score_good_images(model.run, tracked, settings.background_weight)
+        return Fitted(model, _rule(plan.calibrate([]), maps, settings))
     calibration = plan.calibrate([scored.scores[index] for index in map(int, calibrating) if index in scored.scores])
-    rule = DecisionRule.from_good_images(calibration, scored.maps, settings.mask_false_alarm_rate)
-    return Fitted(model, rule, scored.held_out())
+    return Fitted(model, _rule(calibration, scored.maps, settings), scored.held_out())
+
+
+def _rule(calibration: Calibration, maps: Sequence[Float[np.ndarray, "_pixels"]], settings: Settings) -> DecisionRule:
+    return DecisionRule.from_good_images(calibration, maps, settings.mask_false_alarm_rate, settings.background_weight)
 
 
 class _Scored:
     """Scores of held-out images, map values of some of them, and the maps of those with the highest scores."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, background_weight: float) -> None:
+        self._background_weight = background_weight
         self.scores: dict[int, float] = {}
         self.maps: list[Float[np.ndarray, "_pixels"]] = []
         self._every = -(-images // RULE_IMAGES)
@@ -149,7 +155,7 @@ class _Scored:
         """Score some images in order."""
         for index, image in zip(map(int, indices), images, strict=True):
             result = run(image.pixels[None])
-            (score,), maps = score_good_images(_always(result), [image])
+            (score,), maps = score_good_images(_always(result), [image], self._background_weight)
             self.scores[index] = score
             if (len(self.scores) - 1) % self._every == 0:
                 self.maps += maps

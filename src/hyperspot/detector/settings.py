@@ -32,6 +32,8 @@ class Settings(BaseModel):
         calibration: `leave-one-out` trains on all images and scores each by the model without it; `split` holds good
             images out; `cross` trains on folds and then on all images; `auto` leaves one out if the method supports
             it, and otherwise splits if there are enough images; `none` gives scores without decisions.
+        background_weight: Without an image score of the method, the image score is the maximum of the anomaly map minus
+            this share, in [0, 1], of its median. 0 as published.
         mask_false_alarm_rate: Share of good images whose anomaly map exceeds the floor of masks, in (0, 1).
 
     Examples:
@@ -53,6 +55,7 @@ class Settings(BaseModel):
     seed: int = Field(default=DEFAULTS.seed, ge=0, lt=2**63)
     false_alarm_rate: float | None = Field(default=DEFAULTS.false_alarm_rate, gt=0, lt=1)
     calibration: CalibrationMode = DEFAULTS.calibration
+    background_weight: float = Field(default=DEFAULTS.background_weight, ge=0, le=1)
     mask_false_alarm_rate: float = Field(default=DEFAULTS.mask_false_alarm_rate, gt=0, lt=1)
 
     @model_validator(mode="before")
@@ -95,6 +98,7 @@ class SettingsChanges(TypedDict, total=False):
     seed: int
     false_alarm_rate: float | None
     calibration: CalibrationMode
+    background_weight: float
     mask_false_alarm_rate: float
 
 

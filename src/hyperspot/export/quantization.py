@@ -80,9 +80,9 @@ class GoodImages:
         if not len(self.held_out):
             return rule
         held_out = progress.track(self.images.load(self.held_out), "scoring held-out images", len(self.held_out))
-        scores, maps = score_good_images(run, held_out)
+        scores, maps = score_good_images(run, held_out, rule.background_weight)
         calibration = Calibration.from_scores("split", rule.calibration.false_alarm_rate, scores)
-        return DecisionRule.from_good_images(calibration, maps, rule.mask_false_alarm_rate)
+        return DecisionRule.from_good_images(calibration, maps, rule.mask_false_alarm_rate, rule.background_weight)
 
 
 def quantize(model: Any, good: GoodImages, progress: Progress) -> None:

@@ -3,8 +3,8 @@
 Patch features pass a trainable 1 x 1 CoordConv, the patch descriptor. Training pulls each described patch into the
 hyperspheres of its K nearest memory vectors (attraction) and pushes it out of those of the next J (repulsion). The size
 of the memory bank does not depend on the number of images. The score of a patch is its distance to the nearest memory
-vector, weighted by the certainty of that neighbor (softmin) if there are several. The default variant whitens the
-levels instead of training the descriptor, and takes the distance alone.
+vector, weighted by the certainty of that neighbor (softmin) if there are several. The default whitens the levels
+instead of training the descriptor, and takes the distance alone.
 
 Everything before the distance is affine. Each pyramid level is therefore projected at its own resolution, upsampled and
 added: the same result as upsample, concatenate, project, at a quarter of the cost.

@@ -50,6 +50,7 @@ class MaskCounts:
         true_positives: Pixels in both masks.
         false_positives: Pixels in the predicted mask only.
         false_negatives: Pixels in the ground-truth mask only.
+        area_ratios: Predicted to true area of each image with both masks.
 
     Examples:
         >>> import numpy as np
@@ -62,15 +63,19 @@ class MaskCounts:
 
     def __init__(self) -> None:
         self.true_positives = self.false_positives = self.false_negatives = 0
+        self.area_ratios: list[float] = []
 
     def update(self, predicted: Bool[np.ndarray, "_h _w"], mask: Bool[np.ndarray, "_h _w"]) -> None:
         """Add one image; raises ValueError if the masks differ in shape."""
         if predicted.shape != mask.shape:
             raise ValueError(f"the predicted mask has the shape {predicted.shape} and the true mask {mask.shape}")
         hits = int(np.count_nonzero(predicted & mask))
+        predicted_area, true_area = int(np.count_nonzero(predicted)), int(np.count_nonzero(mask))
         self.true_positives += hits
-        self.false_positives += int(np.count_nonzero(predicted)) - hits
-        self.false_negatives += int(np.count_nonzero(mask)) - hits
+        self.false_positives += predicted_area - hits
+        self.false_negatives += true_area - hits
+        if predicted_area and true_area:
+            self.area_ratios.append(predicted_area / true_area)
 
 
 def seg_f1(counts: MaskCounts) -> float | None:
@@ -90,6 +95,20 @@ def seg_f1(counts: MaskCounts) -> float | None:
         return None
     doubled = 2 * counts.true_positives
     return doubled / (doubled + counts.false_positives + counts.false_negatives)
+
+
+def mask_area_ratio(counts: MaskCounts) -> float | None:
+    """Return the median ratio of predicted to true area over images with both masks; None if there is none.
+
+    Examples:
+        >>> import numpy as np
+        >>> counts = MaskCounts()
+        >>> counts.update(np.array([[True, True, False]]), np.array([[True, False, False]]))
+        >>> mask_area_ratio(counts)
+        2.0
+
+    """
+    return float(np.median(counts.area_ratios)) if counts.area_ratios else None
 
 
 register_metric(
@@ -123,5 +142,16 @@ register_metric(
         description="F1 of the predicted masks over the pixels of all images",
         level="mask",
         function=seg_f1,
+    )
+)
+register_metric(
+    Metric(
+        name="mask_area_ratio",
+        title="Outlined area",
+        short_title="area",
+        unit="percent",
+        description="Median ratio of predicted to true area over the defective images with a predicted mask",
+        level="mask",
+        function=mask_area_ratio,
     )
 )

@@ -20,6 +20,7 @@ RESERVED = frozenset(
         "threshold",
         "operating_points",
         "advice",
+        "drift",
         "at_input",
         "images",
         "seconds",

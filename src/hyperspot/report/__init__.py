@@ -23,7 +23,7 @@ GALLERY = 200
 PICTURES = ("image", "heatmap of", "predicted and true defects outlined in")
 """Alternative texts of `ImageResult.pictures`, before the name of the image."""
 
-_environment = Environment(
+environment = Environment(
     loader=PackageLoader("hyperspot.report", "."),
     autoescape=True,
     undefined=StrictUndefined,
@@ -53,8 +53,11 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
         'report.html'
 
     """
-    path = Path(path)
-    page = render(evaluation)
+    return write_page(render(evaluation), Path(path))
+
+
+def write_page(page: str, path: Path) -> Path:
+    """Write a page atomically and return its path; raises DataError if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
@@ -82,7 +85,7 @@ def render(evaluation: Evaluation) -> str:
     """Return the report as HTML text."""
     shown = _gallery(evaluation)
     smallest = None if evaluation.calibration is None else 1 / (len(evaluation.calibration.scores) + 1)
-    return _environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         evaluation=evaluation,
         headline=_headline(evaluation),
         defects=[
