@@ -140,7 +140,9 @@ def rule_of(scores: list[float], rate: float, floor_rate: float = 0.1) -> Decisi
 def decide(rule: DecisionRule, peak: float, side: int = 64):
     anomaly_map = np.zeros((side, side), np.float32)
     anomaly_map[8:24, 8:24] = peak
-    return rule.decide(prepare(np.zeros((side, side, 3), np.uint8), InputSize(side, side, "stretch")), anomaly_map, None)
+    return rule.decide(
+        prepare(np.zeros((side, side, 3), np.uint8), InputSize(side, side, "stretch")), anomaly_map, None
+    )
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_the_backbone_runs_in_8_bits_but_its_first_convolution_and_nothing_else(
     assert engine.precision == "int8"
     backbone, *others = [compiled for compiled, _ in engine._compiled._stages]
     convolutions = [numbers for kind, numbers in layers(backbone) if kind == "Convolution"]
-    assert len(convolutions) == 12
+    assert len(convolutions) == 13
     assert convolutions[0] in ("f32", "bf16")
     assert set(convolutions[1:]) <= {"u8", "i8"}
     for compiled in (*others, engine._compiled._tail):
@@ -117,7 +117,7 @@ def test_a_detector_without_held_out_photos_keeps_its_thresholds(product, tmp_pa
     assert (exported["range_images"], exported["calibration_images"]) == (24, 0)
     # Two views, and the backbone in 8 bits for each but its first convolution.
     backbone, _ = loaded.engine._compiled._stages[0]
-    assert sum(one in (("Convolution", "u8"), ("Convolution", "i8")) for one in layers(backbone)) == 22
+    assert sum(one in (("Convolution", "u8"), ("Convolution", "i8")) for one in layers(backbone)) == 24
     # Of a photo that was learned every patch may be in the memory: what it differs by then is rounding alone.
     found, expected = loaded.predict(another), crossed.predict(another)
     assert np.abs(found.input_map - expected.input_map).max() < 0.1 * np.ptp(expected.input_map)

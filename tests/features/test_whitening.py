@@ -58,7 +58,9 @@ def test_between_them_the_axes_keep_their_order(patches):
     assert ratios == sorted(ratios, reverse=True)
     for power, value in deviations.items():
         assert (np.diff(value) <= 1e-6).all()
-        np.testing.assert_allclose(value / value[0], (deviations[0.0] / deviations[0.0][0]) ** (1 - 2 * power), rtol=1e-3)
+        np.testing.assert_allclose(
+            value / value[0], (deviations[0.0] / deviations[0.0][0]) ** (1 - 2 * power), rtol=1e-3
+        )
 
 
 @pytest.mark.parametrize("power", [0.0, 0.15, 0.5])

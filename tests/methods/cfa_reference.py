@@ -47,9 +47,7 @@ def averaged(level: np.ndarray, cell: int) -> np.ndarray:
 def patch_features(backbone, images, levels, divisors=(1, 1, 1), grid=2) -> np.ndarray:
     """Features with the two coordinates appended, image x position x channel, float64; grid: the finest level kept."""
     pyramid = [level.double().numpy() for level in backbone(images)]
-    chosen = [
-        averaged(pooled(pyramid[level - 2]) / divisors[level - 2], 2 ** max(0, grid - level)) for level in levels
-    ]
+    chosen = [averaged(pooled(pyramid[level - 2]) / divisors[level - 2], 2 ** max(0, grid - level)) for level in levels]
     height, width = chosen[0].shape[2:]
     grid = np.concatenate([upsampled(level, height, width) for level in chosen], axis=1)
     flat = grid.reshape(*grid.shape[:2], -1).transpose(0, 2, 1)

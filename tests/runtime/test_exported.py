@@ -12,9 +12,10 @@ import pytest
 from hyperspot import Detector
 from hyperspot.cli import app as cli
 from hyperspot.errors import MissingPackageError, ModelFileError, SettingsError
+from hyperspot.hardware import native
 from hyperspot.images import read_image
 from hyperspot.methods import method_class
-from hyperspot.runtime import ExportedDetector, available, is_exported, open_engine
+from hyperspot.runtime import ExportedDetector, available, exported_file, is_exported, open_engine
 from hyperspot.runtime.engines import TorchEngine
 
 SCORE_TOLERANCE = 1e-5
@@ -166,6 +167,29 @@ def test_bf16_is_for_the_backbone_alone(detector, exported, photos):
         assert np.abs(maps - expected).max() <= 0.04 * expected.max()
         # The tail is in 32 bits: the score is a value of the heatmap, with no rounding in between.
         np.testing.assert_array_equal(scores, maps.max((1, 2)))
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_the_search_of_openvino_is_the_compiled_one(exported, form):
+    """Of the nearest vector alone, in the levels as they are projected: two of the grid and C4."""
+    needs("openvino")
+    if not native.level():
+        pytest.skip("no compiled search here")
+    (search,) = open_engine(exported[form], "openvino")._compiled._searches.values()
+    assert search.possible
+    assert search.k == 1
+    assert len(search.tokens) == 3
+
+
+def test_a_file_of_the_former_format_is_to_be_exported_again(exported, tmp_path):
+    """The former key of the mask is not looked for."""
+    former = tmp_path / "former.onnx"
+    text, older = (f'"format": {number}'.encode() for number in (exported_file.FORMAT, exported_file.FORMAT - 1))
+    content = exported["onnx"].read_bytes()
+    assert content.count(text) == 1
+    former.write_bytes(content.replace(text, older))
+    with pytest.raises(ModelFileError, match=r"former\.onnx was exported by an older hyperspot .*; export it again$"):
+        ExportedDetector.load(former)
 
 
 @pytest.mark.parametrize("form", ["onnx", "openvino"])
