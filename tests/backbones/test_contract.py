@@ -83,7 +83,11 @@ def test_a_declaration_that_contradicts_itself_is_refused(
 
 @pytest.mark.parametrize("name", [name for name, owner in METHODS.items() if owner.uses_backbone])
 def test_every_method_takes_it(coarse: Backbone, name: str) -> None:
-    settings = {"cfa": {"steps": 2}, "cflow": {"steps": 2, "blocks": 1}, "patchcore": {"dimensions": 16}}
+    settings = {
+        "cfa": {"steps": 2, "levels": (3, 4)},
+        "cflow": {"steps": 2, "blocks": 1},
+        "patchcore": {"dimensions": 16},
+    }
     method = METHODS[name](coarse, METHODS[name].Settings(**settings.get(name, {})))
     images = torch.randn(4, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     method.fit([images], seed=0, progress=SILENT)

@@ -90,15 +90,20 @@ def test_compressed_bank_is_k_means_of_the_mean_bank(backbone, images):
         np.testing.assert_allclose(centers[number], memory(full)[owners == number].mean(0), rtol=1e-5, atol=1e-3)
 
 
-def test_a_coreset_is_of_patches_that_cover_the_others(backbone, images):
-    """No two greedy choices lie nearer to each other than the worst covered patch to its choice."""
-    method = fitted(backbone, images, gamma_c=4)
-    patches = described(method, default_features(backbone, images)).reshape(-1, method.weight.shape[0])
+@pytest.mark.parametrize(("gamma_d", "channels", "share"), [(8, 56, 0.999), (2, 160, 0.9)])
+def test_a_coreset_is_of_patches_that_cover_the_others(backbone, images, gamma_d, channels, share):
+    """No two greedy choices lie nearer to each other than the worst covered patch to its choice.
+
+    With more than 64 channels about so: the choice is made in the 64 principal axes.
+    """
+    method = fitted(backbone, images, gamma_c=4, gamma_d=gamma_d)
+    assert method.weight.shape[0] == channels
+    patches = described(method, default_features(backbone, images)).reshape(-1, channels)
     to_patches = distances(memory(method), patches)
     assert len(method.bank) == 8 * 12
     np.testing.assert_allclose(to_patches.min(1), 0, atol=1e-5)
     apart = distances(memory(method), memory(method)) + np.diag(np.full(len(method.bank), np.inf))
-    assert apart.min() > 0.999 * to_patches.min(0).max() > 0
+    assert apart.min() > share * to_patches.min(0).max() > 0
 
 
 def test_clusters_leave_less_spread_than_a_coreset(backbone, images):

@@ -43,7 +43,7 @@ class DecisionRule:
         >>> from hyperspot import Calibration, DecisionRule
         >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
         >>> maps = [np.array([0.5, 1.0, score]) for score in (3.0, 1.0, 2.0, 4.0)]
-        >>> rule = DecisionRule.from_good_images(calibration, maps, mask_false_alarm_rate=0.1)
+        >>> rule = DecisionRule.from_good_images(calibration, maps, mask_false_alarm_rate=0.4)
         >>> rule.calibration.threshold, rule.mask_floor
         (4.0, 3.0)
         >>> rule.with_false_alarm_rate(0.4).calibration.threshold
@@ -137,7 +137,7 @@ class DecisionRule:
             >>> anomaly_map[8:12, 8:12] = 9
             >>> verdict = rule.decide(prepared, anomaly_map, method_score=None)
             >>> verdict.score, verdict.p_value, verdict.regions[0].xyxy
-            (9.0, 0.2, (16, 16, 24, 24))
+            (9.0, 0.2, (17, 17, 23, 23))
 
         """
         started = time.perf_counter()

@@ -26,7 +26,7 @@ def partial_whitening(patches: Float[Tensor, "n c"], channels: int, power: float
         power: 0 keeps all distances along the kept axes, 1/2 whitens them.
 
     Examples:
-        >>> wide = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([10.0, 0.1])
+        >>> wide = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([10.0, 1.0])
         >>> projected = wide @ partial_whitening(wide, 2, power=0.5).T
         >>> [round(value, 1) for value in projected.var(0).tolist()]
         [0.5, 0.5]
