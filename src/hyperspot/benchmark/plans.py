@@ -7,7 +7,7 @@ from typing import Any
 
 from hyperspot.backbones import NONE, create
 from hyperspot.benchmark.protocol import (
-    CALIBRATED,
+    DEFAULT,
     FUSED,
     PAPER_METHODS,
     PREVIOUS,
@@ -167,15 +167,15 @@ def recipes_for(table: int, methods: Iterable[str]) -> list[str]:
     compared = [recipe for method in known for recipe in recipes_of(method)]
     if table == 10:
         return [
-            *((CALIBRATED, PREVIOUS) if "cfa" in known else ()),
+            *((DEFAULT, PREVIOUS) if "cfa" in known else ()),
             *(f"{one}, calibrated" for one in known if one in PAPER_METHODS[1:]),
         ]
     if table in (5, 6, 7, 11) and "cfa" not in known:
         return [name for name in known if table == 7]
     if table in (1, 3):
-        return [recipe for recipe in compared if recipe != "cfa default"]
-    if table in (2, 12):
-        return [*compared, *([FUSED] if table == 2 else [CALIBRATED])] if "cfa" in known else compared
+        return [recipe for recipe in compared if recipe != DEFAULT]
+    if table == 2:
+        return [*compared, FUSED] if "cfa" in known else compared
     if table == 7:
         return ["cfa released", FUSED, *(name for name in known if name in ("padim", "cflow"))]
     return {5: list(ABLATION), 6: list(GAMMAS), 11: [FUSED]}.get(table, compared)
