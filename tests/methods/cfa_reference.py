@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 from scipy import ndimage
 
-from hyperspot.methods.cfa import CFA, CFASettings
+from hyperspot.methods.cfa import CFA
+from hyperspot.methods.cfa_settings import CFASettings
 from hyperspot.utils.progress import SILENT
 
 

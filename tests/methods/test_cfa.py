@@ -12,7 +12,8 @@ from hyperspot.detector.settings import make_settings
 from hyperspot.errors import SettingsError
 from hyperspot.features.patches import PatchCache, coordinates
 from hyperspot.methods import cfa
-from hyperspot.methods.cfa import CFA, CFASettings, algorithm_1, certainty_score
+from hyperspot.methods.cfa import CFA, algorithm_1, certainty_score
+from hyperspot.methods.cfa_settings import CFASettings
 from hyperspot.utils.progress import SILENT, Silent
 from tests.methods.cfa_reference import (
     algorithm_1_of_the_paper,

@@ -13,7 +13,8 @@ from hyperspot.detector.settings import make_settings, parse_assignments
 from hyperspot.errors import SettingsError
 from hyperspot.features.whitening import partial_whitening
 from hyperspot.methods import cfa
-from hyperspot.methods.cfa import CFA, CFASettings
+from hyperspot.methods.cfa import CFA
+from hyperspot.methods.cfa_settings import CFASettings
 from hyperspot.utils.progress import SILENT
 from tests.methods.cfa_reference import described, distances, fitted, memory, patch_features, pooled
 

@@ -9,7 +9,8 @@ from torch.nn import functional
 
 from hyperspot.backbones import create
 from hyperspot.features.patches import PatchCache
-from hyperspot.methods.cfa import CFA, CFASettings
+from hyperspot.methods.cfa import CFA
+from hyperspot.methods.cfa_settings import CFASettings
 from hyperspot.utils.progress import SILENT
 from tests.methods.cfa_reference import algorithm_1_of_the_paper, described, fitted, memory, patch_features
 

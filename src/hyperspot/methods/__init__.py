@@ -1,7 +1,8 @@
 """Anomaly detection methods, one file each."""
 
 from hyperspot.methods.base import Finalize, LeftOut, Level, Method, MethodSettings, StepCallback
-from hyperspot.methods.cfa import CFA, CFASettings
+from hyperspot.methods.cfa import CFA
+from hyperspot.methods.cfa_settings import CFASettings
 from hyperspot.methods.cflow import CFlow, CFlowSettings
 from hyperspot.methods.cutpaste import CutPaste, CutPasteSettings
 from hyperspot.methods.padim import PaDiM, PaDiMSettings
