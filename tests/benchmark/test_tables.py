@@ -303,6 +303,26 @@ def test_table_10_shows_what_was_promised(line, figures):
     assert row["good"] == "20"
 
 
+def test_table_10_has_means_over_categories_and_the_results_at_other_rates(line, figures):
+    rates = {"promised_false_alarm_rate": 0.01, "observed_false_alarm_rate": 0.0, "seg_f1": 0.5}
+    lines = [
+        line(
+            "cfa default",
+            category,
+            0,
+            1.0,
+            last=figures(1.0, detection_rate=found, mask_area_ratio=area, at_rates={"detection_5": more}, **rates),
+        )
+        for category, found, more, area in (("bottle", 0.9, 1.0, 1.2), ("screw", 0.5, 0.7, 1.6))
+    ]
+    bottle, screw, mean = draw(10, lines).rows
+    assert [row["category"] for row in (bottle, screw, mean)] == ["bottle", "screw (dev.)", "mean of 2"]
+    assert [row["detection_rate"].mean for row in (bottle, screw, mean)] == pytest.approx([90, 50, 70])
+    assert [row["detection_5"].mean for row in (bottle, screw, mean)] == pytest.approx([100, 70, 85])
+    assert [row["mask_area_ratio"].mean for row in (bottle, screw, mean)] == pytest.approx([120, 160, 140])
+    assert [row["good"] for row in (bottle, screw, mean)] == ["20", "20", "40"]
+
+
 def test_table_11_shows_each_crop_of_the_same_run(line, figures):
     lines = [line("cfa released, fused", "bottle", 0, 0.99, center=figures(0.9), full=figures(0.8))]
     table = draw(11, lines)

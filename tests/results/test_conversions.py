@@ -1,5 +1,6 @@
 """Regions, and what other tools read of them."""
 
+import dataclasses
 import importlib.util
 import json
 from pathlib import Path
@@ -96,3 +97,9 @@ def test_saving_replaces_nothing_unless_asked(verdict, tmp_path):
         verdict.save(tmp_path)
     assert verdict.save(tmp_path, overwrite=True) == files
     assert verdict.save(tmp_path, "line 3/part")["json"] == tmp_path / "line 3" / "part.json"
+
+
+def test_yolo_leaves_the_regions_of_a_passed_image_out(verdict):
+    assert verdict.regions
+    assert to_yolo(dataclasses.replace(verdict, is_anomalous=False)) == ""
+    assert to_yolo(dataclasses.replace(verdict, is_anomalous=None)) == to_yolo(verdict)

@@ -75,6 +75,8 @@ class CocoBuilder:
 def to_yolo(verdict: Verdict) -> str:
     """Return a YOLO label file: `class x_center y_center width height` per region, relative to the image, class 0.
 
+    It is empty for an image that passed: the regions of a suspicious one would read as defects.
+
     Examples:
         >>> import dataclasses
         >>> import numpy as np
@@ -84,13 +86,13 @@ def to_yolo(verdict: Verdict) -> str:
         >>> to_yolo(verdict)
         ''
         >>> region = Region(left=16, top=8, width=32, height=16, area=512, score=1.0)
-        >>> to_yolo(dataclasses.replace(verdict, regions=(region,)))
+        >>> to_yolo(dataclasses.replace(verdict, is_anomalous=True, regions=(region,)))
         '0 0.500000 0.250000 0.500000 0.250000\\n'
 
     """
     height, width = verdict.mask.shape
     lines = []
-    for region in verdict.regions:
+    for region in () if verdict.is_anomalous is False else verdict.regions:
         x, y = (region.left + region.width / 2) / width, (region.top + region.height / 2) / height
         lines.append(f"0 {x:.6f} {y:.6f} {region.width / width:.6f} {region.height / height:.6f}\n")
     return "".join(lines)
