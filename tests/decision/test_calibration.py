@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from hyperspot.decision.calibration import Calibration, default_rate
+from hyperspot.decision.calibration import Calibration, decimal_rate, default_rate
 from hyperspot.decision.planning import Plan, one_per_group, plan, split
 from hyperspot.errors import CalibrationError, SettingsError
 
@@ -208,6 +208,18 @@ def test_stored_scores_give_the_same_calibration_back():
 @given(st.integers(1, 3000))
 def test_the_default_rate_is_the_documented_one(n: int):
     assert default_rate(n) == min(0.5, max(0.01, 3 / (n + 1)))
+
+
+@given(st.integers(2, 3000), st.integers(1, 3000))
+def test_the_decimal_number_of_a_rate_has_the_same_threshold(n: int, step: int):
+    rate = min(step, n) / (n + 1)
+    typed = float(str(decimal_rate(rate, n)))
+    scores = np.arange(float(n))
+    assert typed > rate - 1e-9
+    assert (
+        Calibration.from_scores("split", typed, scores).threshold
+        == Calibration.from_scores("split", rate, scores).threshold
+    )
 
 
 @given(RATES)

@@ -1,6 +1,7 @@
 """Operating points against p-values, and the advice that follows from them."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -83,6 +84,19 @@ def test_above_ten_percent_multiples_of_the_rate_are_shown():
         threshold = np.linspace(0, 1, 19)[-int(rate * 20)]
         found = np.mean(scores[50:] > threshold)
         assert f"{100 * found:.3g} % at a false-alarm rate of {100 * rate:.0f} %" in advice[1]
+
+
+@pytest.mark.parametrize("n", [21, 27, 29])
+def test_multiples_of_the_rate_are_not_rounded_down_to_another_threshold(n):
+    calibration = Calibration.from_scores("split", 3 / (n + 1), np.arange(float(n)))
+    scores = scored(np.zeros(50), np.linspace(n / 2, n - 2, 30))
+    _, advice = points_and_advice(calibration, scores)
+    stated = re.findall(r"([\d.]+) % at a false-alarm rate of ([\d.]+) %", advice[1])
+    assert len(stated) == 2
+    for multiple, (found, rate) in zip((2, 3), stated, strict=True):
+        threshold = n - 3 * multiple
+        assert calibration.at_rate(float(rate) / 100).threshold == threshold
+        assert found == f"{100 * np.mean(scores[50:] > threshold):.3g}"
 
 
 def test_one_image_is_one_and_a_steady_threshold_needs_no_more():

@@ -10,6 +10,7 @@ import pytest
 
 from hyperspot import metrics
 from hyperspot.data import open_dataset
+from hyperspot.decision.calibration import Calibration
 from hyperspot.errors import DataError
 from hyperspot.evaluation import evaluate
 from hyperspot.metrics.intervals import wilson_interval
@@ -164,6 +165,13 @@ def test_operating_points_have_a_table_and_the_chart_stands_without_script(page,
     for name, share in (("found", point.detection_rate), ("alarms", point.observed_false_alarm_rate)):
         assert float(dots[name]) == pytest.approx(TOP + PLOT_HEIGHT * (1 - share), abs=0.06)
     assert '<div id="controls" hidden>' in text
+
+
+def test_the_rate_to_type_has_the_threshold_of_the_report(evaluation):
+    calibration = Calibration.from_scores("split", 3 / 247, np.arange(246.0))
+    changed = {"calibration": calibration, "promised_false_alarm_rate": 3 / 247, "threshold": calibration.threshold}
+    (option,) = re.findall(r'data-show="option">([^<]+)<', render(replace(evaluation, **changed)))
+    assert calibration.at_rate(float(option)).threshold == calibration.threshold
 
 
 def test_the_smallest_p_value_is_explained(page, evaluation):

@@ -45,8 +45,9 @@ def advise(
     advice = [*_too_many_false_alarms(point)]
     if found is not None and image_auroc is not None and found < FEW_FOUND and image_auroc > GOOD_RANKING:
         rate = point.false_alarm_rate
+        # Rounded up: a rate rounded down may have another threshold.
         higher = [one for one in points if one.false_alarm_rate > rate] or [
-            operating_point(calibration, round(multiple * rate, 3), scores, labels)
+            operating_point(calibration, math.ceil(1000 * multiple * rate - 1e-6) / 1000, scores, labels)
             for multiple in MULTIPLES
             if multiple * rate <= HIGHEST
         ]

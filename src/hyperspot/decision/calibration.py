@@ -258,6 +258,23 @@ def default_rate(n: int) -> float:
     return min(LARGEST_DEFAULT, max(DEFAULT_RATE, RANK / (n + 1)))
 
 
+def decimal_rate(rate: float, n: int) -> float:
+    """Return the shortest decimal number that has the same threshold among n scores, rounded up to at least two digits.
+
+    A rate that is rounded down may have another threshold.
+
+    Examples:
+        >>> decimal_rate(3 / 247, 246), decimal_rate(0.05, 59)
+        (0.0122, 0.05)
+
+    """
+    for digits in range(2, 13):
+        rounded = math.ceil(rate * 10**digits - 1e-9) / 10**digits
+        if rounded < 1 and _above(rounded, n) == _above(rate, n):
+            return rounded
+    return rate
+
+
 def check_rate(rate: float) -> None:
     """Raise ValueError unless a false-alarm rate lies in (0, 1)."""
     if not 0 < rate < 1:

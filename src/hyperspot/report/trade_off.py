@@ -6,6 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from hyperspot.decision.advice import threshold_rank
+from hyperspot.decision.calibration import decimal_rate
 from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report.charts import LEFT, PLOT_HEIGHT, PLOT_WIDTH, TOP, axes, svg
 
@@ -52,7 +53,7 @@ def trade_off(evaluation: Evaluation) -> dict[str, Any] | None:
         "threshold": f"{point.threshold:.5g}",
         "found": _share(point.detected, point.defective),
         "alarms": _share(point.false_alarms, point.good),
-        "option": f"{point.false_alarm_rate:g}",
+        "option": str(decimal_rate(point.false_alarm_rate, n)),
         "rows": [
             (
                 one == point,
