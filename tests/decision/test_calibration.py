@@ -273,6 +273,12 @@ def test_the_sentence_on_steadiness_names_figures(n: int, more: int, rate: str):
     assert "no calibration" in Calibration.from_scores("none", 0.1, []).steadiness()
 
 
+def test_more_images_allow_a_lower_rate_than_the_promised_one():
+    said = Calibration.from_scores("split", 0.005, np.arange(299.0)).steadiness()
+    assert said.endswith("1199 images would allow 0.25 %")
+    assert Calibration.from_scores("split", 3 / 1200, np.arange(1199.0)).above == 2
+
+
 def test_another_rate_keeps_the_scores_and_the_kind():
     calibration = Calibration.from_scores("leave-one-out", 0.2, np.arange(59.0))
     other = calibration.at_rate(1 / 60)

@@ -174,7 +174,7 @@ class Calibration:
         if self.threshold is None:
             return "no calibration: scores without decisions"
         low, high = self.rate_interval()
-        wanted = RANK / (n + 1) / 2
+        wanted = min(self.false_alarm_rate, RANK / (n + 1)) / 2
         more = self.images_for(wanted).default
         return (
             f"threshold from {n} good images: true false-alarm rate {100 * low:.1f} to {100 * high:.1f} % "
