@@ -101,6 +101,12 @@ def test_the_page_holds_everything_and_loads_nothing(report: TrainingReport, tmp
     assert "://" not in page.split("<details>")[0]
 
 
+def test_the_limit_of_odd_images_is_the_one_that_applies(report: TrainingReport, monkeypatch):
+    assert "more than 4 robust standard deviations" in render(report)
+    monkeypatch.setattr("hyperspot.report.training.FAR", 5.5)
+    assert "more than 5.5 robust standard deviations" in render(report)
+
+
 def test_the_table_counts_every_synthetic_defect(report: TrainingReport):
     table = render(report).partition('aria-labelledby="power"')[2].partition("</table>")[0]
     cells = re.findall(r"<td>(\d+) of (\d+)</td>", table)

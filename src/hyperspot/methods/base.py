@@ -132,7 +132,8 @@ class Method(nn.Module, ABC):
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the raw anomaly map on the method's own grid, and the image score if the method has one.
 
-        Without an image score the maximum of the smoothed map is used. Scores are finite; higher is more anomalous.
+        Without an image score the maximum of the smoothed map minus a share of its median is used, see
+        `decision.rule.image_score`. Scores are finite; higher is more anomalous.
         """
 
     @classmethod

@@ -176,6 +176,7 @@ def render(report: TrainingReport) -> str:
     return environment.get_template("training.html.j2").render(
         report=report,
         headline=_headline(report),
+        far=FAR,
         histogram=None if histogram is None else Markup(histogram),  # noqa: S704 - drawn here, names are escaped
         listed=[
             {
