@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from hyperspot.decision.advice import advise, threshold_rank
+from hyperspot.decision.advice import advise
 from hyperspot.decision.calibration import Calibration
 from hyperspot.decision.operating_points import OperatingPoint, operating_points
 
@@ -50,10 +50,10 @@ def test_a_missing_class_has_no_rate():
     assert OperatingPoint(0.1, 1.0, detected=1, defective=2, false_alarms=0, good=0).observed_false_alarm_rate is None
 
 
-@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (99, 0.05), (30, 0.1), (6, 1 / 7), (48, 3 / 49)])
+@pytest.mark.parametrize(("n", "rate"), [(99, 0.01), (99, 0.05), (99, 0.29), (30, 0.1), (6, 1 / 7), (48, 3 / 49)])
 def test_the_rank_of_the_threshold_counts_from_the_highest_score(n, rate):
     calibration = Calibration.from_scores("split", rate, np.random.default_rng(n).normal(size=n))
-    assert np.sum(calibration.scores >= calibration.threshold) == threshold_rank(calibration)
+    assert np.sum(calibration.scores >= calibration.threshold) == calibration.above + 1
 
 
 def test_two_odd_good_images_that_hide_the_defects_are_pointed_out():
@@ -71,8 +71,8 @@ def test_two_odd_good_images_that_hide_the_defects_are_pointed_out():
     assert "highest of 99 calibration scores" in text
     assert "200 more good images" in text
     # What is advised holds: with 299 images the threshold is the third highest.
-    assert threshold_rank(Calibration.from_scores("split", 0.01, np.arange(299.0))) == 3
-    assert threshold_rank(Calibration.from_scores("split", 0.01, np.arange(298.0))) == 2
+    assert Calibration.from_scores("split", 0.01, np.arange(299.0)).above == 2
+    assert Calibration.from_scores("split", 0.01, np.arange(298.0)).above == 1
 
 
 def test_above_ten_percent_multiples_of_the_rate_are_shown():
@@ -105,6 +105,16 @@ def test_one_image_is_one_and_a_steady_threshold_needs_no_more():
     _, advice = points_and_advice(calibration, scores)
     assert any("1 of the 29 good calibration images sets" in one and "without it" in one for one in advice)
     assert not any("more good images" in one for one in advice)
+
+
+def test_scores_above_the_threshold_are_counted_as_the_calibration_counts():
+    # 0.29 * 100 is below 29 in floating-point numbers, and the 29th highest score is the threshold.
+    calibration = Calibration.from_scores("split", 0.29, np.arange(99.0))
+    assert calibration.threshold == 70
+    # 10 of 30 scores lie between the threshold and the next calibration score.
+    scores = scored(np.zeros(50), [*[69.5] * 10, *[60.0] * 10, *[80.0] * 10])
+    _, advice = points_and_advice(calibration, scores)
+    assert any("without it the threshold would be 69 and find 66.7 %" in one for one in advice)
 
 
 @pytest.mark.parametrize(("found", "auroc"), [(1.0, 0.99), (0.0, 0.85), (0.0, None)])

@@ -174,6 +174,15 @@ def test_the_rate_to_type_has_the_threshold_of_the_report(evaluation):
     assert calibration.at_rate(float(option)).threshold == calibration.threshold
 
 
+def test_the_slider_starts_at_the_step_of_the_threshold(evaluation):
+    # 0.29 * 100 is below 29 in floating-point numbers.
+    calibration = Calibration.from_scores("split", 0.29, np.arange(99.0))
+    changed = {"calibration": calibration, "promised_false_alarm_rate": 0.29, "threshold": calibration.threshold}
+    text = render(replace(evaluation, **changed))
+    assert np.sum(calibration.scores >= calibration.threshold) == 29
+    assert re.findall(r'id="rate" [^>]*value="(\d+)"', text) == ["29"]
+
+
 def test_the_smallest_p_value_is_explained(page, evaluation):
     n = len(evaluation.calibration.scores)
     text = page.read_text("utf-8")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from hyperspot.decision.calibration import Calibration
+from hyperspot.decision.calibration import RANK, Calibration
 from hyperspot.decision.operating_points import OperatingPoint, at_rate, operating_point
 
 FEW_FOUND = 0.6
@@ -19,8 +19,6 @@ MOST_ODD = 0.05
 """Share of the calibration images that may be looked at one by one; at least three images."""
 MULTIPLES, HIGHEST = (2, 3), 0.5
 """Rates shown in place of operating points above the promised rate, where there are none, and the highest of them."""
-STEADY = 3
-"""Rank of the threshold among the calibration scores from which on no single image decides it."""
 
 
 def advise(
@@ -80,7 +78,7 @@ def _odd_calibration_images(
 ) -> Iterator[str]:
     """Name the few calibration scores without which many more defective images would be found."""
     ordered, n = calibration.scores, len(calibration.scores)
-    rank = threshold_rank(calibration)
+    rank = calibration.above + 1
     for left_out in range(1, min(max(3, int(MOST_ODD * n)), n - rank) + 1):
         threshold = float(ordered[n - rank - left_out])
         detected = int(np.count_nonzero(defective > threshold))
@@ -97,27 +95,14 @@ def _odd_calibration_images(
 
 def _more_images(calibration: Calibration) -> Iterator[str]:
     """Say how many more good images would make the threshold steadier at the same rate."""
-    n, rate, rank = len(calibration.scores), calibration.false_alarm_rate, threshold_rank(calibration)
-    missing = math.ceil(STEADY / rate - 1e-9) - 1 - n
-    if rank < STEADY and missing > 0:
+    n, rank = len(calibration.scores), calibration.above + 1
+    missing = calibration.images_for(calibration.false_alarm_rate).default - n
+    if rank < RANK and missing > 0:
         yield (
             f"The threshold is the {'second ' if rank == 2 else ''}highest of {n} calibration scores, so that one "
             f"unusual image moves it. With {missing} more good images it is the third highest at the same rate: "
             f"train with them, or recalibrate with {n + missing} new ones (`hyperspot recalibrate`)."
         )
-
-
-def threshold_rank(calibration: Calibration) -> int:
-    """Return the place of the threshold among the calibration scores; 1 is the highest score.
-
-    Examples:
-        >>> threshold_rank(Calibration.from_scores("split", 0.1, np.arange(39.0)))
-        4
-
-    """
-    n, rate = len(calibration.scores), calibration.false_alarm_rate
-    rank = math.floor(rate * (n + 1))
-    return rank - 1 if rank / (n + 1) > rate else rank
 
 
 def _too_many_false_alarms(point: OperatingPoint) -> Iterator[str]:

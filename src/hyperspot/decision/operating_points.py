@@ -106,7 +106,7 @@ def operating_point(
     calibration: Calibration, rate: float, scores: Float[np.ndarray, "n"], labels: Int[np.ndarray, "n"]
 ) -> OperatingPoint:
     """Return the results at one rate; raises CalibrationError if the calibration does not support it."""
-    threshold = Calibration.from_scores(calibration.kind, rate, calibration.scores).threshold
+    threshold = calibration.at_rate(rate).threshold
     if threshold is None:
         raise ValueError("without calibration there is no threshold")
     above = scores > threshold

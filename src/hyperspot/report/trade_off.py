@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from hyperspot.decision.advice import threshold_rank
 from hyperspot.decision.calibration import decimal_rate
 from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report.charts import LEFT, PLOT_HEIGHT, PLOT_WIDTH, TOP, axes, svg
@@ -31,7 +30,7 @@ def trade_off(evaluation: Evaluation) -> dict[str, Any] | None:
     point, calibration = evaluation.operating_point, evaluation.calibration
     if point is None or calibration is None or not evaluation.image_results:
         return None
-    n, step = len(calibration.scores), threshold_rank(calibration)
+    n, step = len(calibration.scores), calibration.above + 1
     steps = max(min(n, FEWEST_STEPS), int(LIMIT * (n + 1)), step)
     limit = (steps + 1) / (n + 1)
     scores = {
