@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from hyperspot.decision.calibration import Calibration
 from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report import write_report
+from hyperspot.report.charts import LEFT, PLOT_WIDTH
 
 pytestmark = pytest.mark.browser
 
@@ -160,6 +162,30 @@ def test_dragging_in_the_chart_moves_the_rate(opened):
     assert slider.get_attribute("value") == slider.get_attribute("max")
     ActionChains(opened).move_to_element_with_offset(chart, -right, 0).click().perform()
     assert slider.get_attribute("value") == "1"
+
+
+def test_a_threshold_beyond_the_test_scores_stays_in_the_histogram(browser, evaluation, tmp_path):
+    from selenium.webdriver.common.keys import Keys
+
+    promised = evaluation.calibration
+    highest = max(one.score for one in evaluation.image_results)
+    far = np.append(promised.scores[:-1], highest + 9 * abs(highest))
+    assert promised.above > 0
+    changed = replace(evaluation, calibration=Calibration.from_scores(promised.kind, promised.false_alarm_rate, far))
+    browser.get(write_report(changed, tmp_path / "report.html").as_uri())
+    line, (slider,) = find(browser, "line.threshold")[0], find(browser, "#rate")
+
+    def place():
+        matrix = browser.execute_script("return arguments[0].transform.baseVal.consolidate()?.matrix.e ?? 0", line)
+        return float(line.get_attribute("x1")) + matrix
+
+    before = place()
+    slider.send_keys(Keys.HOME)
+    assert find(browser, "[data-show=threshold]")[0].text == f"{far[-1]:.5g}"
+    assert place() == pytest.approx(LEFT + PLOT_WIDTH, abs=0.1)
+    find(browser, "#reset")[0].click()
+    assert place() == before
+    assert not browser.get_log("browser")
 
 
 @pytest.mark.parametrize(("n", "rate"), [(4, 0.2), (30, 0.1), (30, 0.35), (99, 0.01), (99, 0.05), (250, 0.0121)])

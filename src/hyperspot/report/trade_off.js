@@ -69,10 +69,11 @@ function placeMarker(rate, results) {
   }
 }
 
-/** Moves the threshold in the histogram of scores. */
+/** Moves the threshold in the histogram of scores; one beyond the test scores stays at the edge of the plot. */
 function moveThreshold(threshold) {
   const line = document.querySelector("line.threshold"), {low, high} = line.dataset;
-  const shift = trade.plot.width * (threshold - before.threshold) / (high - low);
+  const place = score => trade.plot.width * Math.min(Math.max((score - low) / (high - low), 0), 1);
+  const shift = place(threshold) - place(before.threshold);
   for (const part of [line, document.querySelector(".threshold-name")]) {
     part.setAttribute("transform", `translate(${shift} 0)`);
   }
