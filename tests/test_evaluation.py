@@ -217,4 +217,16 @@ def test_the_terminal_shows_the_detection_rate_first(evaluation):
     low, high = wilson_interval(1, 4)
     interval = f"95 % interval {100 * low:.2f} % to {100 * high:.2f} %"
     assert shown[1] == ("Observed false-alarm rate", f"25.00 % ({interval}), promised: at most 20.00 %")
-    assert len(shown) == len(metrics.registered()) + 2
+    assert len(shown) == len(metrics.registered()) + 3
+
+
+def test_steadiness_reaches_json_terminal_and_report(part, evaluation):
+    said = evaluation.calibration.steadiness()
+    assert "threshold from 4 good images" in said
+    assert evaluation.to_dict()["steadiness"] == said
+    assert summaries.of_evaluation(evaluation)["Steadiness"] == said
+    assert f"Steadiness: {said}." in render(evaluation)
+    without = evaluate(BrightnessPredictor(calibrated=False), open_dataset(part), progress=SILENT)
+    assert without.to_dict()["steadiness"] is None
+    assert "Steadiness" not in summaries.of_evaluation(without)
+    assert "Steadiness" not in render(without)

@@ -210,6 +210,11 @@ class Evaluation:
         )
 
     @property
+    def steadiness(self) -> str | None:
+        """How steady the threshold is, see `Calibration.steadiness`; None without calibration."""
+        return None if self.calibration is None else self.calibration.steadiness()
+
+    @property
     def advice(self) -> tuple[str, ...]:
         """The next step if few defects are found in spite of a good ranking, or if good test images differ."""
         if self.calibration is None:
@@ -243,6 +248,7 @@ class Evaluation:
             **values,
             "at_input": dict(self.metrics_at_input),
             "threshold": self.threshold,
+            "steadiness": self.steadiness,
             "operating_points": [point.to_dict() for point in self.operating_points],
             "advice": list(self.advice),
             "drift": None if self.drift is None else self.drift.p_value,

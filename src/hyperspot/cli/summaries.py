@@ -54,6 +54,8 @@ def of_evaluation(evaluation: "Evaluation") -> dict[str, Any]:
         shown["detection_rate"] += f" at a promised false-alarm rate of {promised}"
         shown["observed_false_alarm_rate"] += f"{_interval(evaluation)}, promised: at most {promised}"
     titled = {metrics.get(name).title: value for name, value in shown.items()}
+    if evaluation.steadiness is not None:
+        titled["Steadiness"] = evaluation.steadiness
     return {**titled, "Test images": len(evaluation.image_results), "Seconds": evaluation.seconds}
 
 

@@ -18,6 +18,7 @@ RESERVED = frozenset(
         "name",
         "promised_false_alarm_rate",
         "threshold",
+        "steadiness",
         "operating_points",
         "advice",
         "drift",
