@@ -188,7 +188,9 @@ def test_a_threshold_beyond_the_test_scores_stays_in_the_histogram(browser, eval
     assert not browser.get_log("browser")
 
 
-@pytest.mark.parametrize(("n", "rate"), [(4, 0.2), (30, 0.1), (30, 0.35), (99, 0.01), (99, 0.05), (250, 0.0121)])
+@pytest.mark.parametrize(
+    ("n", "rate"), [(4, 0.2), (30, 0.1), (30, 0.35), (99, 0.01), (99, 0.05), (246, 3 / 247), (250, 0.0121)]
+)
 def test_the_script_computes_what_the_calibration_computes(browser, n, rate, tmp_path):
     random = np.random.default_rng(n)
     # Every second set is rounded, so that scores tie with the threshold.
@@ -212,6 +214,9 @@ def test_the_script_computes_what_the_calibration_computes(browser, n, rate, tmp
         calibration=calibration,
     )
     browser.get(write_report(evaluation, tmp_path / "report.html").as_uri())
+    typed = find(browser, "[data-show=option]")[0].text
+    assert typed == browser.execute_script("return decimal(trade.promised)")
+    assert calibration.at_rate(float(typed)).threshold == calibration.threshold
     rates = sorted({*(k / (n + 1) for k in range(1, n + 1)), *random.uniform(1 / (n + 1), 1, 200), rate, 0.3, 0.7})
     computed = browser.execute_script("return JSON.stringify(arguments[0].map(resultsAt))", rates)
     for one, found in zip(rates, json.loads(computed), strict=True):

@@ -265,11 +265,11 @@ def decimal_rate(rate: float, n: int) -> float:
 
     Examples:
         >>> decimal_rate(3 / 247, 246), decimal_rate(0.05, 59)
-        (0.0122, 0.05)
+        (0.013, 0.05)
 
     """
     for digits in range(2, 13):
-        rounded = math.ceil(rate * 10**digits - 1e-9) / 10**digits
+        rounded = math.ceil(rate * 10.0**digits - 1e-9) / 10.0**digits
         if rounded < 1 and _above(rounded, n) == _above(rate, n):
             return rounded
     return rate
