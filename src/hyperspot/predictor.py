@@ -313,8 +313,8 @@ class Predictor(ABC):
         images = good_inputs(good_images)
         if has_groups(self.describe()):
             warnings.warn(
-                "the model was trained with groups and each image calibrates it by itself, so that the promise does not "
-                "hold for new groups if images share one; give one image per group",
+                "the model was trained with groups and each image calibrates it by itself, so that the promise does "
+                "not hold for new groups if images share one; give one image per group",
                 CalibrationWarning,
                 stacklevel=2,
             )

@@ -76,8 +76,8 @@ def detect_drift(
 ) -> Drift | None:
     """Compare the scores of the most recent images with those of the calibration images.
 
-    None without calibration, with groups, or with fewer than `FEWEST` images. Scores of a cross-fitted calibration are higher than
-    those of new images, so lower ones mean nothing there: the p-value is then 1.
+    None without calibration, with groups, or with fewer than `FEWEST` images. Scores of a cross-fitted calibration are
+    higher than those of new images, so lower ones mean nothing there: the p-value is then 1.
 
     Args:
         calibration: Of the model.

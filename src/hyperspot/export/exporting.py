@@ -70,8 +70,8 @@ def export(
 
     With `int8` the backbone computes in 8-bit integers, so scores shift a little. If the detector was calibrated by a
     split, its held-out images are scored again by the quantized file and set its decision rule: the promise stays exact
-    (see `quantization`). A detector calibrated by leave-one-out or cross-fitting keeps the thresholds of its own scores,
-    with a CalibrationWarning: `recalibrate` the file with good images that the model was not trained on.
+    (see `quantization`). A detector calibrated by leave-one-out or cross-fitting keeps its thresholds, with a
+    CalibrationWarning: `recalibrate` the file with good images that the model was not trained on.
 
     Args:
         detector: The detector.
@@ -105,8 +105,8 @@ def export(
     good = None if int8 is None else GoodImages.of(detector, int8)
     if good is not None and not len(good.held_out) and detector.decision_rule.calibration.threshold is not None:
         warnings.warn(
-            f"quantization shifts the scores, and {path.name} keeps the thresholds of the detector; recalibrate it with "
-            "good images that the detector was not trained on",
+            f"quantization shifts the scores, and {path.name} keeps the thresholds of the detector; recalibrate it "
+            "with good images that the detector was not trained on",
             CalibrationWarning,
             stacklevel=2,
         )
