@@ -71,7 +71,7 @@ class DecisionRule:
 
         Args:
             calibration: By the image scores of the same images.
-            maps: Map values inside each image.
+            maps: Map values inside each image, or a sample of them with the maximum.
             mask_false_alarm_rate: In (0, 1).
             background_weight: That the scores were made with.
 
@@ -215,11 +215,13 @@ def image_score(
 def score_good_images(
     run: Run, images: Iterable[LetterboxedImage], background_weight: float
 ) -> tuple[list[float], list[Float[np.ndarray, "_pixels"]]]:
-    """Return the image score and the map values inside the image for each good image, for a decision rule."""
+    """Return the image score and a sample of the map values, with their maximum, of each good image."""
     scores, values = [], []
     for image in images:
         maps, method_scores = run(image.pixels[None])
         method_score = None if method_scores is None else float(method_scores[0])
         scores.append(image_score(maps[0], image.letterbox, method_score, background_weight))
-        values.append(maps[0][image.letterbox.content].ravel())
+        inside = maps[0][image.letterbox.content]
+        # All that a rule takes from a map: its maximum, and a median over all images that a sample gives.
+        values.append(np.append(inside[::MEDIAN_STEP, ::MEDIAN_STEP], inside.max()))
     return scores, values
