@@ -123,7 +123,7 @@ def test_its_recalibration_warns_in_one_line(detector, good: Path, tmp_path: Pat
         warnings.simplefilter("default")
         code, _, err = run("recalibrate", model, good, "-o", tmp_path / "changed.safetensors")
     assert code == 0
-    assert [line for line in err.splitlines() if "trained with groups" in line][0].startswith("warning: the model was")
+    assert next(line for line in err.splitlines() if "trained with groups" in line).startswith("warning: the model was")
 
 
 def test_evaluate_tells_the_shift_of_good_images(model_file: Path, shifted_model: Path, good: Path, run):
