@@ -1,5 +1,6 @@
 """One pipeline for every engine: predict, predict_many, stream, rates and recalibration."""
 
+import copy
 import importlib.util
 import math
 import re
@@ -11,7 +12,7 @@ import pytest
 
 from hyperspot import Detector
 from hyperspot.data import open_dataset
-from hyperspot.errors import CalibrationError, DataError, ImageError, ImageWarning
+from hyperspot.errors import CalibrationError, CalibrationWarning, DataError, ImageError, ImageWarning
 from hyperspot.images import read_image
 from hyperspot.runtime import ExportedDetector, available
 
@@ -187,6 +188,16 @@ def test_recalibration_ranks_among_the_given_images(predictor, product):
         predictor.recalibrate([])
     with pytest.raises(CalibrationError, match="needs at least"):
         predictor.recalibrate(good[:2])
+
+
+def test_recalibration_knows_no_groups_and_warns(detector, product):
+    good = product / "test" / "good"
+    grouped = copy.copy(detector)
+    grouped.record = {**detector.record, "data": {**detector.record["data"], "groups": 8}}
+    with pytest.warns(CalibrationWarning, match="trained with groups .* give one image per group"):
+        changed = grouped.recalibrate(good)
+    expected = detector.recalibrate(good).decision_rule.calibration.scores
+    np.testing.assert_array_equal(changed.decision_rule.calibration.scores, expected)
 
 
 def test_a_model_without_calibration_gets_one(product):

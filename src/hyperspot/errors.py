@@ -14,7 +14,7 @@ Exception
 UserWarning
 ├── ImageWarning              an image is readable and probably wrong
 │   └── ExifWarning           the orientation of an image is unreadable
-├── CalibrationWarning        few images calibrate the threshold
+├── CalibrationWarning        the promised false-alarm rate is high or not exact
 ├── DeviceWarning             a device computes more slowly or less exactly than expected
 └── PluginWarning             an installed plugin cannot be loaded
 ```
@@ -79,7 +79,7 @@ class ExifWarning(ImageWarning):
 
 
 class CalibrationWarning(UserWarning):
-    """Few images calibrate the threshold, so that the default false-alarm rate is high."""
+    """The promised false-alarm rate is high, as few images calibrate the threshold, or does not hold exactly."""
 
 
 class DeviceWarning(UserWarning):

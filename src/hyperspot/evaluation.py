@@ -19,6 +19,7 @@ from hyperspot.decision.advice import advise
 from hyperspot.decision.calibration import Calibration
 from hyperspot.decision.drift import Drift, detect_drift
 from hyperspot.decision.operating_points import OperatingPoint, operating_points
+from hyperspot.decision.planning import has_groups
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.errors import DataError
 from hyperspot.images import Crop
@@ -227,11 +228,14 @@ class Evaluation:
 
     @property
     def drift(self) -> Drift | None:
-        """How the last 50 good test images compare with the calibration images; None with fewer than 20 of them."""
+        """How the last 50 good test images compare with the calibration images.
+
+        None with fewer than 20 of them, or if the model was trained with groups.
+        """
         if self.calibration is None:
             return None
         scores, labels = self._scores_and_labels()
-        return detect_drift(self.calibration, scores[labels == 0], passed=False)
+        return detect_drift(self.calibration, scores[labels == 0], passed=False, grouped=has_groups(self.made_by))
 
     def _scores_and_labels(self) -> tuple[np.ndarray, np.ndarray]:
         scores = np.array([result.score for result in self.image_results], dtype=np.float64)

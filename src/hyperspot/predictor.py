@@ -18,8 +18,9 @@ from jaxtyping import Float32, UInt8
 
 from hyperspot.data import Dataset, open_dataset
 from hyperspot.decision.calibration import Calibration, default_rate
+from hyperspot.decision.planning import has_groups
 from hyperspot.decision.rule import DecisionRule, score_good_images
-from hyperspot.errors import DataError, ImageError, ImageWarning
+from hyperspot.errors import CalibrationWarning, DataError, ImageError, ImageWarning
 from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.images import Crop, InputSize, PreparedImage, prepare
 from hyperspot.images.reading import ChannelOrder, ImageInput
@@ -283,7 +284,9 @@ class Predictor(ABC):
     ) -> P:
         """Return this predictor with thresholds set by other good images; nothing is trained.
 
-        The promise is exact for images that the model was not trained on.
+        The promise is exact for images that the model was not trained on, if they are as independent of each other as
+        of new images. Each image calibrates by itself, so that a model trained with groups causes a CalibrationWarning:
+        give it one image per group.
 
         Args:
             good_images: A folder or data set, whose good training images are used, or a list of images.
@@ -308,6 +311,13 @@ class Predictor(ABC):
 
         """
         images = good_inputs(good_images)
+        if has_groups(self.describe()):
+            warnings.warn(
+                "the model was trained with groups and each image calibrates it by itself, so that the promise does "
+                "not hold for new groups if images share one; give one image per group",
+                CalibrationWarning,
+                stacklevel=2,
+            )
         rate = false_alarm_rate
         if rate is None:
             kept = None if self.decision_rule.calibration.kind == "none" else self.decision_rule.calibration

@@ -1,7 +1,9 @@
 """What `train` and `info` say about the images, and `predict` and `evaluate` about a shift."""
 
+import copy
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperspot import Calibration, read_image
+from hyperspot import Calibration, Detector, read_image
 
 QUICK = ("--short-side", 96, "--false-alarm-rate", 0.2)
 
@@ -96,10 +98,32 @@ def test_predict_warns_once_if_passed_images_score_higher(model_file: Path, shif
     assert "the calibration images" not in err
     code, _, err = run("predict", shifted_model, good)
     assert code == 0
-    warnings = [line for line in err.splitlines() if line.startswith("warning:")]
-    assert len(warnings) == 1
-    assert "the last 40 passed images score higher than the calibration images (p = " in warnings[0]
-    assert warnings[0].endswith("recalibrate with current good images")
+    lines = [line for line in err.splitlines() if line.startswith("warning:")]
+    assert len(lines) == 1
+    assert "the last 40 passed images score higher than the calibration images (p = " in lines[0]
+    assert lines[0].endswith("recalibrate with current good images")
+
+
+def test_a_model_trained_with_groups_is_not_tested(shifted_model: Path, good: Path, tmp_path: Path, run):
+    grouped = Detector.load(shifted_model)
+    grouped.record = {**grouped.record, "data": {**grouped.record["data"], "groups": 8}}
+    model = grouped.save(tmp_path / "grouped.safetensors")
+    code, _, err = run("predict", model, good)
+    assert code == 0
+    assert "the calibration images" not in err
+    _, out, _ = run("evaluate", model, good.parents[1], "--json")
+    assert json.loads(out)["drift"] is None
+
+
+def test_its_recalibration_warns_in_one_line(detector, good: Path, tmp_path: Path, run):
+    grouped = copy.copy(detector)
+    grouped.record = {**detector.record, "data": {**detector.record["data"], "groups": 8}}
+    model = grouped.save(tmp_path / "grouped.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, _, err = run("recalibrate", model, good, "-o", tmp_path / "changed.safetensors")
+    assert code == 0
+    assert next(line for line in err.splitlines() if "trained with groups" in line).startswith("warning: the model was")
 
 
 def test_evaluate_tells_the_shift_of_good_images(model_file: Path, shifted_model: Path, good: Path, run):

@@ -11,7 +11,9 @@ from hyperspot.errors import DataError
 def test_folders_are_named_relative_to_their_common_folder(tmp_path: Path):
     paths = [tmp_path / name for name in ("a/x/1.png", "a/y/1.png", "b/x/1.png")]
     assert groups_of(paths, "folder") == ["a/x", "a/y", "b/x"]
-    assert groups_of(paths[:1] * 2, "folder") == ["x", "x"]
+    assert groups_of(paths[:1] * 2, "folder") == [".", "."]
+    # The folder that holds them all has a name of its own, which no folder within has.
+    assert groups_of([tmp_path / "good" / "1.png", tmp_path / "good" / "good" / "1.png"], "folder") == [".", "good"]
     assert groups_of([], "folder") == []
 
 
@@ -29,9 +31,17 @@ def test_without_parentheses_the_whole_match_does():
 
 def test_a_column_names_the_lot_by_path_or_by_name(tmp_path: Path):
     table = tmp_path / "lots.csv"
-    table.write_text("\ufeffimage,lot\na/1.png,7\nb/1.png,8\nb/2.png,9\n", encoding="utf-8")
+    table.write_text("\ufeffimage,lot\na/1.png,7\nb/1.png,8\n2.png,9\n", encoding="utf-8")
     paths = [tmp_path / "a" / "1.png", tmp_path / "b" / "1.png", tmp_path / "elsewhere" / "2.png"]
     assert groups_of(paths, f"{table}:lot") == ["7", "8", "9"]
+
+
+def test_a_row_with_a_folder_names_no_image_of_another_folder(tmp_path: Path):
+    table = tmp_path / "lots.csv"
+    table.write_text("image,lot\nlot1/001.png,A\n")
+    assert groups_of([tmp_path / "lot1" / "001.png"], f"{table}:lot") == ["A"]
+    with pytest.raises(DataError, match=r"has no 'lot' for .*lot2.001\.png; give each image one row"):
+        groups_of([tmp_path / "lot2" / "001.png"], f"{table}:lot")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +63,7 @@ def test_a_column_names_the_lot_by_path_or_by_name(tmp_path: Path):
 def test_mistakes_are_one_sentence(tmp_path: Path, rule: str, message: str):
     (tmp_path / "lots.csv").write_text("image,lot\nother.png,7\n")
     (tmp_path / "bare.csv").write_text("lot\n7\n")
-    (tmp_path / "twice.csv").write_text("image,lot\na/part.png,7\nb/part.png,8\n")
+    (tmp_path / "twice.csv").write_text("image,lot\npart.png,7\npart.png,8\n")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match=message):
         groups_of([tmp_path / "part.png"], rule.replace("{root}", str(tmp_path)))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hyperspot.data import Dataset, Sample, open_dataset
 from hyperspot.data.demo_product.product_set import make_product_set
-from hyperspot.data.near_duplicates import describe_near_duplicates, find_near_duplicates
+from hyperspot.data.near_duplicates import describe_near_duplicates, find_near_duplicates, similar_pairs
 from hyperspot.images import read_image
 
 
@@ -82,6 +82,17 @@ def test_a_burst_is_one_group_even_if_there_is_nothing_else(product: Dataset, tm
     assert names(find_near_duplicates(burst)) == [[f"{number}.png" for number in range(5)]]
     assert find_near_duplicates(burst, group=lambda sample: "one lot") == []
     assert find_near_duplicates(burst[:1]) == []
+
+
+def test_two_images_alone_are_near_duplicates_only_if_they_are_nearly_equal():
+    """Nothing tells what they share as images of one product: the first two correlate at 0.98."""
+    rng = np.random.default_rng(0)
+    background = rng.normal(0, 40, (128, 128))
+    first, second = (
+        np.clip(128 + background + rng.normal(0, 6, (128, 128)), 0, 255).astype(np.uint8) for _ in range(2)
+    )
+    assert similar_pairs([first, second]) == []
+    assert similar_pairs([first, np.clip(first + rng.normal(0, 1, (128, 128)), 0, 255).astype(np.uint8)]) == [(0, 1)]
 
 
 def test_byte_identical_unreadable_and_flat_images_are_left_out(product: Dataset, tmp_path: Path):

@@ -47,6 +47,17 @@ def test_nothing_is_tested_with_few_images_or_without_calibration(calibration: C
     assert detect_drift(Calibration.from_scores("none", 0.1, []), np.full(FEWEST, 30.0)) is None
 
 
+def test_lots_are_not_tested():
+    """The calibration scores are of one image per lot, the current images of a single lot."""
+    rng = np.random.default_rng(0)
+    calibrated = Calibration.from_scores("split", 0.1, rng.normal(0, 1, 40) + rng.normal(0, 0.5, 40))
+    lot = 1.5 + rng.normal(0, 0.5, 50)
+    alone = detect_drift(calibrated, lot, passed=False)
+    assert alone is not None
+    assert alone.is_significant
+    assert detect_drift(calibrated, lot, passed=False, grouped=True) is None
+
+
 def test_anomalous_images_do_not_count_unless_they_are_known_to_be_good(calibration: Calibration):
     usual = list(np.linspace(0, 35, 30))
     with_defects = detect_drift(calibration, [*usual, *[99.0] * 30])

@@ -72,6 +72,29 @@ def test_the_list_is_short_even_at_a_high_rate(images, names):
     assert len(images_to_check(many, names)) == LISTED
 
 
+@pytest.mark.parametrize("method", ["padim", "patchcore", "spade"])
+def test_images_of_equal_scores_have_pictures(images, method: str):
+    same = [images[0]] * 20
+    detector = Detector.fit(same, method=method, short_side=64, false_alarm_rate=0.2)
+    report = training_report(detector, same, [str(number) for number in range(20)], name="part")
+    assert [one.index for one in report.listed] == list(range(LISTED))
+    assert all(len(one.pictures) == 3 for one in report.listed)
+
+
+def test_with_groups_only_the_images_that_calibrate_set_the_threshold(images, names):
+    groups = [str(number // 4) for number in range(len(images))]
+    detector = Detector.fit(images, short_side=64, false_alarm_rate=0.9, groups=groups)
+    calibration = detector.decision_rule.calibration
+    calibrating = [one for one in detector.held_out if one.calibrates]
+    assert sorted(one.score for one in calibrating) == list(calibration.scores)
+    report = training_report(detector, images, names, name="part", groups=groups)
+    setting = {one.index for one in report.listed if one.sets_threshold}
+    assert setting == {one.index for one in calibrating if one.score >= calibration.threshold}
+    # More images than are listed reach the threshold.
+    assert sum(one.score >= calibration.threshold for one in detector.held_out) > LISTED
+    assert all(one.pictures for one in report.listed)
+
+
 def test_pictures_show_the_image_and_its_heatmap(report: TrainingReport):
     first = report.listed[0]
     assert [Image.open(io.BytesIO(picture)).size for picture in first.pictures] == [(128, 128)] * 3

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hyperspot.errors import DeviceWarning, ImageWarning
+from hyperspot.errors import CalibrationWarning, DeviceWarning, ImageWarning
 
 out = Console(highlight=False, soft_wrap=True, emoji=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -74,7 +74,7 @@ def image_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if issubclass(category, DeviceWarning):
+            if issubclass(category, (DeviceWarning, CalibrationWarning)):
                 print_warning(str(message))
             elif not issubclass(category, ImageWarning):
                 usual(message, category, filename, lineno, file, line)

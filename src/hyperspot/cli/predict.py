@@ -56,6 +56,7 @@ def predict(
     from hyperspot.cli.inputs import find_inputs
     from hyperspot.cli.results import predict_paths, result_writer
     from hyperspot.decision.drift import MOST_RECENT, detect_drift
+    from hyperspot.decision.planning import has_groups
     from hyperspot.model_loading import load_model
 
     chosen: ResultFormat = "jsonl" if json else format
@@ -80,7 +81,8 @@ def predict(
             if result.verdict.is_anomalous is False:
                 passed.append(result.verdict.score)
             write(result)
-    drift = detect_drift(predictor.decision_rule.calibration, list(passed))
+    grouped = has_groups(predictor.describe())
+    drift = detect_drift(predictor.decision_rule.calibration, list(passed), grouped=grouped)
     if drift is not None and drift.is_significant:
         console.print_warning(drift.describe(f"the last {drift.images} passed images"))
     if unread:

@@ -26,7 +26,8 @@ def recalibrate(
 ) -> None:
     """Set the thresholds of a model with other good images, in seconds and without training.
 
-    The promised false-alarm rate is exact for images that the model was not trained on.
+    The promised false-alarm rate is exact for images that the model was not trained on. Each image calibrates by
+    itself: give one image per group to a model that was trained with --group-by.
     """
     from hyperspot.cli.models import save_predictor
     from hyperspot.data import open_dataset

@@ -24,7 +24,7 @@ def groups_of(paths: Sequence[Path], rule: str) -> list[str]:
         paths: Image files.
         rule: `folder` for the folder of each image; a regular expression whose first group, or whole match, found in
             the file name, names the group (`pattern:` may stand before it); or `TABLE.csv:COLUMN` for a column of a
-            CSV table with a column `image` of file names or paths relative to the table.
+            CSV table with a column `image` of paths relative to the table, or of file names in any folder.
 
     Raises:
         DataError: The rule is malformed, the table or a column is missing, or an image has no group.
@@ -45,12 +45,12 @@ def groups_of(paths: Sequence[Path], rule: str) -> list[str]:
 
 
 def _folders(paths: Sequence[Path]) -> list[str]:
-    """Return the folder of each image, relative to the folder that holds them all."""
+    """Return the folder of each image, relative to the folder that holds them all, which is `.` itself."""
     folders = [path.resolve().parent for path in paths]
     if not folders:
         return []
     root = Path(os.path.commonpath(folders))
-    return [folder.relative_to(root).as_posix() if folder != root else root.name for folder in folders]
+    return [folder.relative_to(root).as_posix() for folder in folders]
 
 
 def _from_pattern(paths: Sequence[Path], pattern: str) -> list[str]:
@@ -88,16 +88,17 @@ def _from_table(paths: Sequence[Path], table: Path, column: str) -> list[str]:
         raise DataError(f"{table} has no column 'image'; its columns are {', '.join(columns) or 'none'}")
     if column not in columns:
         raise DataError(f"{table} has no column '{column}'; its columns are {', '.join(columns)}")
-    by_path: dict[Path, str] = {}
+    by_path: dict[Path, set[str]] = {}
     by_name: dict[str, set[str]] = {}
     for row in rows:
         name, group = (row[images] or "").strip(), (row[column] or "").strip()
-        by_path[(table.parent / name).resolve()] = group
-        by_name.setdefault(Path(name).name, set()).add(group)
+        by_path.setdefault((table.parent / name).resolve(), set()).add(group)
+        if Path(name).name == name:  # a row with a folder is that image alone
+            by_name.setdefault(name, set()).add(group)
     groups = []
     for path in paths:
-        named = by_name.get(path.name, set())
-        found = by_path.get(path.resolve(), next(iter(named)) if len(named) == 1 else "")
+        named = by_path.get(path.resolve()) or by_name.get(path.name, set())
+        found = next(iter(named)) if len(named) == 1 else ""
         if not found:
             several = f"has several rows named {path.name}" if len(named) > 1 else f"has no '{column}' for {path}"
             raise DataError(f"{table} {several}; give each image one row with its path and its group")

@@ -106,8 +106,8 @@ def similar_pairs(thumbnails: Sequence[UInt8[np.ndarray, "128 128"]]) -> list[tu
     pairs = []
     for one, other in sorted(_candidates(magnitudes)):
         first, second = cached(one), cached(other)
-        others = np.zeros_like(total) if count == 2 else (total - first - second) / (count - 2)
-        if is_near_duplicate(first, second, others.astype(np.complex64)):
+        others = None if count == 2 else ((total - first - second) / (count - 2)).astype(np.complex64)
+        if is_near_duplicate(first, second, others):
             pairs.append((one, other))
     return pairs
 
@@ -124,14 +124,16 @@ def spectrum(gray: UInt8[np.ndarray, "128 128"]) -> Complex64[np.ndarray, "128 6
 def is_near_duplicate(
     first: Complex64[np.ndarray, "128 65"],
     second: Complex64[np.ndarray, "128 65"],
-    others: Complex64[np.ndarray, "128 65"],
+    others: Complex64[np.ndarray, "128 65"] | None,
 ) -> bool:
-    """Return whether two spectra show one part, given the mean spectrum of the other images."""
+    """Return whether two spectra show one part, given the mean spectrum of the other images if there are any."""
     if not (first.any() and second.any()):
         return False  # flat images show no part
     moved = _aligned(first, second)
     if _product(first, moved) >= EQUAL:
         return True
+    if others is None:
+        return False  # what all images of the product share is not known
     own, own_moved = first - others, moved - others
     norms = np.sqrt(_product(own, own) * _product(own_moved, own_moved))
     return bool(norms > 0 and _product(own, own_moved) / norms >= SHARED)

@@ -2,6 +2,7 @@
 
 If current good images come from the same process as the calibration images, any order of all their scores is equally
 likely, so the Mann-Whitney statistic has a known distribution, whatever that of the scores (Mann and Whitney, 1947).
+Images of one lot are alike, so that this does not hold for a model trained with groups: nothing is tested then.
 Where labels are unknown, only images that passed are taken, and only calibration images below the threshold: given the
 threshold, both are samples of the same distribution, so the test stays valid.
 """
@@ -67,17 +68,22 @@ class Drift:
 
 
 def detect_drift(
-    calibration: Calibration, scores: Sequence[float] | Float[np.ndarray, "_n"], *, passed: bool = True
+    calibration: Calibration,
+    scores: Sequence[float] | Float[np.ndarray, "_n"],
+    *,
+    passed: bool = True,
+    grouped: bool = False,
 ) -> Drift | None:
     """Compare the scores of the most recent images with those of the calibration images.
 
-    None without calibration, or with fewer than `FEWEST` images. Scores of a cross-fitted calibration are higher than
-    those of new images, so lower ones mean nothing there: the p-value is then 1.
+    None without calibration, with groups, or with fewer than `FEWEST` images. Scores of a cross-fitted calibration are
+    higher than those of new images, so lower ones mean nothing there: the p-value is then 1.
 
     Args:
         calibration: Of the model.
         scores: Image scores, the most recent last.
         passed: Whether to take only images that passed; False for images that are known to be good.
+        grouped: Whether the model was trained with groups, so that images of one group are alike.
 
     Examples:
         >>> import numpy as np
@@ -90,7 +96,7 @@ def detect_drift(
         True
 
     """
-    if calibration.threshold is None:
+    if calibration.threshold is None or grouped:
         return None
     current, usual = np.asarray(scores, dtype=np.float64), calibration.scores
     if passed:

@@ -1,8 +1,9 @@
 """How the good images are divided between training and calibration."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -134,6 +135,17 @@ def split(
         return []
     parts = [shuffled[: plan.held_out]] if plan.kind == "split" else np.array_split(shuffled, plan.folds)
     return [np.flatnonzero(np.isin(groups, part)) for part in parts]
+
+
+def has_groups(description: Mapping[str, Any]) -> bool:
+    """Return whether a model was trained with groups, from its description (see `Predictor.describe`).
+
+    Examples:
+        >>> has_groups({"training": {"data": {"images": 50, "groups": 10}}}), has_groups({"training": {}})
+        (True, False)
+
+    """
+    return "groups" in description.get("training", {}).get("data", {})
 
 
 def one_per_group(groups: Int[np.ndarray, "n"], seed: int) -> Int[np.ndarray, "_groups"]:

@@ -23,7 +23,7 @@ from hyperspot.utils.progress import Progress
 STATS_IMAGES = 32
 """Training images for the statistics of a crop, and for the heat range of a model without calibration."""
 HIGHEST_MAPS = 12
-"""Calibration images, those with the highest scores, whose anomaly maps are kept."""
+"""Held-out images, those with the highest scores, whose anomaly maps are kept; and as many that calibrate."""
 RULE_IMAGES = 1000
 """Calibration images at most whose map values set the floor of masks; all of them give scores."""
 
@@ -34,6 +34,9 @@ BeforeTraining = Callable[[Method, Crop], None]
 FitMethod = Callable[[Method, BatchLoader], None]
 """Fits a method instead of `Method.fit`."""
 
+Scored = tuple[float, int, Float32[np.ndarray, "_H _W"]]
+"""Score, negated index and anomaly map of an image."""
+
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
@@ -42,13 +45,16 @@ class HeldOut:
     Attributes:
         index: Of the image among those given.
         score: Its image score.
-        input_map: Its anomaly map at the input size; None unless its score is among the 12 highest.
+        input_map: Its anomaly map at the input size; None unless its score is among the 12 highest, of all images or of
+            those that calibrate.
+        calibrates: Whether its score calibrates the threshold; with groups, one image of each group does.
 
     """
 
     index: int
     score: float
     input_map: Float32[np.ndarray, "H W"] | None
+    calibrates: bool = True
 
 
 @dataclass(frozen=True)
@@ -105,8 +111,8 @@ def fit(
 
     """
     everything = np.arange(len(images))
-    scored = _Scored(len(images), settings.background_weight)
     calibrating = everything if groups is None else one_per_group(groups, settings.seed)
+    scored = _Scored(len(images), map(int, calibrating), settings.background_weight)
 
     def fit_on(chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None) -> AnomalyModel:
         return fit_model(images, chosen, backbone, settings, progress, device, before_training, fit_method)
@@ -144,12 +150,14 @@ def _rule(calibration: Calibration, maps: Sequence[Float[np.ndarray, "_pixels"]]
 class _Scored:
     """Scores of held-out images, map values of some of them, and the maps of those with the highest scores."""
 
-    def __init__(self, images: int, background_weight: float) -> None:
+    def __init__(self, images: int, calibrating: Iterable[int], background_weight: float) -> None:
+        self._calibrating = frozenset(calibrating)
         self._background_weight = background_weight
         self.scores: dict[int, float] = {}
         self.maps: list[Float[np.ndarray, "_pixels"]] = []
         self._every = -(-images // RULE_IMAGES)
-        self._highest: list[tuple[float, int, Float32[np.ndarray, "_H _W"]]] = []
+        self._highest: list[Scored] = []
+        self._highest_calibrating: list[Scored] = []
 
     def add(self, indices: Sequence[int] | np.ndarray, run: Run, images: Iterable[LetterboxedImage]) -> None:
         """Score some images in order."""
@@ -159,14 +167,24 @@ class _Scored:
             self.scores[index] = score
             if (len(self.scores) - 1) % self._every == 0:
                 self.maps += maps
-            heapq.heappush(self._highest, (score, index, result[0][0]))
-            if len(self._highest) > HIGHEST_MAPS:
-                heapq.heappop(self._highest)
+            # Of equal scores the first images are kept, as a stable sort by score lists them.
+            _keep_highest(self._highest, (score, -index, result[0][0]))
+            if index in self._calibrating:
+                _keep_highest(self._highest_calibrating, (score, -index, result[0][0]))
 
     def held_out(self) -> tuple[HeldOut, ...]:
         """Return the held-out images, ascending by index."""
-        maps = {index: input_map for _, index, input_map in self._highest}
-        return tuple(HeldOut(index, score, maps.get(index)) for index, score in sorted(self.scores.items()))
+        maps = {-negated: input_map for _, negated, input_map in (*self._highest, *self._highest_calibrating)}
+        return tuple(
+            HeldOut(index, score, maps.get(index), index in self._calibrating)
+            for index, score in sorted(self.scores.items())
+        )
+
+
+def _keep_highest(kept: list[Scored], one: Scored) -> None:
+    heapq.heappush(kept, one)
+    if len(kept) > HIGHEST_MAPS:
+        heapq.heappop(kept)
 
 
 def _always(result: tuple[np.ndarray, np.ndarray | None]) -> Run:

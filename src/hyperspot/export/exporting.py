@@ -23,7 +23,7 @@ from hyperspot.choices import ExportFormat
 from hyperspot.data import Dataset
 from hyperspot.detector.anomaly_model import AnomalyModel
 from hyperspot.detector.detector import Detector
-from hyperspot.errors import ModelFileError, SettingsError
+from hyperspot.errors import CalibrationWarning, ModelFileError, SettingsError
 from hyperspot.export.quantization import GoodImages, quantize
 from hyperspot.hardware.devices import CPU
 from hyperspot.runtime.engines import HEATMAP, INPUT, IR_PROPERTY, SCORE
@@ -70,7 +70,8 @@ def export(
 
     With `int8` the backbone computes in 8-bit integers, so scores shift a little. If the detector was calibrated by a
     split, its held-out images are scored again by the quantized file and set its decision rule: the promise stays exact
-    (see `quantization`). A cross-fitted detector keeps its rule, whose promise is approximate.
+    (see `quantization`). A detector calibrated by leave-one-out or cross-fitting keeps its thresholds, with a
+    CalibrationWarning: `recalibrate` the file with good images that the model was not trained on.
 
     Args:
         detector: The detector.
@@ -102,6 +103,13 @@ def export(
     if not path.parent.is_dir():
         raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
     good = None if int8 is None else GoodImages.of(detector, int8)
+    if good is not None and not len(good.held_out) and detector.decision_rule.calibration.threshold is not None:
+        warnings.warn(
+            f"quantization shifts the scores, and {path.name} keeps the thresholds of the detector; recalibrate it "
+            "with good images that the detector was not trained on",
+            CalibrationWarning,
+            stacklevel=2,
+        )
     with _on_the_cpu(detector):
         graph = _onnx_graph(detector)
     try:

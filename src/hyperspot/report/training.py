@@ -33,7 +33,7 @@ class TrainingImage:
         name: Of the image.
         score: By a model that was not trained on it.
         z: Robust standard deviations above the median score.
-        sets_threshold: Whether its score is the threshold or lies above it.
+        sets_threshold: Whether it calibrates and its score is the threshold or lies above it.
         pictures: The image, its heatmap and the outlines of its mask, as JPEG; empty if they were not asked for.
 
     """
@@ -100,7 +100,11 @@ def images_to_check(detector: Detector, names: Sequence[str]) -> list[TrainingIm
     held_out = detector.held_out
     found = [
         TrainingImage(
-            one.index, names[one.index], one.score, float(z), threshold is not None and one.score >= threshold
+            one.index,
+            names[one.index],
+            one.score,
+            float(z),
+            one.calibrates and threshold is not None and one.score >= threshold,
         )
         for one, z in zip(held_out, robust_z([one.score for one in held_out]), strict=True)
     ]
