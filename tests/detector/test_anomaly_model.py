@@ -44,6 +44,7 @@ def test_fused_views_are_standardized_by_good_photos(photos, method):
         short_side=64,
         crops="fused",
         calibration="none",
+        background_weight=0.0,
     )
     crop, whole = detector.anomaly_model.methods
     box = (slice(4, 60), slice(8, 88))
