@@ -329,7 +329,7 @@ def test_a_killed_training_leaves_the_previous_file(product, model_file, tmp_pat
                 break
         time.sleep(0.3)
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=60)
+        _, told = running.communicate(timeout=120)
     finally:
         running.kill()
     assert running.returncode == 130

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from hyperspot.images.masks import connected_runs, erode
-from hyperspot.results.drawing import outline
+from hyperspot.results.drawing import HALO_COLOR, OUTLINE_COLOR, outline
 from hyperspot.results.regions import Region, find_regions
 
 EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
@@ -84,10 +84,12 @@ def slow_regions(mask: np.ndarray, heatmap: np.ndarray) -> tuple[Region, ...]:
 
 
 def slow_outline(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    width = max(1, round(min(mask.shape) / 200))
-    inner = ndimage.binary_erosion(mask, EIGHT_CONNECTED, iterations=width, border_value=1)
+    width = max(1, round(min(mask.shape) / 256))
+    near = ndimage.binary_dilation(mask, EIGHT_CONNECTED, iterations=width)
+    far = ndimage.binary_dilation(near, EIGHT_CONNECTED, iterations=width)
     drawn = image.copy()
-    drawn[mask & ~inner] = (255, 40, 90)
+    drawn[ndimage.binary_dilation(far, EIGHT_CONNECTED, iterations=(width + 1) // 2) & ~far] = HALO_COLOR
+    drawn[far & ~near] = OUTLINE_COLOR
     return drawn
 
 

@@ -142,7 +142,7 @@ def test_our_figures_are_the_means_of_the_lines():
         if line["recipe"] in ("default", "cfa default")
         and line["category"] == "bottle"
         and not line["changes"]
-        and line.get("backbone", "resnet18") == "resnet18"
+        and line.get("backbone", "resnet18") == "compact"
         and line.get("measure", "accuracy") == "accuracy"
     }
     mean, deviation = (100 * take(latest.values()) for take in (statistics.mean, statistics.stdev))
