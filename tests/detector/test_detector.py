@@ -332,6 +332,8 @@ def test_a_killed_training_leaves_the_previous_file(product, model_file, tmp_pat
         _, told = running.communicate(timeout=120)
     finally:
         running.kill()
+        running.wait()
+        running.stderr.close()
     assert running.returncode == 130
     assert b"unchanged" in told
     assert b"Traceback" not in told
