@@ -243,7 +243,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return metrics, thresholds and provenance as JSON values, the detection and false-alarm rates first."""
-        values = dict(self.metrics)
+        values, drift = dict(self.metrics), self.drift
         return {
             "name": self.name,
             "detection_rate": values.pop("detection_rate"),
@@ -255,7 +255,7 @@ class Evaluation:
             "steadiness": self.steadiness,
             "operating_points": [point.to_dict() for point in self.operating_points],
             "advice": list(self.advice),
-            "drift": None if self.drift is None else self.drift.p_value,
+            "drift": None if drift is None else drift.p_value,
             "images": len(self.image_results),
             "seconds": round(self.seconds, 3),
             "problems": list(self.problems),

@@ -22,6 +22,7 @@ from hyperspot.benchmark.oracle import Oracle
 from hyperspot.benchmark.protocol import Run
 from hyperspot.benchmark.rd_copies import randomized
 from hyperspot.data import Dataset, Sample, open_dataset
+from hyperspot.decision.operating_points import RATES
 from hyperspot.detector.anomaly_model import AnomalyModel
 from hyperspot.detector.fitting import Fitted
 from hyperspot.errors import DataError
@@ -32,8 +33,6 @@ from hyperspot.utils.progress import Progress
 
 TIMED_IMAGES = 8
 """Images that latency is measured on, and the batch size of the throughput."""
-PERCENT = (1, 2, 5, 10)
-"""Promised false-alarm rates whose results are kept beside those at the rate of the detector."""
 TIMED_SECONDS = 3.0
 """Seconds of a timing, after two warm-up calls; at least three calls count."""
 
@@ -183,7 +182,7 @@ def _figures(detector: Detector, dataset: Dataset, progress: Progress) -> dict[s
         f"{name}_{100 * point['false_alarm_rate']:g}": point[value]
         for point in found.pop("operating_points")
         for name, value in (("detection", "detection_rate"), ("false_alarms", "observed_false_alarm_rate"))
-        if 100 * point["false_alarm_rate"] in PERCENT
+        if point["false_alarm_rate"] in RATES
     }
     found["good_images"] = sum(sample.label == 0 for sample in dataset.test)
     return found

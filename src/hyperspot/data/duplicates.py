@@ -34,17 +34,22 @@ def describe_duplicates(groups: Sequence[Sequence[Sample]], name: Callable[[Path
     graded = sorted((_gravity(group), number) for number, group in enumerate(groups))
     sentences = []
     for (_, consequence), number in graded[:MOST_GROUPS]:
-        # Images of both splits and labels come first, so that they are among those named.
-        firsts = {(sample.split, sample.label): sample for sample in reversed(groups[number])}
-        ordered = list(dict.fromkeys([*reversed(firsts.values()), *groups[number]]))
-        names = [name(sample.path) for sample in ordered[:MOST_NAMES]]
-        if len(ordered) > MOST_NAMES:
-            names.append(f"{len(ordered) - MOST_NAMES} more")
-        sentences.append(f"{', '.join(names[:-1])} and {names[-1]} hold the same bytes; {consequence}")
+        named = name_images(groups[number], lambda sample: (sample.split, sample.label), name)
+        sentences.append(f"{named} hold the same bytes; {consequence}")
     if len(graded) > MOST_GROUPS:
         left = len(graded) - MOST_GROUPS
         sentences.append(f"{left} more group{'s' * (left > 1)} of images hold the same bytes; remove the copies")
     return sentences
+
+
+def name_images(group: Sequence[Sample], kind: Callable[[Sample], Hashable], name: Callable[[Path], str]) -> str:
+    """Return the names of the first images of a group; one image of each kind comes first, so that it is named."""
+    firsts = {kind(sample): sample for sample in reversed(group)}
+    ordered = list(dict.fromkeys([*reversed(firsts.values()), *group]))
+    names = [name(sample.path) for sample in ordered[:MOST_NAMES]]
+    if len(ordered) > MOST_NAMES:
+        names.append(f"{len(ordered) - MOST_NAMES} more")
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _gravity(group: Sequence[Sample]) -> tuple[int, str]:

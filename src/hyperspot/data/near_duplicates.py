@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Complex64, Float32, UInt8
 
-from hyperspot.data.duplicates import MOST_GROUPS, MOST_NAMES, find_duplicates
+from hyperspot.data.duplicates import MOST_GROUPS, find_duplicates, name_images
 from hyperspot.data.layouts import Sample
 from hyperspot.errors import ImageError
 from hyperspot.images.thumbnails import read_thumbnail
@@ -144,12 +144,8 @@ def describe_near_duplicates(groups: Sequence[Sequence[Sample]], name: Callable[
     ordered = sorted(groups, key=lambda same: len({sample.split for sample in same}) == 1)
     sentences = []
     for same in ordered[:MOST_GROUPS]:
-        splits = {sample.split: sample for sample in reversed(same)}
-        shown = list(dict.fromkeys([*reversed(splits.values()), *same]))
-        names = [name(sample.path) for sample in shown[:MOST_NAMES]]
-        if len(shown) > MOST_NAMES:
-            names.append(f"{len(shown) - MOST_NAMES} more")
-        sentences.append(f"{', '.join(names[:-1])} and {names[-1]} look like one part, {_consequence(splits)}")
+        named = name_images(same, lambda sample: sample.split, name)
+        sentences.append(f"{named} look like one part, {_consequence(sample.split for sample in same)}")
     if len(ordered) > MOST_GROUPS:
         left = len(ordered) - MOST_GROUPS
         sentences.append(f"{left} more group{'s' * (left > 1)} of images look like one part each")
@@ -157,9 +153,10 @@ def describe_near_duplicates(groups: Sequence[Sequence[Sample]], name: Callable[
 
 
 def _consequence(splits: Iterable[str]) -> str:
-    if set(splits) == {"train"}:
+    found = set(splits)
+    if found == {"train"}:
         return "so that the promised false-alarm rate does not hold; keep one, or group them with --group-by"
-    if set(splits) == {"test"}:
+    if found == {"test"}:
         return "which the test counts more than once; keep one"
     return "and are training and test images at once; keep one"
 

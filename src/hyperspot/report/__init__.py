@@ -14,7 +14,7 @@ from hyperspot import metrics
 from hyperspot.errors import DataError
 from hyperspot.evaluation import Evaluation, ImageResult
 from hyperspot.report.charts import rate_curve, score_histogram
-from hyperspot.report.trade_off import OUTCOMES, image_name, interval, trade_off
+from hyperspot.report.trade_off import OUTCOMES, image_name, interval, percent, trade_off
 from hyperspot.results.overlays import GRAY, bar_colors
 from hyperspot.utils.atomic_files import check_writable, replacing
 
@@ -89,7 +89,7 @@ def render(evaluation: Evaluation) -> str:
         evaluation=evaluation,
         headline=_headline(evaluation),
         defects=[
-            (one.defect, one.images, _plain(one.detected), _percent(one.detection_rate), f"{one.mean_score:.4g}")
+            (one.defect, one.images, _plain(one.detected), percent(one.detection_rate), f"{one.mean_score:.4g}")
             for one in evaluation.defect_results
         ],
         metrics=_metric_rows(evaluation),
@@ -110,16 +110,12 @@ def _code(sentence: str) -> Markup:
     return Markup(re.sub(r"`(.*?)`", r"<code>\1</code>", str(escape(sentence))))  # noqa: S704
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-
 def _headline(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """Return title, value and caption of the first figures."""
     point = evaluation.operating_point
     detected, observed = "no decisions without calibration", "no promise without calibration"
     if evaluation.promised_false_alarm_rate is not None:
-        promised = _percent(evaluation.promised_false_alarm_rate)
+        promised = percent(evaluation.promised_false_alarm_rate)
         detected = f"of defective images called anomalous at a promised false-alarm rate of {promised}"
         observed = f"of good images called anomalous; promised: at most {promised}"
     if point is not None:

@@ -48,7 +48,7 @@ def trade_off(evaluation: Evaluation) -> dict[str, Any] | None:
         "steps": steps,
         "step": step,
         "images": n,
-        "rate": _percent(point.false_alarm_rate),
+        "rate": percent(point.false_alarm_rate),
         "threshold": f"{point.threshold:.5g}",
         "found": _share(point.detected, point.defective),
         "alarms": _share(point.false_alarms, point.good),
@@ -57,12 +57,12 @@ def trade_off(evaluation: Evaluation) -> dict[str, Any] | None:
             (
                 one == point,
                 (
-                    _percent(one.false_alarm_rate),
+                    percent(one.false_alarm_rate),
                     f"{one.threshold:.5g}",
                     f"{one.detected} of {one.defective}",
-                    _percent(one.detection_rate),
+                    percent(one.detection_rate),
                     f"{one.false_alarms} of {one.good}",
-                    _percent(one.observed_false_alarm_rate),
+                    percent(one.observed_false_alarm_rate),
                     interval(one.observed_false_alarm_interval),
                 ),
             )
@@ -137,8 +137,9 @@ def _y(share: float) -> float:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{_percent(part / whole)} ({part} of {whole})" if whole else "–"
+    return f"{percent(part / whole)} ({part} of {whole})" if whole else "–"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
+    """Return a rate as a percentage, or a dash if it is undefined."""
     return "–" if value is None else f"{100 * value:.1f} %"

@@ -18,6 +18,7 @@ from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.images.synthetic_defects import SIZES
 from hyperspot.report import PICTURES, environment, write_page
 from hyperspot.report.charts import score_histogram
+from hyperspot.report.trade_off import percent
 from hyperspot.results.pictures import report_pictures
 
 LISTED = 12
@@ -206,12 +207,12 @@ def _headline(report: TrainingReport) -> list[tuple[str, str, str]]:
     if calibration.threshold is None:
         cards.append(("Promised false-alarm rate", "–", "no calibration, so that nothing is decided"))
     else:
-        promised = _percent(calibration.false_alarm_rate)
+        promised = percent(calibration.false_alarm_rate)
         cards.append(("Promised false-alarm rate", promised, calibration.steadiness()))
         kind = f"image score; the calibration is {calibration.kind}"
         cards.append(("Threshold", f"{calibration.threshold:.4g}", kind))
     if report.power is not None:
-        rate = _percent(report.power.detection_rate)
+        rate = percent(report.power.detection_rate)
         caption = f"of {len(report.power.results)} synthetic defects; an estimate, which ranks settings of one product"
         cards.append(("Estimated detection rate", rate, caption))
     return cards
@@ -239,10 +240,6 @@ def _synthetic(result: SyntheticResult) -> dict[str, Any]:
     name = f"{result.kind}, {result.size}"
     return {"name": name, "area": f"{100 * result.area:.2g} %", "score": f"{result.score:.4g}",
             "pictures": _urls(result.pictures, f"synthetic defect: {name}")}  # fmt: skip
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f} %"
 
 
 def _urls(pictures: Sequence[bytes], name: str) -> list[tuple[str, str]]:
