@@ -330,11 +330,8 @@ class Predictor(ABC):
             kept = None if self.decision_rule.calibration.kind == "none" else self.decision_rule.calibration
             rate = default_rate(len(images)) if kept is None else kept.false_alarm_rate
         plan = self._inspection(inspection)
-        prepared = progress.track(
-            prefetch_map(partial(prepare, input_size=self.input_size, area=plan.area, channel_order=channel_order), images),
-            "scoring good images",
-            len(images),
-        )
+        read = partial(prepare, input_size=self.input_size, area=plan.area, channel_order=channel_order)
+        prepared = progress.track(prefetch_map(read, images), "scoring good images", len(images))
         old = self.decision_rule
         good = score_good_images(self.run, prepared, old.background_weight, plan)
         rule, _ = calibrate("split", rate, good, old.mask_false_alarm_rate, old.background_weight, plan)

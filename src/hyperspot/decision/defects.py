@@ -38,9 +38,9 @@ def apply_rules(
     regions = []
     for number, one in enumerate(measured, 1):
         pixels = [_pixels(one, mask) for mask in zones]
-        for zone, count in enumerate(pixels):
+        for index, count in enumerate(pixels):
             if count:
-                touching[zone].append((number, one))
+                touching[index].append((number, one))
         if sum(pixels) < one.region.area:
             touching[-1].append((number, one))
         name = plan.zones[int(np.argmax(pixels))].name if any(pixels) else None
@@ -56,6 +56,4 @@ def apply_rules(
 
 def _pixels(measured: Measured, mask: Bool[np.ndarray, "h w"]) -> int:
     """Return how many pixels of a region are in a mask."""
-    return sum(
-        int(np.count_nonzero(mask[row, start:stop])) for row, start, stop in zip(*measured.runs, strict=True)
-    )
+    return sum(int(np.count_nonzero(mask[row, start:stop])) for row, start, stop in zip(*measured.runs, strict=True))

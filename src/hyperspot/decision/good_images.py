@@ -131,6 +131,6 @@ def _sample(
     values = input_map[letterbox.content][every, every]
     if inside is None:
         return values.ravel()
-    sampled = values[inside[letterbox.content][every, every]]
+    sampled: Float[np.ndarray, "_pixels"] = values[inside[letterbox.content][every, every]]
     # A region of interest may lie between the sampled pixels.
     return sampled if sampled.size else input_map[inside]

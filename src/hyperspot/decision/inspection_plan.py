@@ -95,7 +95,7 @@ class InspectionPlan:
             check_polygons(zone.polygons, self.area.image_size)
             if zone.false_alarm_rate is not None and not 0 < zone.false_alarm_rate < 1:
                 raise SettingsError(
-                    f"the false-alarm rate of the zone '{zone.name}' is {zone.false_alarm_rate}; give one between 0 and 1"
+                    f"the zone '{zone.name}' has a false-alarm rate of {zone.false_alarm_rate}; give one in 0..1"
                 )
         if self.mm_per_pixel is None and any(rules.needs_millimeters for rules in self._all_rules()):
             raise SettingsError("a rule in mm needs the size of a pixel; give it with --mm-per-pixel")
@@ -116,7 +116,9 @@ class InspectionPlan:
             values = json.loads(path.read_text(encoding="utf-8"))
             return cls.from_dict(values)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}; check the name") from None
+            raise DataError(
+                f"{path} cannot be read: {(error.strerror or str(error)).lower()}; check the name"
+            ) from None
         except (ValueError, TypeError, RecursionError, SettingsError) as error:
             raise DataError(f"{path} is no region of interest: {error}; make one with `hyperspot roi`") from None
 
@@ -250,7 +252,13 @@ def prepare_plan(
         channel_order: Of arrays and tensors.
 
     """
-    plan = given if isinstance(given, InspectionPlan) else InspectionPlan() if given is None else InspectionPlan.read(given)
+    plan = (
+        given
+        if isinstance(given, InspectionPlan)
+        else InspectionPlan()
+        if given is None
+        else InspectionPlan.read(given)
+    )
     if register and plan.area.reference is None:
         image = read_image(first, channel_order=channel_order)
         plan = plan.with_reference(Reference.from_image(image, plan.area.mask(*image.shape[:2])))

@@ -31,7 +31,7 @@ class Limit:
     area: bool = False
 
     @classmethod
-    def parse(cls, given: "str | float | Limit", *, area: bool) -> "Limit":
+    def parse(cls, given: "str | float | int | Limit", *, area: bool) -> "Limit":
         """Return the limit given as a number of pixels or with a unit; raises SettingsError."""
         if isinstance(given, Limit):
             return given
@@ -73,11 +73,11 @@ class RegionRules:
 
     """
 
-    min_area: Limit | str | float | None = None
-    min_length: Limit | str | float | None = None
-    min_width: Limit | str | float | None = None
+    min_area: Limit | str | float | int | None = None
+    min_length: Limit | str | float | int | None = None
+    min_width: Limit | str | float | int | None = None
     max_count: int = 0
-    min_distance: Limit | str | float | None = None
+    min_distance: Limit | str | float | int | None = None
 
     def __post_init__(self) -> None:
         """Read the limits; raises SettingsError if one is malformed."""

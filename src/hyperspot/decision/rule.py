@@ -205,7 +205,7 @@ class DecisionRule:
         )
 
     def image_score(self, scores: Float64[np.ndarray, "zones"]) -> float:
-        """Return the image score, of the scores of the plan's `groups`: the highest, on the common scale of the zones."""
+        """Return the image score of the scores of the plan's `groups`: the highest, on the scale of the zones."""
         return max(self._by_zone(scores).values(), default=float(scores[0]))
 
     def _by_zone(self, scores: Float64[np.ndarray, "zones"]) -> dict[str, float]:
@@ -267,9 +267,7 @@ class DecisionRule:
         zones = tuple(ZoneLevels(**zone) for zone in values.get("zones", ()))
         if tuple(zone.name for zone in zones) != (inspection.groups if inspection.own_rates else ()):
             raise ValueError("the levels of the zones do not fit the inspection plan")
-        return cls(
-            calibration, None if floor is None else float(floor), rate, (cold, hot), weight, inspection, zones
-        )
+        return cls(calibration, None if floor is None else float(floor), rate, (cold, hot), weight, inspection, zones)
 
 
 def calibrate(

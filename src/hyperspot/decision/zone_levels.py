@@ -59,6 +59,13 @@ def shares(own_rates: Sequence[float], rate: float) -> tuple[float, ...]:
     return (*own_rates, left)
 
 
+def check_rates(names: Sequence[str], rates: Sequence[float], n: int) -> None:
+    """Raise CalibrationError if n calibration images are too few for the rate of a zone, the last one left out."""
+    for name, rate in zip(names[:-1], rates[:-1], strict=True):
+        if n < images_needed(rate):
+            raise CalibrationError(f"the zone '{name}': {too_few(rate, images_needed(rate), n, 'calibration images')}")
+
+
 def find_levels(
     scores: Float64[np.ndarray, "n zones"], names: Sequence[str], rates: Sequence[float]
 ) -> tuple[ZoneLevels, ...]:
@@ -69,10 +76,7 @@ def find_levels(
         (ZoneLevels(name='rim', typical=49.5, alarm=90.0, mask_floor=None),)
 
     """
-    n = len(scores)
-    for name, rate in zip(names[:-1], rates[:-1], strict=True):
-        if n < images_needed(rate):
-            raise CalibrationError(f"the zone '{name}': {too_few(rate, images_needed(rate), n, 'calibration images')}")
+    check_rates(names, rates, len(scores))
     return tuple(
         ZoneLevels(name, float(np.median(scores[:, number])), _alarm(scores[:, number], rate))
         for number, (name, rate) in enumerate(zip(names, rates, strict=True))

@@ -128,8 +128,8 @@ class Detector(Predictor):
                 together, and the false-alarm rate is promised for images of new groups. Default: each image by itself.
             inspection: Region of interest, zones and rules on regions, or a file of them (JSON, or a mask image whose
                 black pixels do not count). Pixels outside have no effect. Default: the whole image.
-            register: Align images, by rotation and shift, to the reference of `inspection` or, without one, to the first
-                image.
+            register: Align images, by rotation and shift, to the reference of `inspection` or, without one, to the
+                first image.
             **changes: See `Settings`.
 
         Raises:

@@ -13,6 +13,7 @@ from hyperspot.decision.good_images import GoodImage, Run, score_good_images
 from hyperspot.decision.inspection_plan import InspectionPlan
 from hyperspot.decision.planning import Plan, one_per_group, split
 from hyperspot.decision.rule import DecisionRule, calibrate
+from hyperspot.decision.zone_levels import check_rates, shares
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.loading import BatchLoader, ImageLoader
 from hyperspot.detector.settings import Settings
@@ -113,6 +114,9 @@ def fit(
         DeviceError: If the device runs out of memory.
 
     """
+    if inspection is not None and plan.kind != "none":
+        # Before the slow part.
+        check_rates(inspection.groups, shares(inspection.own_rates, plan.rate), plan.held_out)
     everything = np.arange(len(images))
     calibrating = everything if groups is None else one_per_group(groups, settings.seed)
     scored = _Scored(len(images), map(int, calibrating), settings.background_weight, inspection)

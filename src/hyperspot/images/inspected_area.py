@@ -30,7 +30,7 @@ class InspectedArea:
         reference: For registration: images are aligned to it before the polygons apply; None without registration.
 
     Examples:
-        >>> area = InspectedArea((8, 4), include=(((0, 0), (4, 0), (4, 4), (0, 4)),))
+        >>> area = InspectedArea((8, 4), include=(((0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (0.0, 4.0)),))
         >>> area.mask(2, 4).tolist()
         [[True, True, False, False], [True, True, False, False]]
 
@@ -92,7 +92,7 @@ def rasterize(
     Crossing edges follow the even-odd rule.
 
     Examples:
-        >>> rasterize([((0, 0), (2, 0), (2, 4), (0, 4))], (4, 4), height=1, width=4)
+        >>> rasterize([((0.0, 0.0), (2.0, 0.0), (2.0, 4.0), (0.0, 4.0))], (4, 4), height=1, width=4)
         array([[ True,  True, False, False]])
 
     """

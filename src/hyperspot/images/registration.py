@@ -1,9 +1,9 @@
 """Registration: the rotation and the shift that align an image to a reference image.
 
 The reference is rotated in steps, and each rotation is compared with the image at every shift by normalized
-cross-correlation (Lewis, Fast Normalized Cross-Correlation, 1995), on small gray images: first coarsely over all angles,
-then finely around the best ones. The correlation counts only pixels of the reference's region of interest, and neither
-brightness nor contrast of the image changes it.
+cross-correlation (Lewis, Fast Normalized Cross-Correlation, 1995), on small gray images: first coarsely over all
+angles, then finely around the best ones. Only pixels of the reference's region of interest are correlated, and neither
+brightness nor contrast of the image matters.
 """
 
 import base64
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Bool, Complex64, Float, Float32, UInt8
 from PIL import Image
 
 from hyperspot.errors import SettingsError
@@ -30,6 +30,9 @@ CANDIDATES = 3
 """Coarse rotations that are refined."""
 COARSE_STEPS, FINE_STEPS = (2.5, 1.2), (1.0, 0.4)
 """Degrees to either side of the best rotation that are tried, one after another."""
+FOUND = 0.5
+"""Share of the lowest correlation of good images that a part has. On the development categories good images correlate
+by 0.8 or more with their reference, and images without the part by less than 0.1."""
 FLAT = 1e-3
 """Standard deviation of gray values, in 0..1, below which nothing correlates."""
 
@@ -133,7 +136,9 @@ class Reference:
     lowest: float | None = None
 
     @classmethod
-    def from_image(cls, image: UInt8[np.ndarray, "h w 3"], inside: Bool[np.ndarray, "h w"] | None = None) -> "Reference":
+    def from_image(
+        cls, image: UInt8[np.ndarray, "h w 3"], inside: Bool[np.ndarray, "h w"] | None = None
+    ) -> "Reference":
         """Return the reference of an image, and of its region of interest."""
         scale = FINE / max(image.shape[:2])
         width, height = (max(8, round(side * scale)) for side in image.shape[1::-1])
@@ -210,9 +215,11 @@ class Reference:
 
 
 def lowest_correlation(correlations: Float[np.ndarray, "n"]) -> float:
-    """Return the level below which a part counts as not found: as far below the lowest as that is below the median."""
-    lowest = float(np.min(correlations))
-    return lowest - (float(np.median(correlations)) - lowest)
+    """Return the level below which a part counts as not found: a share of the lowest correlation of good images.
+
+    A part with a defect correlates less than good ones, and should be outlined, not lost.
+    """
+    return FOUND * float(np.min(correlations))
 
 
 class _Search:
@@ -221,17 +228,20 @@ class _Search:
     def __init__(self, image: Float32[np.ndarray, "h w"]) -> None:
         self.shape = image.shape
         # Zeros, its mean, beyond its borders: a template that sticks out correlates less.
-        self.padded = tuple(2 * side for side in image.shape)
+        self.padded = _padded(image.shape)
         centered = image - image.mean()
         self.image = np.fft.rfft2(centered, self.padded)
         self.square = np.fft.rfft2(centered**2, self.padded)
 
     def best(self, template: "_Template") -> tuple[float, tuple[float, float]]:
         """Return the highest correlation, and its shift in pixels to the right and down, with fractions."""
-        values, mask = (np.fft.rfft2(one, self.padded) for one in (template.values, template.mask))
         products, sums, squares = (
-            np.fft.irfft2(one * np.conj(other), self.padded)
-            for one, other in ((self.image, values), (self.image, mask), (self.square, mask))
+            np.fft.irfft2(one * other, self.padded)
+            for one, other in (
+                (self.image, template.values),
+                (self.image, template.mask),
+                (self.square, template.mask),
+            )
         )
         variance = squares / template.count - (sums / template.count) ** 2
         spread = np.sqrt(np.maximum(variance, FLAT**2) * template.count)
@@ -262,10 +272,17 @@ class _Match(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Template:
-    """The reference at one rotation: values with mean zero inside its mask, and zeros outside."""
+    """The reference at one rotation: values with mean zero inside its mask, and zeros outside.
 
-    values: Float32[np.ndarray, "h w"]
-    mask: Float32[np.ndarray, "h w"]
+    Attributes:
+        values, mask: Conjugated spectra.
+        count: Pixels in the mask.
+        norm: Of the values.
+
+    """
+
+    values: Complex64[np.ndarray, "_h _w"]
+    mask: Complex64[np.ndarray, "_h _w"]
     count: float
     norm: float
 
@@ -288,7 +305,13 @@ def _rotated(reference: Reference, degrees: float, *, fine: bool) -> _Template:
     count = max(1.0, float(mask.sum()))
     values = (values - float((values * mask).sum()) / count) * mask
     norm = max(float(np.sqrt((values**2).sum())), FLAT * math.sqrt(count))
-    return _Template(values, mask, count, norm)
+    spectra = [np.conj(np.fft.rfft2(one, _padded(values.shape))) for one in (values, mask)]
+    return _Template(spectra[0], spectra[1], count, norm)
+
+
+def _padded(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the shape of the spectra: zeros beyond the borders, so that shifts do not wrap around."""
+    return 2 * shape[0], 2 * shape[1]
 
 
 @functools.lru_cache(maxsize=4)

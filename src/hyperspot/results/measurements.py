@@ -71,7 +71,6 @@ def measure_regions(
         left, right = int(starts.min()), int(stops.max())
         key = (left, int(rows[0]), right - left, int(rows[-1] - rows[0] + 1), int((stops - starts).sum()))
         parts.setdefault(key, []).append(runs)
-    # Two regions of equal box and area are told apart by their order, which is that of the mask unless scores differ.
     return tuple(
         _measured(one, parts[(one.left, one.top, one.width, one.height, one.area)].pop(0), scale) for one in regions
     )
@@ -123,17 +122,17 @@ def _measured(region: Region, runs: Int[np.ndarray, "3 _runs"], scale: Scale) ->
     corners = np.array([(x, y) for y in (rows, rows + 1) for x in (starts, stops)], dtype=np.float64)
     points = corners.transpose(0, 2, 1).reshape(-1, 2)
     length, width = calipers(points)
-    sizes: dict[str, float] = {"length_px": length, "width_px": width}
+    sized = replace(region, length_px=length, width_px=width)
     if scale.mm_per_pixel is not None:
-        scaled = length, width
         if (scale.x, scale.y) != (1.0, 1.0):
-            scaled = calipers(points * (scale.x, scale.y))
-        sizes |= {
-            "length_mm": scaled[0] * scale.mm_per_pixel,
-            "width_mm": scaled[1] * scale.mm_per_pixel,
-            "area_mm2": region.area * scale.x * scale.y * scale.mm_per_pixel**2,
-        }
-    return Measured(replace(region, **sizes), runs)
+            length, width = calipers(points * (scale.x, scale.y))
+        sized = replace(
+            sized,
+            length_mm=length * scale.mm_per_pixel,
+            width_mm=width * scale.mm_per_pixel,
+            area_mm2=region.area * scale.x * scale.y * scale.mm_per_pixel**2,
+        )
+    return Measured(sized, runs)
 
 
 def _hull(points: Float64[np.ndarray, "n 2"]) -> list[tuple[float, float]]:
@@ -144,7 +143,8 @@ def _hull(points: Float64[np.ndarray, "n 2"]) -> list[tuple[float, float]]:
     first, last = np.full(len(rows), np.inf), np.full(len(rows), -np.inf)
     np.minimum.at(first, number, xs)
     np.maximum.at(last, number, xs)
-    ordered = sorted({*zip(first.tolist(), rows.tolist(), strict=True), *zip(last.tolist(), rows.tolist(), strict=True)})
+    outermost = np.concatenate([np.stack([first, rows], axis=1), np.stack([last, rows], axis=1)])
+    ordered = [(float(x), float(y)) for x, y in np.unique(outermost, axis=0)]
     if len(ordered) < 3:
         return ordered
     chains = []
