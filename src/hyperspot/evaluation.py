@@ -286,7 +286,7 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
     verdicts = predictor.predict_many([sample.path for sample in samples])
     tracked = progress.track(samples, "predicting test images", len(samples))
     for sample, verdict in zip(tracked, verdicts, strict=True):
-        truth = load_mask(sample, *verdict.heatmap.shape)
+        truth = load_mask(sample, *verdict.mask.shape)
         if sample.label == 1 and truth is not None and not truth.any():
             # Otherwise its defective pixels would count as normal.
             empty.append(f"{sample.path} is defective and its mask is empty; pixel metrics exclude it")
