@@ -2,10 +2,10 @@
 
     python -m benchmarks.regions DATA --images 120
 
-For data such as the category screw of MVTec AD: a dark part, in any position, on a bright background. The test images are
-evaluated as they are, and with strips, hairs and specks pasted at random outside of the part; training images stay as
-they are. The region of interest is the outline of the part in the first good image, widened by `MARGIN` pixels, and images
-are registered to it. Prints one line per setting and a table.
+For data such as the category screw of MVTec AD: a dark part, in any position, on a bright background. The test images
+are evaluated as they are, and with a strip, a hair and a speck pasted at random outside of the part; training images
+stay as they are. The region of interest is the outline of the part in the first good image, widened by `MARGIN`, and
+images are registered to it. Prints one line per setting.
 """
 
 import argparse
@@ -24,8 +24,10 @@ from hyperspot.images.masks import connected_runs, erode
 from hyperspot.metrics.intervals import wilson_interval
 from hyperspot.predictor import Predictor
 
-MARGIN = 10
-"""Pixels around the part that count too, and that stay free of distractors."""
+MARGIN = 0.01
+"""Around the part, relative to the width of the image, that counts too."""
+CLEAR = 0.05
+"""Around the part, likewise, that stays free of distractors: parts differ from the first one, and registration errs."""
 DARKER = 30
 """Gray levels below the background from which a pixel is part of the part."""
 DISTRACTORS = 3
@@ -34,8 +36,8 @@ SMALLEST = "40px2"
 """Smallest area that counts, in the row with a rule."""
 
 
-def outline(image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
-    """Return the part: the largest dark component, widened by the margin."""
+def outline(image: UInt8[np.ndarray, "h w 3"], margin: float) -> Bool[np.ndarray, "h w"]:
+    """Return the part: the largest dark component, widened by a share of the width of the image."""
     gray = image.mean(axis=2)
     runs = connected_runs(gray < np.median(gray) - DARKER)
     areas = np.bincount(runs.parts, runs.stops - runs.starts)
@@ -43,14 +45,14 @@ def outline(image: UInt8[np.ndarray, "h w 3"]) -> Bool[np.ndarray, "h w"]:
     for row, start, stop, number in zip(*runs, strict=True):
         if number == areas.argmax():
             part[row, start:stop] = True
-    widened: Bool[np.ndarray, "h w"] = ~erode(~part, MARGIN)
+    widened: Bool[np.ndarray, "h w"] = ~erode(~part, round(margin * image.shape[1]))
     return widened
 
 
 def with_distractors(image: UInt8[np.ndarray, "h w 3"], seed: int) -> UInt8[np.ndarray, "h w 3"]:
     """Return the image with a strip, a hair and a speck at random places outside of the part."""
     random = np.random.default_rng(seed)
-    free = ~outline(image)
+    free = ~outline(image, CLEAR)
     height, width = free.shape
     changed = image.copy()
     for number in range(DISTRACTORS):
@@ -113,7 +115,7 @@ def main() -> None:
     clean = [read_image(sample.path) for sample in dataset.test]
     disturbed = [with_distractors(image, (1000 * given.seed) + number) for number, image in enumerate(clean)]
     labels = np.array([sample.label for sample in dataset.test])
-    plan = InspectionPlan(InspectedArea.from_mask(outline(read_image(good[0]))))
+    plan = InspectionPlan(InspectedArea.from_mask(outline(read_image(good[0]), MARGIN)))
     options = {"false_alarm_rate": given.false_alarm_rate, "seed": given.seed}
     whole = Detector.fit(good, **options)
     region = Detector.fit(good, inspection=plan, register=True, **options)

@@ -295,7 +295,7 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
     verdicts = predictor.predict_many([sample.path for sample in samples])
     tracked = progress.track(samples, "predicting test images", len(samples))
     for sample, verdict in zip(tracked, verdicts, strict=True):
-        truth = load_mask(sample, *verdict.heatmap.shape)
+        truth = load_mask(sample, *verdict.mask.shape)
         if sample.label == 1 and truth is not None and not truth.any():
             # Otherwise its defective pixels would count as normal.
             empty.append(f"{sample.path} is defective and its mask is empty; pixel metrics exclude it")
@@ -354,8 +354,7 @@ class _Statistics:
     def update(self, verdict: Verdict, truth: Bool[np.ndarray, "h w"]) -> None:
         """Add one image."""
         # Only pixels in the region of interest are compared.
-        aligned = truth if verdict.alignment is None else verdict.alignment.apply_to_mask(truth)
-        at_input = verdict.letterbox.apply_to_mask(aligned)[self._seen]
+        at_input = verdict.letterbox.apply_to_mask(truth)[self._seen]
         inside = None if verdict.input_within is None else verdict.input_within[self._seen]
         self.original.update(verdict.heatmap, truth, verdict.within)
         self.at_input.update(verdict.input_map[self._seen], at_input, inside)

@@ -79,15 +79,15 @@ def test_maps_and_masks_come_back(degrees: float, right: float, down: float):
     alignment = Alignment(degrees, (right, down), 1.0)
     mask = np.zeros((60, 60), bool)
     mask[27:33, 27:33] = True
-    there = alignment.apply_to_mask(mask)
+    there = alignment.apply(np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255)[..., 0] == 255
     if there[3:-3, 3:-3].sum() < 30:
         return
-    back = alignment.invert_mask(there)
+    back = alignment.back(there, (60, 60), beyond=0.0)
     assert (back & mask).sum() >= 0.7 * mask.sum()
-    warm = alignment.invert(there.astype(np.float32), 0.0)
+    warm = alignment.back(there.astype(np.float32), (60, 60), beyond=0.0)
     assert warm.shape == mask.shape
     assert warm[mask].mean() > 0.6
-    assert alignment.invert(np.full((60, 60), 5, np.float32), 5.0) == pytest.approx(np.full((60, 60), 5))
+    assert alignment.back(np.full((60, 60), 5, np.float32), (60, 60), beyond=5.0) == pytest.approx(np.full((60, 60), 5))
 
 
 def test_json_and_malformed_references():

@@ -7,19 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 
 from hyperspot.decision.calibration import MOST_IMAGES, Calibration
-from hyperspot.decision.defects import apply_rules, in_image
+from hyperspot.decision.defects import ImageMaps
 from hyperspot.decision.good_images import GoodImage, zone_scores
 from hyperspot.decision.inspection_plan import InspectionPlan
-from hyperspot.decision.masks import defect_mask
 from hyperspot.decision.zone_levels import ZoneLevels, find_levels, scores_of_calibration, shares
 from hyperspot.errors import CalibrationError
 from hyperspot.images import PreparedImage
-from hyperspot.images.registration import Alignment, lowest_correlation
-from hyperspot.results.measurements import measure_regions
-from hyperspot.results.regions import find_regions
+from hyperspot.images.registration import lowest_correlation
 from hyperspot.results.verdict import Verdict
 
 MASK_RATE = 0.05
@@ -154,28 +151,19 @@ class DecisionRule:
         if not is_found and calibration.threshold is not None:
             score = max(score, float(np.nextafter(calibration.scores[-1], np.inf)))
         statistical = calibration.is_anomalous(score) if is_found else True
-        height, width = prepared.image.shape[:2]
-        heatmap = prepared.letterbox.invert(input_map)
-        within = plan.area.mask(height, width)
-        if alignment is not None:
-            heatmap = alignment.invert(heatmap, self.heat_range[0])
-            within = alignment.invert_mask(np.ones((height, width), dtype=bool) if within is None else within)
-        if within is not None:
-            heatmap[~within] = self.heat_range[0]
-        mask = np.zeros(heatmap.shape, dtype=bool)
-        if is_found:
-            input_pixels = input_map[prepared.letterbox.content].size / heatmap.size
-            mask = self._mask(heatmap, by_zone or {"": score}, input_pixels, within, alignment)
-        scale = plan.scale(height, width)
-        measured = measure_regions(mask, find_regions(mask, heatmap), scale)
-        zones = in_image(plan.zone_masks(height, width), alignment) if measured else ()
-        regions, reasons = apply_rules(measured, plan, zones, scale)
-        within_rules = not reasons if plan.has_rules and regions else None
-        if not is_found and alignment is not None and plan.area.reference is not None:
-            reasons = [f"part not found: correlation {alignment.correlation:.2f} < {plan.area.reference.lowest:.2f}"]
-        elif plan.has_rules and not regions:
+        maps = ImageMaps(prepared, input_map, self.heat_range[0], plan)
+        suspicious = self._suspicious(by_zone or {"": score}) if is_found else {}
+        mask, regions = maps.find_defects(suspicious)
+        reasons: list[str] = []
+        within_rules = None
+        if regions:
+            regions, reasons = maps.apply_rules(mask, regions)
+            within_rules = not reasons if plan.has_rules else None
+        elif plan.has_rules:
             # An alarm that cannot be measured stays one.
             reasons = ["no region to measure"]
+        if not is_found and alignment is not None and plan.area.reference is not None:
+            reasons = [f"part not found: correlation {alignment.correlation:.2f} < {plan.area.reference.lowest:.2f}"]
         elif not plan.has_rules and calibration.threshold is not None:
             above = [(name, one) for name, one in by_zone.items() if one > calibration.threshold]
             reasons = [f"zone {name}: score {one:.4g} > {calibration.threshold:.4g}" for name, one in above]
@@ -184,11 +172,10 @@ class DecisionRule:
             score=score,
             p_value=calibration.p_value(score),
             is_anomalous=is_anomalous,
-            heatmap=heatmap,
             mask=mask,
             regions=regions,
             image=prepared.image,
-            input_map=input_map,
+            input_map=maps.input_map,
             letterbox=prepared.letterbox,
             heat_range=self.heat_range,
             milliseconds=(seconds + time.perf_counter() - started) * 1000,
@@ -199,8 +186,8 @@ class DecisionRule:
             reasons=tuple(reasons) if is_anomalous else (),
             within_rules=within_rules,
             zone_scores=by_zone,
-            within=within,
-            input_within=prepared.inside,
+            within=maps.within,
+            input_within=maps.input_within,
             alignment=alignment,
         )
 
@@ -211,28 +198,16 @@ class DecisionRule:
     def _by_zone(self, scores: Float64[np.ndarray, "zones"]) -> dict[str, float]:
         return {zone.name: zone.scaled(float(one)) for zone, one in zip(self.zones, scores, strict=False)}
 
-    def _mask(
-        self,
-        heatmap: Float[np.ndarray, "h w"],
-        scores: Mapping[str, float],
-        input_pixels: float,
-        within: Bool[np.ndarray, "h w"] | None,
-        alignment: Alignment | None,
-    ) -> Bool[np.ndarray, "h w"]:
-        """Return the defective pixels of each part of the image whose score is suspicious."""
-        mask = np.zeros(heatmap.shape, dtype=bool)
+    def _suspicious(self, scores: Mapping[str, float]) -> dict[int, float]:
+        """Return the floor of masks of each of the plan's `groups` with a suspicious score, by its place."""
         limit = max(MASK_RATE, self.calibration.false_alarm_rate)
-        groups: Sequence[Bool[np.ndarray, "h w"] | None] = [within]
-        floors = [self.mask_floor]
-        if self.zones:
-            groups = in_image(self.inspection.group_masks(*heatmap.shape), alignment)
-            floors = [zone.mask_floor for zone in self.zones]
-        for score, group, floor in zip(scores.values(), groups, floors, strict=True):
+        floors = [zone.mask_floor for zone in self.zones] or [self.mask_floor]
+        found = {}
+        for number, (score, floor) in enumerate(zip(scores.values(), floors, strict=True)):
             p_value = self.calibration.p_value(score)
             if p_value is not None and p_value <= limit and floor is not None:
-                values = heatmap if group is None else np.where(group, heatmap, np.float32(-np.inf))
-                mask |= defect_mask(values, floor, self.heat_range[0], input_pixels)
-        return mask
+                found[number] = floor
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as JSON values; `from_dict` reads them, and derives the threshold from the scores."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Complex64, Float, Float32, UInt8
+from jaxtyping import Bool, Complex64, Float, Float32, Shaped, UInt8
 from PIL import Image
 
 from hyperspot.errors import SettingsError
@@ -72,24 +72,39 @@ class Alignment:
         )
         return np.asarray(drawn).copy()
 
-    def invert(self, heatmap: Float32[np.ndarray, "h w"], beyond: float) -> Float32[np.ndarray, "h w"]:
-        """Return a heatmap of the aligned image in the pixels of the image; `beyond` where the reference ends."""
-        size = heatmap.shape[1], heatmap.shape[0]
-        coefficients = self._inverse(*size)
-        # Shifted to zero, the value that Pillow gives pixels from beyond.
-        drawn = Image.fromarray(heatmap - np.float32(beyond)).transform(
-            size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
+    def back(
+        self, values: Shaped[np.ndarray, "h w"], size: tuple[int, int], beyond: float
+    ) -> Shaped[np.ndarray, "h w"]:
+        """Return a map or a mask of the aligned image in the pixels of the image.
+
+        Args:
+            values: Of the whole image, at any size: 32-bit floats, interpolated bilinearly, or bool.
+            size: Height and width of the image, in pixels.
+            beyond: Value where the aligned image ends.
+
+        Examples:
+            >>> mask = np.zeros((4, 8), bool)
+            >>> mask[:, 0] = True
+            >>> Alignment(0.0, (0.5, 0.0), 1.0).back(mask, (40, 80), 0.0)[0].astype(int).tolist()
+            [0, 0, 0, 0, 1, 0, 0, 0]
+
+        """
+        height, width = values.shape
+        x, y = width / size[1], height / size[0]
+        a, b, c, d, e, f = self._inverse(size[1], size[0])
+        scaled = a, b * x / y, c * x, d * y / x, e, f * y
+        if values.dtype == np.bool_:
+            drawn = Image.fromarray(values.astype(np.uint8)).transform(
+                (width, height), Image.Transform.AFFINE, scaled, Image.Resampling.NEAREST, fillcolor=int(beyond)
+            )
+            mask: Shaped[np.ndarray, "h w"] = np.asarray(drawn) > 0
+            return mask
+        # Shifted, because Pillow gives zero to pixels from beyond.
+        drawn = Image.fromarray(values - np.float32(beyond)).transform(
+            (width, height), Image.Transform.AFFINE, scaled, Image.Resampling.BILINEAR
         )
-        back: Float32[np.ndarray, "h w"] = np.asarray(drawn) + np.float32(beyond)
-        return back
-
-    def invert_mask(self, mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-        """Return a mask of the aligned image in the pixels of the image."""
-        return self._transform_mask(mask, self._inverse(mask.shape[1], mask.shape[0]))
-
-    def apply_to_mask(self, mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-        """Return a mask of the image in the pixels of the aligned image."""
-        return self._transform_mask(mask, self._coefficients(mask.shape[1], mask.shape[0]))
+        moved: Shaped[np.ndarray, "h w"] = np.asarray(drawn) + np.float32(beyond)
+        return moved
 
     def _coefficients(self, width: int, height: int) -> tuple[float, ...]:
         """Return Pillow's coefficients: from a place in the aligned image to the place in the image."""
@@ -101,15 +116,6 @@ class Alignment:
     def _inverse(self, width: int, height: int) -> tuple[float, ...]:
         a, b, c, d, e, f = self._coefficients(width, height)
         return a, d, -(a * c + d * f), b, e, -(b * c + e * f)
-
-    @staticmethod
-    def _transform_mask(mask: Bool[np.ndarray, "h w"], coefficients: tuple[float, ...]) -> Bool[np.ndarray, "h w"]:
-        size = mask.shape[1], mask.shape[0]
-        drawn = Image.fromarray(mask.astype(np.uint8)).transform(
-            size, Image.Transform.AFFINE, coefficients, Image.Resampling.NEAREST
-        )
-        moved: Bool[np.ndarray, "h w"] = np.asarray(drawn) > 0
-        return moved
 
 
 @dataclass(frozen=True, eq=False)

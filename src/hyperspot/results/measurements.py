@@ -65,15 +65,12 @@ def measure_regions(
     if not regions:
         return ()
     scale = scale or Scale()
-    parts: dict[tuple[int, ...], list[Int[np.ndarray, "3 _runs"]]] = {}
+    # Two connected components never have the same box: they would cross.
+    parts = {}
     for runs in _by_part(connected_runs(mask)):
         rows, starts, stops = runs
-        left, right = int(starts.min()), int(stops.max())
-        key = (left, int(rows[0]), right - left, int(rows[-1] - rows[0] + 1), int((stops - starts).sum()))
-        parts.setdefault(key, []).append(runs)
-    return tuple(
-        _measured(one, parts[(one.left, one.top, one.width, one.height, one.area)].pop(0), scale) for one in regions
-    )
+        parts[int(starts.min()), int(rows[0]), int(stops.max()), int(rows[-1]) + 1] = runs
+    return tuple(_measured(one, parts[one.xyxy], scale) for one in regions)
 
 
 def gap(one: Measured, other: Measured, scale: Scale) -> float:

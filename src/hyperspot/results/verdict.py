@@ -2,19 +2,21 @@
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, UInt8, UInt16
 from PIL import Image
 
 from hyperspot.choices import OverlayStyle
 from hyperspot.errors import DataError
 from hyperspot.images import Letterbox
 from hyperspot.images.registration import Alignment
-from hyperspot.results.drawing import normalize_heat, outline, overlay_heatmap
-from hyperspot.results.overlays import side_by_side, with_caption, with_color_bar
+from hyperspot.results.drawing import heat_levels, outline_rows, overlay_heatmap
+from hyperspot.results.overlays import of_mask, side_by_side, with_caption, with_color_bar
+from hyperspot.results.png import Picture, write_png
 from hyperspot.results.regions import Region
 from hyperspot.utils.atomic_files import replacing
 
@@ -32,11 +34,10 @@ class Verdict:
         score: Higher is more anomalous; comparable between images scored by the same model only.
         p_value: Estimated share of good images with at least this score, in (0, 1]; None without calibration.
         is_anomalous: Whether the p-value is at most the promised false-alarm rate; None without calibration.
-        heatmap: Anomaly score of each pixel.
         mask: Defective pixels; empty unless the p-value is at most 0.05 or the image is anomalous.
         regions: Connected parts of the mask, highest score first.
         image: 8-bit RGB.
-        input_map: The anomaly map at the model's input size.
+        input_map: The anomaly map at the model's input size, cold outside of the region of interest.
         letterbox: How the image lies in the input.
         heat_range: The scores drawn as cold and as hot; fixed at training.
         milliseconds: From the decoded image to the verdict; in a batch, an equal share of the model's time.
@@ -72,7 +73,6 @@ class Verdict:
     score: float
     p_value: float | None
     is_anomalous: bool | None
-    heatmap: Float[np.ndarray, "h w"]
     mask: Bool[np.ndarray, "h w"]
     regions: tuple[Region, ...]
     image: UInt8[np.ndarray, "h w 3"]
@@ -104,6 +104,21 @@ class Verdict:
             f"regions={len(self.regions)})"
         )
 
+    @cached_property
+    def heatmap(self) -> Float[np.ndarray, "_h _w"]:
+        """Anomaly score of each pixel, float32; computed from `input_map` when it is first used.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> verdict = Detector.fit(good, short_side=64, false_alarm_rate=0.2).predict(np.zeros((90, 120, 3), np.uint8))
+            >>> verdict.heatmap.shape, verdict.input_map.shape
+            ((90, 120), (64, 64))
+
+        """
+        return self.letterbox.invert(self.input_map)
+
     def overlay(self, style: OverlayStyle = "outline", *, caption: bool = True) -> Image.Image:
         """Return a picture of the verdict.
 
@@ -130,21 +145,27 @@ class Verdict:
             True
 
         """
+        return self._picture(style, caption=caption).to_image()
+
+    def _picture(self, style: str, *, caption: bool) -> Picture:
         if style not in get_args(OverlayStyle):
             raise ValueError(f"there is no overlay style {style!r}; choose one of {', '.join(get_args(OverlayStyle))}")
-        image, picture = self.image, Image.fromarray(outline(self.image, self.mask))
+        height, width = self.mask.shape
+
+        def outlined(rows: slice) -> UInt8[np.ndarray, "_h _w 3"]:
+            return outline_rows(heated(rows) if style == "heatmap" else self.image[rows], self.mask, rows)
+
+        def heated(rows: slice) -> UInt8[np.ndarray, "_h _w 3"]:
+            return overlay_heatmap(self.image[rows], self.letterbox.invert(self.input_map, rows), self.heat_range)
+
+        picture = Picture(height, width, heated if style == "side-by-side" else outlined)
         if style != "outline":
-            heated = overlay_heatmap(image, self.heatmap, self.heat_range)
-            drawn = heated if style == "side-by-side" else outline(heated, self.mask)
-            picture = with_color_bar(Image.fromarray(drawn), self.heat_range, self.mask_floor)
+            picture = with_color_bar(picture, self.heat_range, self.mask_floor)
         if style == "side-by-side":
-            mask = Image.fromarray(self.mask).convert("RGB")
-            picture = side_by_side([Image.fromarray(image), picture, mask])
-        return (
-            with_caption(picture, DECISIONS[self.is_anomalous], self._details(), self.is_anomalous)
-            if caption
-            else picture
-        )
+            picture = side_by_side([Picture(height, width, self.image.__getitem__), picture, of_mask(self.mask)])
+        if not caption:
+            return picture
+        return with_caption(picture, DECISIONS[self.is_anomalous], self._details(), self.is_anomalous)
 
     def _details(self) -> list[str]:
         threshold = "" if self.threshold is None else f" (threshold {self.threshold:.4g})"
@@ -205,15 +226,19 @@ class Verdict:
         if not overwrite:
             refuse_existing(paths.values())
         paths["json"].parent.mkdir(parents=True, exist_ok=True)
-        heat = np.round(normalize_heat(self.heatmap, self.heat_range) * 65535).astype(np.uint16)
-        pictures = {
-            "overlay": self.overlay(overlay),
-            "heatmap": Image.fromarray(heat),
-            "mask": Image.fromarray(self.mask),
-        }
-        for name, picture in pictures.items():
+        height, width = self.mask.shape
+        picture = self._picture(overlay, caption=True)
+
+        def heat(rows: slice) -> UInt16[np.ndarray, "_h _w"]:
+            return heat_levels(self.letterbox.invert(self.input_map, rows), self.heat_range)
+
+        for name, pixels in {
+            "overlay": picture,
+            "heatmap": Picture(height, width, heat),
+            "mask": Picture(height, width, self.mask.__getitem__),
+        }.items():
             with replacing(paths[name]) as partial:
-                picture.save(partial, format="PNG")
+                write_png(partial, pixels)
         # Last: where the JSON exists, the pictures exist.
         with replacing(paths["json"]) as partial:
             partial.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
