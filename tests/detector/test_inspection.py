@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from hyperspot import Detector, ExportedDetector, InspectionPlan, RegionRules, open_dataset
 from hyperspot.errors import CalibrationError, SettingsError
 from hyperspot.export import export
+from hyperspot.images.synthetic_defects import draw_defect
 
 SIDE = 96
 INCLUDE = [[16, 16], [80, 16], [80, 80], [16, 80]]
@@ -73,6 +74,18 @@ def test_a_defect_outside_alarms_only_without_the_region_of_interest(trained):
     bad[0:12, 0:12] = 255
     assert trained.predict(bad).is_anomalous is False
     assert Detector.fit(goods(), short_side=SIDE, false_alarm_rate=0.2).predict(bad).is_anomalous
+
+
+def test_synthetic_defects_are_drawn_inside(trained):
+    whole = Detector.fit(goods(), short_side=SIDE, false_alarm_rate=0.2)
+    estimates = [one.estimate_power(goods(seed=11), count=20) for one in (trained, whole)]
+    assert estimates[0].by_size()["large"][0] == 5
+    inside = trained.decision_rule.inspection.area.mask(SIDE, SIDE)
+    for seed in range(20):
+        _, mask = draw_defect(goods(1)[0], "stain", "small", seed=seed, within=inside)
+        rows, columns = np.nonzero(mask)
+        assert 8 <= rows.mean() <= 88
+        assert 8 <= columns.mean() <= 88
 
 
 def test_files_keep_the_plan(trained, tmp_path):

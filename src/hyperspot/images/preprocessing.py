@@ -82,3 +82,11 @@ def prepare(source: Any, input_size: InputSize, area: InspectedArea | None = Non
     path = Path(source) if isinstance(source, str | os.PathLike) else None
     seconds = time.perf_counter() - started
     return PreparedImage(pixels, letterbox, image, path, seconds, inside=inside, alignment=alignment)
+
+
+def inspected_pixels(image: UInt8[np.ndarray, "h w 3"], area: InspectedArea) -> Bool[np.ndarray, "h w"] | None:
+    """Return the pixels of an image that count, in its region of interest after registration; None if all do."""
+    within = area.mask(*image.shape[:2])
+    if within is None or area.reference is None:
+        return within
+    return area.reference.locate(image).back(within, within.shape, beyond=0.0)
