@@ -32,7 +32,7 @@ DARKER = 30
 """Gray levels below the background from which a pixel is part of the part."""
 DISTRACTORS = 3
 """Of each image."""
-SMALLEST = "40px2"
+SMALLEST = "500px2"
 """Smallest area that counts, in the row with a rule."""
 
 
@@ -122,7 +122,6 @@ def main() -> None:
     rules = RegionRules(min_area=SMALLEST)
     settings = {
         "whole image": whole,
-        "whole image, rule": whole.with_rules(rules),
         "region of interest": region,
         "region of interest, rule": region.with_rules(rules),
     }
