@@ -89,12 +89,17 @@ class Verdict:
             >>> import numpy as np
             >>> from hyperspot import Detector
             >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
-            >>> verdict = Detector.fit(good, short_side=64, false_alarm_rate=0.2).predict(np.zeros((90, 120, 3), np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> verdict = detector.predict(np.zeros((90, 120, 3), np.uint8))
             >>> verdict.heatmap.shape, verdict.input_map.shape
             ((90, 120), (64, 64))
 
         """
-        return self.letterbox.invert(self.input_map)
+        return self._heat(slice(0, self.letterbox.height))
+
+    def _heat(self, rows: slice) -> Float[np.ndarray, "_h _w"]:
+        """Return rows of the heatmap; the whole is never needed to write results."""
+        return self.letterbox.invert(self.input_map, rows)
 
     def overlay(self, style: OverlayStyle = "outline", *, caption: bool = True) -> Image.Image:
         """Return a picture of the verdict.
@@ -133,7 +138,7 @@ class Verdict:
             return outline_rows(heated(rows) if style == "heatmap" else self.image[rows], self.mask, rows)
 
         def heated(rows: slice) -> UInt8[np.ndarray, "_h _w 3"]:
-            return overlay_heatmap(self.image[rows], self.letterbox.invert(self.input_map, rows), self.heat_range)
+            return overlay_heatmap(self.image[rows], self._heat(rows), self.heat_range)
 
         picture = Picture(height, width, heated if style == "side-by-side" else outlined)
         if style != "outline":
@@ -203,7 +208,7 @@ class Verdict:
         picture = self._picture(overlay, caption=True)
 
         def heat(rows: slice) -> UInt16[np.ndarray, "_h _w"]:
-            return heat_levels(self.letterbox.invert(self.input_map, rows), self.heat_range)
+            return heat_levels(self._heat(rows), self.heat_range)
 
         for name, pixels in {
             "overlay": picture,
