@@ -43,7 +43,7 @@ def describe_each(
 
     """
     root = unwrapped(Path(root)) if layout == "auto" else Path(root)
-    several = layout in ("auto", *LAYOUTS) and root.is_dir() and category is None and recognize(root) is None
+    several = layout in ("auto", *LAYOUTS) and layout != "csv" and category is None and recognize(root) is None
     names: list[str | None] = [*list_categories(root)] if several else []
     for name in names or [category]:
         try:
