@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-STYLES = ("none", "outline", "heatmap", "side-by-side")
-"""Of the overlay; `none` writes no file."""
+STYLES = ("none", "outline png", "heatmap png", "side-by-side png", "outline jpeg", "heatmap jpeg")
+"""Style and format of the overlay; `none` writes no file."""
 
 MAKE = """
 import sys
@@ -61,7 +61,8 @@ for _ in range(repeats):
     verdict = timed(verdict_seconds, lambda: detector.predict(folder / f"{megapixels}.jpg"))
     if style != "none":
         with tempfile.TemporaryDirectory() as out:
-            files = timed(save_seconds, lambda: verdict.save(out, overlay=style))
+            overlay, overlay_format = style.split()
+            files = timed(save_seconds, lambda: verdict.save(out, overlay=overlay, overlay_format=overlay_format))
             size = {name: round(path.stat().st_size / 1e6, 1) for name, path in files.items()}
 median = lambda taken: [round(statistics.median(one), 3) for one in zip(*taken)]
 unit = 1 if sys.platform == "darwin" else 1024

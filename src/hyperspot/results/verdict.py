@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8, UInt16
 from PIL import Image
 
-from hyperspot.choices import OverlayStyle
+from hyperspot.choices import OverlayFormat, OverlayStyle
 from hyperspot.errors import DataError
 from hyperspot.images import Letterbox
 from hyperspot.results.drawing import heat_levels, outline_rows, overlay_heatmap
@@ -21,6 +21,7 @@ from hyperspot.utils.atomic_files import replacing
 
 FILES = {"overlay": ".overlay.png", "heatmap": ".heatmap.png", "mask": ".mask.png", "json": ".json"}
 """What `Verdict.save` writes, and how the names end."""
+JPEG_ENDING, JPEG_QUALITY = ".overlay.jpg", 90
 DECISIONS = {True: "ANOMALOUS", False: "GOOD", None: "NO DECISION"}
 """In overlays, by `is_anomalous`."""
 
@@ -166,7 +167,13 @@ class Verdict:
         }
 
     def save(
-        self, folder: Path | str, stem: str | None = None, *, overwrite: bool = False, overlay: OverlayStyle = "outline"
+        self,
+        folder: Path | str,
+        stem: str | None = None,
+        *,
+        overwrite: bool = False,
+        overlay: OverlayStyle = "outline",
+        overlay_format: OverlayFormat = "png",
     ) -> dict[str, Path]:
         """Write `STEM.overlay.png`, `STEM.heatmap.png` (16-bit, cold to hot), `STEM.mask.png` and `STEM.json`.
 
@@ -177,6 +184,8 @@ class Verdict:
             stem: Of the file names, and with `/` a sub-folder; default: that of the image.
             overwrite: Replace files of the same names.
             overlay: Style of the overlay, as in `overlay`.
+            overlay_format: `png` is lossless; `jpeg` writes `STEM.overlay.jpg`, for large images in a tenth of the time
+                and a fifth of the space.
 
         Returns:
             The paths, by `overlay`, `heatmap`, `mask` and `json`.
@@ -200,7 +209,7 @@ class Verdict:
         """
         if stem is None:
             stem = "image" if self.path is None else self.path.stem
-        paths = result_paths(Path(folder), stem)
+        paths = result_paths(Path(folder), stem, overlay_format)
         if not overwrite:
             refuse_existing(paths.values())
         paths["json"].parent.mkdir(parents=True, exist_ok=True)
@@ -216,16 +225,20 @@ class Verdict:
             "mask": Picture(height, width, self.mask.__getitem__),
         }.items():
             with replacing(paths[name]) as partial:
-                write_png(partial, pixels)
+                if name == "overlay" and overlay_format == "jpeg":
+                    pixels.to_image().save(partial, format="JPEG", quality=JPEG_QUALITY)
+                else:
+                    write_png(partial, pixels)
         # Last: where the JSON exists, the pictures exist.
         with replacing(paths["json"]) as partial:
             partial.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
         return paths
 
 
-def result_paths(folder: Path, stem: str) -> dict[str, Path]:
+def result_paths(folder: Path, stem: str, overlay_format: OverlayFormat = "png") -> dict[str, Path]:
     """Return the files that `Verdict.save` writes for a stem."""
-    return {name: folder / f"{stem}{ending}" for name, ending in FILES.items()}
+    endings = FILES | {"overlay": JPEG_ENDING} if overlay_format == "jpeg" else FILES
+    return {name: folder / f"{stem}{ending}" for name, ending in endings.items()}
 
 
 def refuse_existing(paths: Any) -> None:
