@@ -268,8 +268,9 @@ def test_yolo_labels_beside_the_images_and_names_of_classes(tmp_path: Path, name
 
 
 def test_notes_beside_images_are_no_labels(tmp_path: Path) -> None:
-    yolo(tmp_path, tmp_path, a="taken on Monday\n")
-    assert open_dataset(tmp_path).layout == "folder"
+    for text in ("taken on Monday\n", "3 120 80 40 40\n", "3 0.5 0.5 wide 0.1\n", "x 0.5 0.5 0.5 0.5\n"):
+        yolo(tmp_path, tmp_path, a=text)
+        assert open_dataset(tmp_path).layout == "folder"
     yolo(tmp_path / "p", tmp_path / "p", a=BOX_LINE, b="0 0.5 0.5\n")
     with pytest.raises(DataError, match=r"line 1 of .*b\.txt is neither a box"):
         open_dataset(tmp_path / "p")

@@ -114,8 +114,14 @@ def _recognizes(root: Path) -> bool:
 
 
 def _is_label_file(file: Path) -> bool:
+    """Return whether the first line is a class and numbers relative to the image."""
     words = _text(file).split("\n", 1)[0].split()
-    return len(words) >= 5 and words[0].isdigit() and all(re.fullmatch(r"[-+.\deE]+", word) for word in words[1:])
+    if len(words) < 5 or not words[0].isdigit():
+        return False
+    try:
+        return all(-0.5 <= float(word) <= 1.5 for word in words[1:])
+    except ValueError:
+        return False
 
 
 def _text(file: Path) -> str:
