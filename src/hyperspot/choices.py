@@ -8,6 +8,7 @@ Crops = Literal["full", "center", "fused"]
 CalibrationMode = Literal["auto", "leave-one-out", "split", "cross", "none"]
 ExportFormat = Literal["onnx", "openvino"]
 OverlayStyle = Literal["outline", "heatmap", "side-by-side"]
+OverlayFormat = Literal["png", "jpeg"]
 ResultFormat = Literal["text", "jsonl", "csv", "coco", "yolo"]
 
 

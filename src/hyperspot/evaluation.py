@@ -363,7 +363,7 @@ class _Statistics:
 
 def _missing(samples: Sequence[Sample]) -> Iterator[str]:
     """Yield the problems of a test set that leave metrics undefined or incomplete."""
-    unmasked = sum(sample.label == 1 and not sample.masks for sample in samples)
+    unmasked = sum(sample.label == 1 and not sample.has_mask for sample in samples)
     if unmasked:
         yield f"{unmasked} defective images have no mask; pixel metrics exclude them"
     for label, missing, folder in ((0, "good", "test/good"), (1, "defective", "test/DEFECT")):

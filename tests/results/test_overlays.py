@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hyperspot.errors import DataError
 from hyperspot.images import InputSize
 from hyperspot.results import Verdict
 from hyperspot.results.drawing import HALO_COLOR, HEAT_COLORS, OUTLINE_COLOR, STRONGEST, outline, overlay_heatmap
@@ -163,6 +164,22 @@ def test_saving_writes_the_chosen_style(verdict, tmp_path):
         files = verdict.save(tmp_path, style, overlay=style)
         saved = np.asarray(Image.open(files["overlay"]))
         np.testing.assert_array_equal(saved, np.asarray(verdict.overlay(style)))
+
+
+def test_an_overlay_in_jpeg_looks_like_that_in_png(verdict, tmp_path):
+    ramp = np.linspace(60, 180, WIDTH).astype(np.uint8)
+    verdict = dataclasses.replace(verdict, image=np.broadcast_to(ramp[:, None], (HEIGHT, WIDTH, 3)).copy())
+    files = verdict.save(tmp_path, "part", overlay="outline", overlay_format="jpeg")
+    assert files["overlay"] == tmp_path / "part.overlay.jpg"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "part.heatmap.png", "part.json", "part.mask.png", "part.overlay.jpg",
+    ]  # fmt: skip
+    with Image.open(files["overlay"]) as saved:
+        assert saved.format == "JPEG"
+        difference = np.asarray(saved).astype(int) - np.asarray(verdict.overlay("outline"))
+    assert np.abs(difference).mean() < 2
+    with pytest.raises(DataError, match=r"part\.overlay\.jpg already exists"):
+        verdict.save(tmp_path, "part", overlay_format="jpeg")
 
 
 def test_pictures_of_the_report_are_small_and_keep_tiny_defects(verdict):

@@ -222,10 +222,10 @@ class Letterbox:
             (slice(35, 55, None), slice(5, 25, None))
 
         """
-        above = heatmap[self.content] > level
+        above: Bool[np.ndarray, "_h _w"] = heatmap[self.content] > level
         if not above.any():
             return None
-        return _reach(above.any(axis=1), self.height), _reach(above.any(axis=0), self.width)
+        return _reach(np.any(above, axis=1), self.height), _reach(np.any(above, axis=0), self.width)
 
     def _check(self, kind: str, given: tuple[int, ...], expected: tuple[int, int]) -> None:
         if tuple(given) != expected:

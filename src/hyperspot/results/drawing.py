@@ -35,7 +35,8 @@ def heat_levels(heatmap: Float[np.ndarray, "h w"], heat_range: tuple[float, floa
     levels = np.subtract(heatmap, cold, dtype=np.float32)
     levels *= HOTTEST / (hot - cold)
     np.clip(levels, 0, HOTTEST, out=levels)
-    return np.rint(levels, out=levels).astype(np.uint16)
+    rounded: UInt16[np.ndarray, "h w"] = np.rint(levels, out=levels).astype(np.uint16)
+    return rounded
 
 
 def _tints() -> tuple[Float32[np.ndarray, "n"], Float32[np.ndarray, "3 n"]]:

@@ -105,7 +105,7 @@ def of_mask(mask: Bool[np.ndarray, "h w"]) -> Picture:
         white = mask[rows, :, None] * np.uint8(255)
         return np.broadcast_to(white, (*white.shape[:2], 3))
 
-    return Picture(*mask.shape, rows_of)
+    return Picture(mask.shape[0], mask.shape[1], rows_of)
 
 
 def _padded(picture: Picture, height: int, width: int) -> Picture:

@@ -84,7 +84,7 @@ def write_png(path: Path, picture: Picture) -> None:
         _write_chunk(file.write, b"IHDR", struct.pack(">IIBBBBB", picture.width, picture.height, bits, color, 0, 0, 0))
         _write_chunk(file.write, b"IDAT", zlib.compress(b"")[:2])
         for filtered, compressed in prefetch_map(lambda rows: _encoded(picture.rows(rows)), picture.blocks()):
-            checksum = zlib.adler32(filtered, checksum)
+            checksum = zlib.adler32(filtered.data, checksum)
             _write_chunk(file.write, b"IDAT", compressed)
         _write_chunk(file.write, b"IDAT", LAST_BLOCK + struct.pack(">I", checksum))
         _write_chunk(file.write, b"IEND", b"")
@@ -103,7 +103,7 @@ def _encoded(pixels: Shaped[np.ndarray, "..."]) -> tuple[UInt8[np.ndarray, "_h _
     np.subtract(samples[1:], samples[:-1], out=filtered[1:, 1:])
     # Differences of camera pixels are noise: searching for repeated strings takes twice the time and finds few.
     encoder = zlib.compressobj(1, zlib.DEFLATED, RAW_DEFLATE, MOST_MEMORY, zlib.Z_RLE)
-    return filtered, encoder.compress(filtered) + encoder.flush(zlib.Z_FULL_FLUSH)
+    return filtered, encoder.compress(filtered.data) + encoder.flush(zlib.Z_FULL_FLUSH)
 
 
 def _write_chunk(write: Callable[[bytes], object], kind: bytes, content: bytes) -> None:
