@@ -37,6 +37,15 @@ def test_each_limit_names_what_reaches_it(measured):
     assert reasons(measured, min_length="40px") == []
 
 
+def test_thousands_of_regions_are_not_all_named(measured):
+    many = [(number, measured[1]) for number in range(1, 3001)]
+    found = RegionRules(min_area="1px").reasons(many, MM)
+    assert len(found) == 6
+    assert found[-1] == "2995 more regions"
+    # More than are accepted: their distances do not matter.
+    assert RegionRules(max_count=2, min_distance="1mm").reasons(many, MM) == ["3000 regions > 2"]
+
+
 def test_a_region_counts_if_it_reaches_every_limit(measured):
     assert reasons(measured, min_length="5px", min_width="3px") == ["region 2: length 8.49px >= 5px, width 6px >= 3px"]
     assert reasons(measured, min_length="9px", min_width="3px") == []

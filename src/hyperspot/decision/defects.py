@@ -54,21 +54,22 @@ class ImageMaps:
         input_pixels = self._aligned_map[self._letterbox.content].size / mask.size
         groups, limits = self._groups()
         boxes = []
+        heatmap = np.empty((0, 0), np.float32)
         for number, floor in floors.items():
             input_map = self.input_map if groups is None else self._shown(groups[number])
             box = self._letterbox.box_above(input_map, floor)
             if box is not None:
-                found = defect_mask(self._letterbox.invert(input_map, *box), floor, self._cold, input_pixels)
-                if limits is not None:
-                    found &= limits[number][box]
-                mask[box] |= found
+                heatmap = self._letterbox.invert(input_map, *box)
+                inside = None if limits is None else limits[number][box]
+                mask[box] |= _within(defect_mask(heatmap, floor, self._cold, input_pixels), inside)
                 boxes.append(box)
         if not boxes:
             return mask, ()
         rows, columns = (
             slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) for axis in (0, 1)
         )
-        heatmap = self._letterbox.invert(self.input_map, rows, columns)
+        if groups is not None:
+            heatmap = self._letterbox.invert(self.input_map, rows, columns)
         return mask, find_regions(mask[rows, columns], heatmap, (rows.start, columns.start))
 
     def apply_rules(
@@ -108,6 +109,12 @@ class ImageMaps:
         if self._alignment is None:
             return tuple(masks)
         return tuple(self._alignment.back(mask, mask.shape, beyond=0.0) for mask in masks)
+
+
+def _within(mask: Bool[np.ndarray, "_h _w"], inside: Bool[np.ndarray, "_h _w"] | None) -> Bool[np.ndarray, "_h _w"]:
+    if inside is not None:
+        mask &= inside
+    return mask
 
 
 def apply_rules(

@@ -157,7 +157,7 @@ class InspectionPlan:
 
     def zone_masks(self, height: int, width: int) -> tuple[Bool[np.ndarray, "h w"], ...]:
         """Return the pixels of each zone at a size; no pixel is in two of them."""
-        return _zone_masks(self, height, width)
+        return _zone_masks(self, height, width) if self.zones else ()
 
     def group_masks(self, height: int, width: int) -> tuple[Bool[np.ndarray, "h w"], ...]:
         """Return the pixels of each of `groups` at a size, inside the region of interest."""

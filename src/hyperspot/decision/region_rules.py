@@ -12,6 +12,8 @@ from hyperspot.results.measurements import Measured, Scale, gap
 from hyperspot.results.regions import Region
 
 Unit = Literal["px", "mm"]
+MOST_NAMED = 5
+"""Regions that reasons name; a noisy image may have thousands."""
 _LIMIT = re.compile(r"\s*(\d+\.?\d*|\.\d+)\s*(px2?|mm2?)?\s*")
 
 
@@ -120,7 +122,10 @@ class RegionRules:
             if self.max_count:
                 reasons.append(f"{len(counting)} regions{where} > {self.max_count}")
             else:
-                reasons += [f"region {number}{where}{reached}" for number, _, reached in counting]
+                reasons += [f"region {number}{where}{reached}" for number, _, reached in counting[:MOST_NAMED]]
+            if not self.max_count and len(counting) > MOST_NAMED:
+                reasons.append(f"{len(counting) - MOST_NAMED} more regions{where}")
+            return reasons
         limit = self.min_distance
         if isinstance(limit, Limit):
             for (number, one, _), (other_number, other, _) in itertools.combinations(counting, 2):

@@ -1,5 +1,6 @@
 """Sizes of regions: longest and shortest caliper and area, in pixels and in millimeters, and distances."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -110,19 +111,18 @@ def calipers(points: Float64[np.ndarray, "n 2"]) -> tuple[float, float]:
 def _by_part(runs: Runs) -> list[Int[np.ndarray, "3 _runs"]]:
     order = np.argsort(runs.parts, kind="stable")
     bounds = np.searchsorted(runs.parts[order], np.arange(int(runs.parts.max()) + 2))
-    columns = np.stack([runs.rows, runs.starts, runs.stops])[:, order]
+    columns = np.stack([runs.rows, runs.starts, runs.stops]).astype(np.intp)[:, order]
     return [columns[:, first:last] for first, last in pairwise(bounds)]
 
 
 def _measured(region: Region, runs: Int[np.ndarray, "3 _runs"], scale: Scale) -> Measured:
-    rows, starts, stops = runs
-    corners = np.array([(x, y) for y in (rows, rows + 1) for x in (starts, stops)], dtype=np.float64)
-    points = corners.transpose(0, 2, 1).reshape(-1, 2)
-    length, width = calipers(points)
+    # Of a noisy image thousands of regions have the same few shapes.
+    shape = np.ascontiguousarray(runs - np.array([[region.top], [region.left], [region.left]])).tobytes()
+    length, width = _calipers(shape, 1.0, 1.0)
     sized = replace(region, length_px=length, width_px=width)
     if scale.mm_per_pixel is not None:
         if (scale.x, scale.y) != (1.0, 1.0):
-            length, width = calipers(points * (scale.x, scale.y))
+            length, width = _calipers(shape, scale.x, scale.y)
         sized = replace(
             sized,
             length_mm=length * scale.mm_per_pixel,
@@ -130,6 +130,14 @@ def _measured(region: Region, runs: Int[np.ndarray, "3 _runs"], scale: Scale) ->
             area_mm2=region.area * scale.x * scale.y * scale.mm_per_pixel**2,
         )
     return Measured(sized, runs)
+
+
+@functools.lru_cache(maxsize=4096)
+def _calipers(shape: bytes, x: float, y: float) -> tuple[float, float]:
+    """Return the calipers of runs, given by their bytes, in pixels of a width and a height."""
+    rows, starts, stops = np.frombuffer(shape, dtype=np.intp).reshape(3, -1)
+    corners = [np.stack([columns * x, row * y], axis=1) for row in (rows, rows + 1) for columns in (starts, stops)]
+    return calipers(np.concatenate(corners).astype(np.float64))
 
 
 def _hull(points: Float64[np.ndarray, "n 2"]) -> list[tuple[float, float]]:
