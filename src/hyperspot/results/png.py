@@ -11,14 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped
 from PIL import Image
 
 from hyperspot.utils.prefetch import prefetch_map
 
-BLOCK_BYTES = 2**20
-"""Pixels of a block; each is compressed by itself, which costs less than a thousandth of the file."""
+BLOCK_BYTES = 2**19
+"""Pixels of a block; each is compressed by itself, which costs less than a thousandth of the file. Many are in
+memory on machines with many cores."""
 MOST_ROWS = 256
+ADLER = 65521
 RAW_DEFLATE, MOST_MEMORY = -15, 9
 LAST_BLOCK = b"\x03\x00"
 """An empty block of deflate that ends the stream."""
@@ -83,15 +85,15 @@ def write_png(path: Path, picture: Picture) -> None:
         file.write(b"\x89PNG\r\n\x1a\n")
         _write_chunk(file.write, b"IHDR", struct.pack(">IIBBBBB", picture.width, picture.height, bits, color, 0, 0, 0))
         _write_chunk(file.write, b"IDAT", zlib.compress(b"")[:2])
-        for filtered, compressed in prefetch_map(lambda rows: _encoded(picture.rows(rows)), picture.blocks()):
-            checksum = zlib.adler32(filtered.data, checksum)
+        for compressed, own, length in prefetch_map(lambda rows: _encoded(picture.rows(rows)), picture.blocks()):
+            checksum = _joined(checksum, own, length)
             _write_chunk(file.write, b"IDAT", compressed)
         _write_chunk(file.write, b"IDAT", LAST_BLOCK + struct.pack(">I", checksum))
         _write_chunk(file.write, b"IEND", b"")
 
 
-def _encoded(pixels: Shaped[np.ndarray, "..."]) -> tuple[UInt8[np.ndarray, "_h _row"], bytes]:
-    """Return rows as PNG filters them, and compressed so that blocks may follow each other."""
+def _encoded(pixels: Shaped[np.ndarray, "..."]) -> tuple[bytes, int, int]:
+    """Return filtered rows, compressed so that blocks may follow each other, and their checksum and length."""
     if pixels.dtype == np.bool_:
         samples = np.packbits(pixels, axis=1)
     else:
@@ -103,7 +105,15 @@ def _encoded(pixels: Shaped[np.ndarray, "..."]) -> tuple[UInt8[np.ndarray, "_h _
     np.subtract(samples[1:], samples[:-1], out=filtered[1:, 1:])
     # Differences of camera pixels are noise: searching for repeated strings takes twice the time and finds few.
     encoder = zlib.compressobj(1, zlib.DEFLATED, RAW_DEFLATE, MOST_MEMORY, zlib.Z_RLE)
-    return filtered, encoder.compress(filtered.data) + encoder.flush(zlib.Z_FULL_FLUSH)
+    compressed = encoder.compress(filtered.data) + encoder.flush(zlib.Z_FULL_FLUSH)
+    return compressed, zlib.adler32(filtered.data), filtered.size
+
+
+def _joined(first: int, second: int, length: int) -> int:
+    """Return the Adler-32 checksum of two strings of bytes, given that of each and the length of the second."""
+    low, high = first & 0xFFFF, first >> 16
+    own_low, own_high = second & 0xFFFF, second >> 16
+    return (high + own_high + length * (low - 1)) % ADLER << 16 | (low + own_low - 1) % ADLER
 
 
 def _write_chunk(write: Callable[[bytes], object], kind: bytes, content: bytes) -> None:
