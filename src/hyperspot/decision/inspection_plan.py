@@ -36,6 +36,12 @@ class Zone:
             leave.
         rules: Of the regions that touch the zone; None takes those of the plan.
 
+    Examples:
+        >>> from hyperspot import RegionRules, Zone
+        >>> corners = ((0.0, 0.0), (20.0, 0.0), (20.0, 10.0))
+        >>> Zone("rim", (corners,), false_alarm_rate=0.002, rules=RegionRules(min_length="8px")).to_dict()["rules"]
+        {'min_length': '8px'}
+
     """
 
     name: str
