@@ -17,7 +17,7 @@ from typing import Any
 from hyperspot.errors import ModelFileError
 from hyperspot.utils.atomic_files import replacing
 
-FORMAT = 3
+FORMAT = 4
 SUFFIXES = (".onnx", ".xml")
 PROPERTY = "hyperspot"
 """Name of the metadata property."""
@@ -67,6 +67,11 @@ def check(path: Path) -> None:
         weights = beside.read_bytes()
     if _checksum(content.replace(found.group(), PLACEHOLDER.encode()), weights) != found.group(1):
         raise ModelFileError(f"{path} is damaged (its checksum does not match); export it again or copy it anew")
+
+
+def view_files(path: Path, views: int) -> list[Path]:
+    """Return the files of the views of a tiling: the exported file itself, and that of the whole image beside it."""
+    return [path, path.with_name(f"{path.stem}.whole{path.suffix}")][:views]
 
 
 def read_description(path: Path, text: str | None) -> dict[str, Any]:
