@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from hyperspot import Detector, ExportedDetector
+from hyperspot import Detector, ExportedDetector, make_product_set
+from hyperspot.data import open_dataset
 from hyperspot.detector.settings import Settings
 from hyperspot.detector.tile_choice import choose_tiles
 from hyperspot.errors import DataError, ModelFileError, SettingsError
@@ -12,7 +14,7 @@ from hyperspot.methods import METHODS
 
 SETTINGS = {"short_side": 64, "tile": 64, "false_alarm_rate": 0.2, "device": "cpu"}
 FAST = {
-    "cflow": {"steps": 2, "couplings": 1}, "cutpaste": {"steps": 2}, "patch_svdd": {"steps": 2}, "vae": {"steps": 2},
+    "cflow": {"steps": 2}, "cutpaste": {"steps": 2}, "patch_svdd": {"steps": 2}, "vae": {"steps": 2},
     "patchcore": {"dimensions": 64}, "padim": {"channels": 16}, "spade": {"images": 5},
 }  # fmt: skip
 
@@ -89,7 +91,8 @@ def test_exported_files_give_the_same_verdicts(tiled, photos, defective, tmp_pat
         expected = tiled.predict(image)
         found = exported.predict(image)
         assert found.score == pytest.approx(expected.score, rel=1e-4)
-        np.testing.assert_allclose(found.heatmap, expected.heatmap, rtol=1e-3, atol=1e-3)
+        # Rounding may choose another of two equally near neighbors.
+        np.testing.assert_allclose(found.heatmap, expected.heatmap, rtol=1e-3, atol=0.03)
     assert exported.tiling == tiled.tiling
     again = ExportedDetector.load(exported.recalibrate(photos).save(tmp_path / f"again.{suffix}"), precision="f32")
     assert again.predict(defective).score == pytest.approx(exported.predict(defective).score, rel=1e-5)
@@ -112,9 +115,7 @@ def test_both_files_of_an_export_are_needed_and_belong_together(tiled, photos, t
 
 def test_quantized_files_take_tiles(photos, defective, tmp_path):
     pytest.importorskip("nncf", reason="nncf is not installed")
-    from hyperspot.data import open_dataset
     from hyperspot.export import export
-    from PIL import Image
 
     folder = tmp_path / "good"
     folder.mkdir()
@@ -123,29 +124,28 @@ def test_quantized_files_take_tiles(photos, defective, tmp_path):
     detector = Detector.fit(open_dataset(folder), **{**SETTINGS, "calibration": "split", "false_alarm_rate": 0.25})
     exported = ExportedDetector.load(export(detector, tmp_path / "part.xml", int8=folder))
     assert exported.engine.precision == "int8"
-    assert exported.predict(defective).is_anomalous
-    assert exported.predict(defective).score == pytest.approx(detector.predict(defective).score, rel=0.1)
+    verdict = exported.predict(defective)
+    assert verdict.is_anomalous
+    assert np.unravel_index(verdict.heatmap.argmax(), (128, 192)) == pytest.approx((74, 124), abs=8)
+    assert verdict.score > detector.predict(photos[0]).score
 
 
-def test_shifting_the_grid_moves_no_pixel_by_more_than_a_twentieth(detector, product):
-    """The stated bound of docs/how-to/inspect-large-images.md, relative to the range of the heatmap."""
-    from hyperspot.data import open_dataset
-    from hyperspot.images import read_image
-
-    data = open_dataset(product)
-    tiled = Detector.fit(data, short_side=64, tile=64, false_alarm_rate=0.2, device="cpu")
-    cold, hot = tiled.decision_rule.heat_range
+def test_shifting_the_grid_moves_no_pixel_by_more_than_a_twentieth(tmp_path):
+    """The bound that docs/how-to/inspect-large-images.md states, relative to the range of the heatmap."""
+    data = open_dataset(make_product_set(tmp_path, train=6, good=1, defective=2, size=512))
+    tiled = Detector.fit(data, short_side=128, tile=256, false_alarm_rate=0.2, device="cpu")
     view, model = tiled.tiling.views[0], next(tiled.anomaly_model.views)
+    assert view.tops == (0, 128, 256)
+    cold, hot = tiled.decision_rule.heat_range
+    # The view is one of two that are standardized and averaged.
+    allowed = (hot - cold) * tiled.tiling.stats[0].map_deviation * 2 / 20
     for sample in (data.test[0], data.test[-1]):
-        image = tiled.preprocess(read_image(sample.path)).pixels
+        image = tiled.preprocess(sample.path).pixels
         maps = []
-        for shift in (0, 8):
-            inner = tuple(min(start + shift, limit) for start, limit in zip(view.tops, [64] * 9, strict=False))
-            tops = tuple(sorted({0, *inner[1:-1], view.tops[-1]}))
-            grid = TileGrid(view.height, view.width, 64, 64, tops, tops)
+        for middle in (128, 136, 144, 160):
+            grid = TileGrid(512, 512, 256, 256, (0, middle, 256), (0, middle, 256))
             maps.append(grid.blend(one for tiles in grid.batches(image) for one in model.run(tiles)[0]))
-        scale = (hot - cold) * tiled.tiling.stats[0].map_deviation
-        assert np.abs(maps[1] - maps[0]).max() <= scale / 20
+        assert max(np.abs(one - maps[0]).max() for one in maps[1:]) <= allowed
 
 
 def test_what_auto_chooses():
@@ -156,10 +156,11 @@ def test_what_auto_chooses():
     assert choose((300, 400), tile="auto").tiling is None
     large = choose((2048, 3072), tile="auto")
     assert (large.input_size.height, large.input_size.width, large.scale) == (512, 768, 4.0)
+    assert (large.tiling.tile, large.tiling.whole.height) == (512, 256)
     small = choose((2048, 3072), tile="auto", smallest_defect=12)
     assert (small.input_size.height, small.scale) == (2048, 1.0)
     coarse = choose((2048, 3072), tile="auto", smallest_defect=48)
-    assert (coarse.input_size.height, coarse.scale, coarse.tiling.tile) == (683, 2048 / 683, 256)
+    assert (coarse.input_size.height, coarse.scale, coarse.tiling.tile) == (683, 2048 / 683, 512)
     assert choose((2048, 3072), tile=512, pixels_per_tile_pixel=2).input_size.height == 1024
 
 
@@ -179,11 +180,17 @@ def test_settings_that_do_not_fit_are_refused(photos, settings, message):
         Detector.fit(photos, **settings)
 
 
-def test_tiles_larger_than_the_images_are_refused(photos):
-    with pytest.raises(SettingsError, match="smaller than a tile of 256"):
-        Detector.fit(photos, tile=256, false_alarm_rate=0.2)
+def test_images_smaller_than_a_tile_are_one_tile(photos):
+    choice = choose_tiles(Settings(tile=256), [(128, 192)] * 3)
+    assert choice.tiling.whole is None
+    assert [(view.tile_height, view.tile_width, len(view)) for view in choice.tiling.views] == [(128, 192, 1)]
+
+
+def test_a_scale_that_leaves_too_few_pixels_is_refused():
+    with pytest.raises(SettingsError, match="choose a smaller --pixels-per-tile-pixel"):
+        choose_tiles(Settings(tile=256, pixels_per_tile_pixel=10), [(500, 500)])
 
 
 def test_images_too_long_for_tiles_are_refused():
     with pytest.raises(DataError, match="more than 65536"):
-        choose_tiles(Settings(tile=64), [(100, 70_000)])
+        choose_tiles(Settings(tile=256, short_side=64), [(1000, 70_000)])

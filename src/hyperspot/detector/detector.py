@@ -353,7 +353,7 @@ class Detector(Predictor):
     def _from_parts(cls, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> "Detector":
         settings = make_settings(metadata["settings"])
         record = metadata["record"]
-        tiling = None if metadata["tiling"] is None else Tiling.from_dict(metadata["tiling"])
+        tiling = None if metadata.get("tiling") is None else Tiling.from_dict(metadata["tiling"])
         sizes = [InputSize.from_dict(metadata["input_size"])] if tiling is None else [v.tile_size for v in tiling.views]
         crops = crops_of(sizes[0], settings.crops)
         if tiling is None and [vars(crop) for crop in crops] != metadata["crops"]:

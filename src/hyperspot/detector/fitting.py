@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -225,7 +226,7 @@ def _replay_tiles(model: TiledModel, left_out: Sequence[Iterator[LeftOut]]) -> R
         for view, results in zip(model.tiling.views, left_out, strict=True)
     ]
 
-    def smoothed(raws: Sequence[Iterable[LeftOut]]) -> list[Iterator[ScoredTile]]:
+    def smoothed(raws: Sequence[Iterable[Any]]) -> list[Iterator[ScoredTile]]:
         return [
             scored_tiles(map(partial(_assembled, of_view), zip(of_tiles)))
             for of_view, of_tiles in zip(model.views, raws, strict=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from hyperspot.errors import ModelFileError
 from hyperspot.utils.atomic_files import check_writable, replacing
 
-FORMAT = 5
+FORMAT = 4
 SUFFIX = ".safetensors"
 SECTIONS = ("settings", "input_size", "decision_rule", "record")
 """Objects in the metadata of every model file."""

@@ -47,7 +47,7 @@ class ExportedDetector(Predictor):
     def __init__(self, engines: Sequence[Engine], description: dict[str, Any], path: Path | None = None) -> None:
         self.engine, *_ = self._engines = tuple(engines)
         self.description = description
-        tiling = description["tiling"]
+        tiling = description.get("tiling")
         self.tiling = None if tiling is None else Tiling.from_dict(tiling)
         self.input_size = (
             InputSize.from_dict(description["input_size"]) if self.tiling is None else self.tiling.input_size

@@ -17,7 +17,7 @@ from typing import Any
 from hyperspot.errors import ModelFileError
 from hyperspot.utils.atomic_files import replacing
 
-FORMAT = 4
+FORMAT = 3
 SUFFIXES = (".onnx", ".xml")
 PROPERTY = "hyperspot"
 """Name of the metadata property."""
