@@ -1,5 +1,7 @@
 """Tiles: they cover every pixel, and blending them back shows no seam."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ def test_tiles_cover_the_input_and_overlap(height, width):
     for starts, length in ((grid.tops, height), (grid.lefts, width)):
         assert starts[0] == 0
         assert starts[-1] + 64 == length
-        assert all(0 < second - first <= 40 for first, second in zip(starts, starts[1:], strict=False))
+        assert all(0 < second - first <= 40 for first, second in itertools.pairwise(starts))
 
 
 def test_a_side_shorter_than_a_tile_makes_shorter_tiles():
@@ -47,7 +49,7 @@ def test_an_error_at_the_border_of_a_tile_does_not_show():
 
 def test_the_number_of_maps_must_be_that_of_the_tiles():
     grid = TileGrid.covering(100, 100, 64)
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         grid.blend([np.zeros((64, 64), np.float32)] * 3)
 
 
@@ -59,7 +61,8 @@ def test_the_whole_image_is_a_view_too():
 
 
 def test_views_are_standardized_and_averaged():
-    tiling = Tiling(InputSize(128, 128, "stretch"), 64, WHOLE, (ViewStats(2.0, 4.0, 1.0, 2.0), ViewStats(1.0, 0.5, 0.0, 1.0)))
+    stats = ViewStats(2.0, 4.0, 1.0, 2.0), ViewStats(1.0, 0.5, 0.0, 1.0)
+    tiling = Tiling(InputSize(128, 128, "stretch"), 64, WHOLE, stats)
     fine, whole = len(tiling.views[0]), len(tiling.views[1])
     tiles = [(np.full((64, 64), 6, np.float32), 5.0)] * fine, [(np.full((64, 64), 2, np.float32), 3.0)] * whole
     found, score = tiling.assemble([iter(one) for one in tiles])
@@ -94,7 +97,13 @@ def test_the_maps_of_views_lie_at_the_same_place():
 
 @pytest.mark.parametrize(
     "change",
-    [{"tile": 0}, {"tile": 10**9}, {"stats": []}, {"stats": [{"map_deviation": 0.0}, {}]}, {"stats": [{"other": 1}, {}]}],
+    [
+        {"tile": 0},
+        {"tile": 10**9},
+        {"stats": []},
+        {"stats": [{"map_deviation": 0.0}, {}]},
+        {"stats": [{"other": 1}, {}]},
+    ],
 )
 def test_malformed_tilings_are_refused(change):
     tiling = Tiling(InputSize(128, 200, "stretch"), 64, WHOLE, (ViewStats(), ViewStats()))

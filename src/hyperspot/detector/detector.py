@@ -290,7 +290,7 @@ class Detector(Predictor):
         model = self.anomaly_model
         tensors = {f"backbone.{name}": tensor for name, tensor in model.backbone.state_dict().items()}
         for number, method in enumerate(model.methods):
-            state: dict[str, torch.Tensor] = method.fitted_state()  # type: ignore[operator]
+            state: dict[str, torch.Tensor] = method.fitted_state()
             tensors |= {f"crops.{number}.{name}": tensor for name, tensor in state.items()}
         metadata = self.metadata()
         scores = metadata["decision_rule"].pop("scores")

@@ -123,9 +123,7 @@ def fit(
     calibrating = everything if groups is None else one_per_group(groups, settings.seed)
     scored = _Scored(len(images), map(int, calibrating), settings.background_weight)
 
-    def fit_on(
-        chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None
-    ) -> AnomalyModel | TiledModel:
+    def fit_on(chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None) -> AnomalyModel | TiledModel:
         return fit_model(images, chosen, backbone, settings, progress, device, before_training, fit_method, tiling)
 
     model: AnomalyModel | TiledModel | None = None

@@ -47,7 +47,7 @@ class TileChoice:
         Examples:
             >>> from hyperspot.detector.settings import Settings
             >>> choose_tiles(Settings(tile=256), [(1024, 1024)] * 3).describe()  # doctest: +ELLIPSIS
-            '36 tiles of 256 x 256 pixels per image, and the whole image, at 1 image pixel per tile pixel: about 37 times...'
+            '36 tiles of 256 x 256 pixels per image, and the whole image, at 1 image...'
             >>> choose_tiles(Settings(), [(1024, 1024)] * 3).describe()
             'no tiles: each image is scaled to 256 x 256 pixels, 4 image pixels per input pixel'
 

@@ -66,8 +66,10 @@ def export(
 
     Input `images`: uint8 RGB, shape (b, H, W, 3), letterboxed to the input size. Outputs `heatmap`: float32, (b, H, W),
     the smoothed anomaly map; `score`: float32, (b), the method's image score or the maximum of the map. The batch is
-    dynamic. The results equal those of the detector within f32 rounding. A detector with tiles has a graph per view, which
-    takes tiles: that of the whole image is written beside, as `NAME.whole.onnx`. `ExportedDetector` cuts and blends.
+    dynamic. The results equal those of the detector within f32 rounding.
+
+    A detector with tiles has a graph per view: the first takes tiles, and that of the whole image is written beside, as
+    `NAME.whole.onnx`. `ExportedDetector` cuts the tiles and blends their maps.
 
     With `int8` the backbone computes in 8-bit integers, so scores shift a little. If the detector was calibrated by a
     split, its held-out images are scored again by the quantized file and set its decision rule: the promise stays exact

@@ -81,16 +81,14 @@ class TileGrid:
 
         """
         tile_height, tile_width = min(tile, height), min(tile, width)
-        return cls(
-            height, width, tile_height, tile_width, _starts(height, tile_height), _starts(width, tile_width)
-        )
+        return cls(height, width, tile_height, tile_width, _starts(height, tile_height), _starts(width, tile_width))
 
     def __len__(self) -> int:
         """Return the number of tiles."""
         return len(self.tops) * len(self.lefts)
 
     def batches(self, image: UInt8[np.ndarray, "H W 3"]) -> Iterator[UInt8[np.ndarray, "_b h w 3"]]:
-        """Yield the tiles of an image row by row, in batches of at most `TILE_BATCH`; it is scaled to the grid first."""
+        """Yield the tiles of an image, scaled to the grid, row by row in batches of at most `TILE_BATCH`."""
         image = image if image.shape[:2] == (self.height, self.width) else resize(image, self.height, self.width)
         tiles = list(self._corners)
         for start in range(0, len(tiles), TILE_BATCH):
@@ -230,10 +228,7 @@ class Tiling:
         """
         results = [
             self.assemble(
-                [
-                    scored_tiles(map(model, view.batches(image)))
-                    for view, model in zip(self.views, models, strict=True)
-                ]
+                [scored_tiles(map(model, view.batches(image))) for view, model in zip(self.views, models, strict=True)]
             )
             for image in images
         ]
