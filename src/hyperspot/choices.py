@@ -5,6 +5,7 @@ from typing import Literal
 
 Aspect = Literal["keep", "square"]
 Crops = Literal["full", "center", "fused"]
+Tile = Literal["auto", "off"] | int
 CalibrationMode = Literal["auto", "leave-one-out", "split", "cross", "none"]
 ExportFormat = Literal["onnx", "openvino"]
 OverlayStyle = Literal["outline", "heatmap", "side-by-side"]
@@ -20,6 +21,9 @@ class Defaults:
     short_side: int = 256
     aspect: Aspect = "keep"
     crops: Crops = "full"
+    tile: Tile = "off"
+    pixels_per_tile_pixel: float | None = None
+    smallest_defect: float | None = None
     sigma: float = 4.0
     seed: int = 0
     false_alarm_rate: float | None = None
