@@ -111,6 +111,16 @@ class PartSet:
         """The test parts with a known label."""
         return [part for part in self.parts if part.split == "test" and part.label is not None]
 
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """Sentences on the parts that lack images which others have."""
+        lacking = [(part.name, part.missing(self.images)) for part in self.parts if part.missing(self.images)]
+        sentences = [
+            f"the part {name} lacks the view{'s' * (len(missing) > 1)} {', '.join(missing)}"
+            for name, missing in lacking[:NAMED]
+        ]
+        return (*sentences, *([f"{len(lacking) - NAMED} more parts lack views"] if len(lacking) > NAMED else []))
+
     def describe(self) -> dict[str, Any]:
         """Return the layout, the images of a part, the counts of parts and the problems, ready for JSON."""
         test = self.test
@@ -123,7 +133,7 @@ class PartSet:
             "test_defective": sum(part.label == 1 for part in test),
             "defects": dict(Counter(part.defect for part in test if part.label == 1)),
             "unused": len(self.parts) - len(self.train) - len(test),
-            "problems": list(self.problems),
+            "problems": [*self.problems, *self.incomplete],
         }
 
 
@@ -203,7 +213,7 @@ def open_part_set(
     images = tuple(sorted({one.image for one in placed}, key=natural_key))
     parts = _parts(placed, root, images)
     name = root.stem if root.is_file() else category or root.resolve().name
-    return PartSet(root, found.layout, name, images, parts, (*found.problems, *_incomplete(parts, images)))
+    return PartSet(root, found.layout, name, images, parts, tuple(found.problems))
 
 
 def _find(
@@ -386,11 +396,3 @@ def _parts(placed: Iterable[_Placed], root: Path, images: Sequence[str]) -> tupl
     return tuple(
         Part(name, {image: by_part[name][image] for image in images if image in by_part[name]}) for name in names
     )
-
-
-def _incomplete(parts: Sequence[Part], images: Sequence[str]) -> Iterator[str]:
-    lacking = [(part.name, part.missing(images)) for part in parts if part.missing(images)]
-    for name, missing in lacking[:NAMED]:
-        yield f"the part {name} lacks the view{'s' * (len(missing) > 1)} {', '.join(missing)}"
-    if len(lacking) > NAMED:
-        yield f"{len(lacking) - NAMED} more parts lack views"

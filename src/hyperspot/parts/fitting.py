@@ -3,10 +3,11 @@
 import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, get_args
 
 import numpy as np
 
+from hyperspot.choices import Models
 from hyperspot.decision.planning import one_per_group
 from hyperspot.detector.detector import Detector
 from hyperspot.detector.settings import Settings
@@ -16,15 +17,13 @@ from hyperspot.parts.calibration import PartCalibration
 from hyperspot.parts.inputs import Images, view_input
 from hyperspot.utils.progress import Progress
 
-Models = Literal["each", "shared"]
-
 
 def fit_views(
     name: str,
     parts: Sequence[Images],
     planned: Mapping[str, Sequence[str]],
     settings: Settings,
-    models: Models,
+    models: str,
     groups: Sequence[str] | None,
     channel_order: ChannelOrder,
     progress: Progress,
@@ -50,8 +49,8 @@ def fit_views(
         The detector of each view, the calibration of the part, and the training record.
 
     """
-    if models not in ("each", "shared"):
-        raise SettingsError(f"there is no choice of models '{models}'; choose each or shared")
+    if models not in get_args(Models):
+        raise SettingsError(f"there is no choice of models '{models}'; choose one of {', '.join(get_args(Models))}")
     if settings.calibration == "none":
         raise SettingsError("the views of a part are compared by their calibration; choose another one than none")
     if groups is not None and len(groups) != len(parts):

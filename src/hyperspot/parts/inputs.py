@@ -1,14 +1,14 @@
 """From the images of a part to one input per view."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import get_args
 
+from hyperspot.choices import LightingMode
 from hyperspot.data.part_sets import Part, PartSet
 from hyperspot.errors import DataError, SettingsError
 from hyperspot.images.lightings import MOST, Lightings
 from hyperspot.images.reading import ImageInput, is_gray
 
-LightingMode = Literal["auto", "channels", "views"]
 Images = Mapping[str, ImageInput]
 """The images of a part by name: `VIEW` or `VIEW/LIGHTING`."""
 PartInput = Part | Images
@@ -35,7 +35,7 @@ def good_parts(data: PartSet | Sequence[PartInput]) -> list[Images]:
     return [{name: images[name] for name in names} for _, images in named]
 
 
-def plan_views(parts: Sequence[Images], lightings: LightingMode) -> dict[str, tuple[str, ...]]:
+def plan_views(parts: Sequence[Images], lightings: str) -> dict[str, tuple[str, ...]]:
     """Return the names of the images that make the input of each view.
 
     Args:
@@ -56,8 +56,10 @@ def plan_views(parts: Sequence[Images], lightings: LightingMode) -> dict[str, tu
         {'top/dark': ('top/dark',), 'top/bright': ('top/bright',)}
 
     """
-    if lightings not in ("auto", "channels", "views"):
-        raise SettingsError(f"there is no mode of lightings '{lightings}'; choose auto, channels or views")
+    if lightings not in get_args(LightingMode):
+        raise SettingsError(
+            f"there is no mode of lightings '{lightings}'; choose one of {', '.join(get_args(LightingMode))}"
+        )
     by_view: dict[str, list[str]] = {}
     for image in parts[0]:
         by_view.setdefault(image.partition("/")[0], []).append(image)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import numpy as np
 
+from hyperspot.choices import LightingMode, Models
 from hyperspot.data.part_sets import Part, PartSet, open_part_set
 from hyperspot.decision.calibration import default_rate
 from hyperspot.decision.planning import has_groups
@@ -18,7 +19,6 @@ from hyperspot.parts import saving
 from hyperspot.parts.calibration import PartCalibration
 from hyperspot.parts.evaluation import PartEvaluation, evaluate
 from hyperspot.parts.inputs import (
-    LightingMode,
     PartInput,
     good_parts,
     images_of,
@@ -96,7 +96,7 @@ class PartInspector:
         cls,
         data: Path | str | PartSet | Sequence[PartInput],
         *,
-        models: Literal["each", "shared"] = "each",
+        models: Models = "each",
         lightings: LightingMode = "auto",
         settings: Settings | None = None,
         weights: Path | str | None = None,
