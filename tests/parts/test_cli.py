@@ -116,3 +116,11 @@ def test_patterns(run, part_file, part_folder, tmp_path, command):
     else:
         code, _, err = run("part", "predict", part_file, tmp_path, *pattern)
     assert code == 0, err
+
+
+@pytest.mark.parametrize("command", [("predict", "."), ("info",)])
+def test_other_commands_name_the_right_one(run, part_file, command):
+    name, *rest = command
+    code, _, err = run(name, part_file, *rest)
+    assert code == 1
+    assert "holds the models of the views of a part; open it with `hyperspot part`" in err

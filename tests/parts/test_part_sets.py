@@ -146,11 +146,17 @@ def test_faults_of_a_table(tmp_path: Path, rows: str, message: str):
         open_part_set(table)
 
 
-def test_a_part_in_both_splits_is_refused(tmp_path: Path):
+def test_a_part_in_both_splits(tmp_path: Path):
+    """An explicit split is refused; names may lie in a layout that sets single images aside."""
     image(tmp_path / "train" / "good" / "7_C1_x.png")
     image(tmp_path / "test" / "good" / "7_C2_x.png")
+    found = open_part_set(tmp_path)
+    assert (len(found.train), len(found.test)) == (1, 0)
+    assert "images of 1 part lie in both splits (7); a part belongs to the split of its first image" in found.problems
+    table = tmp_path / "parts.csv"
+    table.write_text("part,view,split,path\n7,C1,train,train/good/7_C1_x.png\n7,C2,test,test/good/7_C2_x.png\n")
     with pytest.raises(DataError, match="the part 7 is both a training and a test part"):
-        open_part_set(tmp_path)
+        open_part_set(table)
 
 
 def test_incomplete_parts_and_strange_names_are_named(tmp_path: Path):
@@ -159,7 +165,7 @@ def test_incomplete_parts_and_strange_names_are_named(tmp_path: Path):
     image(tmp_path / "train" / "good" / "0_C2_x.png")
     image(tmp_path / "train" / "good" / "overview.png")
     found = open_part_set(tmp_path)
-    assert "1 images name no part and view (train/good/overview.png) and are left out" in found.problems
+    assert "1 image names no part and view (train/good/overview.png); left out" in found.problems
     assert found.incomplete == (
         "the part 1 lacks the view C2",
         "the part 2 lacks the view C2",
@@ -191,3 +197,17 @@ def test_no_parts(tmp_path: Path):
     image(tmp_path / "1.png")
     with pytest.raises(DataError, match=r"names none\); use VIEW/train/good/ID.png"):
         open_part_set(tmp_path)
+
+
+def test_a_pattern_in_data_sets_and_in_any_folders(tmp_path: Path):
+    for view in VIEWS:
+        for place in ("train/good/a_1", "test/bent/b_1"):
+            image(tmp_path / "sets" / view / f"{place}.png")
+        image(tmp_path / "sets" / view / "ground_truth" / "bent" / "b_1_mask.png")
+        image(tmp_path / "any" / "monday" / view / "new" / "a_1.png")
+        image(tmp_path / "any" / "tuesday" / view / "new" / "b_1.png")
+    pattern = r"(?P<view>side|top)/.*/(?P<part>\w+)_(?P<light>\d)\.png"
+    found = open_part_set(tmp_path / "sets", pattern=pattern)
+    assert (names(found.train), names(found.test), found.images) == (["a"], ["b"], ("side/1", "top/1"))
+    found = open_part_set(tmp_path / "any", pattern=pattern)
+    assert (found.layout, names(found.train)) == ("names", ["a", "b"])

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -211,6 +211,8 @@ def open_part_set(
     if not placed:
         raise DataError(f"{root} holds no part with several views; {CONVENTIONS}")
     images = tuple(sorted({one.image for one in placed}, key=natural_key))
+    if found.layout == "names":
+        placed = _in_one_split(placed, found.problems)
     parts = _parts(placed, root, images)
     name = root.stem if root.is_file() else category or root.resolve().name
     return PartSet(root, found.layout, name, images, parts, tuple(found.problems))
@@ -223,7 +225,8 @@ def _find(
         return _Found("csv", list(_from_table(root)), [])
     if pattern is not None:
         return _by_name(root, pattern, layout, category)
-    if category is None:
+    # Its folders are samples, not views.
+    if category is None and "real_iad" not in (layout, recognize(root)):
         for found in (_view_folders(root, layout), _part_folders(root, views)):
             if found.placed:
                 return found
@@ -340,8 +343,11 @@ def _part_folders(root: Path, views: Sequence[str]) -> _Found:
 def _by_name(root: Path, pattern: re.Pattern[str], layout: str, category: str | None) -> _Found:
     """Read a data set in any layout, or all images below a folder, and find part and view in their names."""
     if layout == "auto" and category is None and recognize(root) is None and pattern.pattern != REAL_IAD:
-        samples, problems = [Sample(path, 0, "train", "good") for path in find_images(root, recursive=True)], []
-        checked = False
+        inner = _view_folders(root, layout)
+        samples, problems, checked = [one.sample for one in inner.placed], inner.problems, True
+        if not samples:
+            samples = [Sample(path, 0, "train", "good") for path in find_images(root, recursive=True)]
+            checked = False
     else:
         data = open_dataset(root, layout, category)
         samples, problems, checked = list(data.samples), list(data.problems), True
@@ -356,7 +362,8 @@ def _by_name(root: Path, pattern: re.Pattern[str], layout: str, category: str | 
     if others and not placed:
         raise DataError(f"{root} holds no part with several views ({others[0]} names none); {CONVENTIONS}")
     if others:
-        problems.append(f"{len(others)} images name no part and view ({others[0]}) and are left out")
+        verb = "image names" if len(others) == 1 else "images name"
+        problems.append(f"{len(others)} {verb} no part and view ({others[0]}); left out")
     return _Found("names", placed, problems, checked)
 
 
@@ -378,6 +385,20 @@ def _checked(found: _Found, root: Path) -> list[_Placed]:
     checked = check(Found([one.sample for one in found.placed], found.problems, found.masks), root, found.layout)
     found.problems[:] = checked.problems
     return [by_file[sample.path.resolve()]._replace(sample=sample) for sample in checked.samples]
+
+
+def _in_one_split(placed: Sequence[_Placed], problems: list[str]) -> list[_Placed]:
+    """Put all images of a part into the split of its first one: layouts without an official split set images aside."""
+    splits: dict[str, Literal["train", "test"]] = {}
+    for one in placed:
+        splits.setdefault(one.part, one.sample.split)
+    moved = {one.part for one in placed if one.sample.split != splits[one.part]}
+    if moved:
+        problems.append(
+            f"images of {len(moved)} part{'s' * (len(moved) > 1)} lie in both splits ({min(moved)}); a part belongs to "
+            "the split of its first image"
+        )
+    return [one._replace(sample=replace(one.sample, split=splits[one.part])) for one in placed]
 
 
 def _parts(placed: Iterable[_Placed], root: Path, images: Sequence[str]) -> tuple[Part, ...]:

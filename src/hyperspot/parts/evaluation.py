@@ -146,7 +146,7 @@ def _sample(part: Part, images: Sequence[str]) -> Sample:
     label = 1 if 1 in labels else part.label if None in labels else 0
     masks = tuple(mask for sample in samples for mask in sample.masks)
     defect = next((sample.defect for sample in samples if sample.label == label), part.defect)
-    return Sample(samples[0].path, label, "test", defect, masks)
+    return replace(samples[0], label=label, defect=defect, masks=masks)
 
 
 def _result(

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ from hyperspot.choices import Models
 from hyperspot.decision.planning import one_per_group
 from hyperspot.detector.detector import Detector
 from hyperspot.detector.settings import Settings
-from hyperspot.errors import DataError, SettingsError
+from hyperspot.errors import CalibrationWarning, DataError, SettingsError
 from hyperspot.images.reading import ChannelOrder
 from hyperspot.parts.calibration import PartCalibration
 from hyperspot.parts.inputs import Images, view_input
@@ -71,7 +72,11 @@ def fit_views(
         detectors = dict.fromkeys(inputs, shared)
     else:
         for column, (view, images) in enumerate(progress.track(list(inputs.items()), "training views")):
-            detectors[view] = Detector.fit(images, groups=None if groups is None else labels, **options)
+            with warnings.catch_warnings():
+                if column:
+                    # That few parts calibrate is said once.
+                    warnings.simplefilter("ignore", CalibrationWarning)
+                detectors[view] = Detector.fit(images, groups=None if groups is None else labels, **options)
             for one in detectors[view].held_out:
                 held_out[one.index, column] = one.score
     # Of each group one part calibrates, as one image does (see `planning.one_per_group`).
