@@ -118,8 +118,9 @@ def test_patterns(run, part_file, part_folder, tmp_path, command):
     assert code == 0, err
 
 
-@pytest.mark.parametrize("command", [("predict", "."), ("info",)])
-def test_other_commands_name_the_right_one(run, part_file, command):
+@pytest.mark.parametrize("command", [("predict", "test/good/000/left.png"), ("info",)])
+def test_other_commands_name_the_right_one(run, part_file, part_folder, command, monkeypatch):
+    monkeypatch.chdir(part_folder)
     name, *rest = command
     code, _, err = run(name, part_file, *rest)
     assert code == 1

@@ -160,7 +160,7 @@ def _result(
         defect=part.defect,
         label=int(part.label or 0),
         score=scores[deciding],
-        is_anomalous=views[deciding].is_anomalous or (None if missing else False),
+        is_anomalous=any(result.is_anomalous for result in views.values()) or (None if missing else False),
         milliseconds=sum(result.milliseconds for result in views.values()),
     )
 

@@ -74,7 +74,7 @@ def fit_views(
         for column, (view, images) in enumerate(progress.track(list(inputs.items()), "training views")):
             with warnings.catch_warnings():
                 if column:
-                    # That few parts calibrate is said once.
+                    # The warning of few parts holds for all views.
                     warnings.simplefilter("ignore", CalibrationWarning)
                 detectors[view] = Detector.fit(images, groups=None if groups is None else labels, **options)
             for one in detectors[view].held_out:

@@ -29,7 +29,7 @@ from hyperspot.parts.inputs import (
     view_input,
 )
 from hyperspot.parts.part_file import Unpacked
-from hyperspot.parts.verdict import PartVerdict
+from hyperspot.parts.verdict import PartVerdict, decide
 from hyperspot.predictor import Predictor
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.progress import SILENT, Progress
@@ -72,6 +72,17 @@ class PartInspector:
         >>> bad["top"][24:40, 24:40] = 255
         >>> loaded.predict(bad).is_anomalous
         True
+        >>> loaded.with_false_alarm_rate(0.4).false_alarm_rate
+        0.4
+        >>> loaded.describe()["training"]["models"]
+        'each'
+
+        For a line PC without torch:
+
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     exported = PartInspector.load(loaded.export(f"{folder}/line.hyperspot"))
+        >>> exported.predict(bad).deciding_view
+        'top'
 
     """
 
@@ -317,15 +328,6 @@ class PartInspector:
         Raises:
             CalibrationError: If there are too few calibration parts for the rate.
 
-        Examples:
-            >>> import numpy as np
-            >>> from hyperspot import PartInspector
-            >>> parts = list(np.random.default_rng(0).integers(100, 140, (12, 2, 64, 64, 3), dtype=np.uint8))
-            >>> parts = [{"top": top, "side": side} for top, side in parts]
-            >>> inspector = PartInspector.fit(parts, short_side=64, false_alarm_rate=0.2)
-            >>> inspector.with_false_alarm_rate(0.4).false_alarm_rate
-            0.4
-
         """
         for predictor in self.predictors.values():
             predictor.with_false_alarm_rate(rate)  # refuses impossible rates
@@ -393,18 +395,7 @@ class PartInspector:
         return self._changed(changed, calibration)
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings, the training record and the versions, as JSON values.
-
-        Examples:
-            >>> import numpy as np
-            >>> from hyperspot import PartInspector
-            >>> parts = list(np.random.default_rng(0).integers(100, 140, (12, 2, 64, 64, 3), dtype=np.uint8))
-            >>> parts = [{"top": top, "side": side} for top, side in parts]
-            >>> inspector = PartInspector.fit(parts, models="shared", short_side=64, false_alarm_rate=0.2)
-            >>> inspector.describe()["training"]["models"]
-            'shared'
-
-        """
+        """Return the settings, the training record and the versions, as JSON values."""
         described = {view: predictor.describe() for view, predictor in self.predictors.items()}
         first = next(iter(described.values()))
         views = {view: {"images": list(self.images[view]), **one["training"]} for view, one in described.items()}
@@ -462,18 +453,6 @@ class PartInspector:
             ModelFileError: If the models are exported already, the suffix is another one, or the file cannot be
                 written.
 
-        Examples:
-            >>> import tempfile
-            >>> import numpy as np
-            >>> from hyperspot import PartInspector
-            >>> parts = list(np.random.default_rng(0).integers(100, 140, (12, 2, 64, 64, 3), dtype=np.uint8))
-            >>> parts = [{"top": top, "side": side} for top, side in parts]
-            >>> inspector = PartInspector.fit(parts, models="shared", short_side=64, false_alarm_rate=0.2)
-            >>> with tempfile.TemporaryDirectory() as folder:
-            ...     exported = PartInspector.load(inspector.export(f"{folder}/line.hyperspot"))
-            >>> exported.predict(parts[0]).is_anomalous
-            False
-
         """
         return saving.export(Path(path), self._contents())
 
@@ -514,40 +493,9 @@ class PartInspector:
                         result = replace(result, path=Path(first))
                     verdicts[number][view] = result
         return [
-            failed[number] if number in failed else self.decide(name, verdicts[number])
+            failed[number] if number in failed else decide(name, verdicts[number], self.calibration)
             for number, (name, _) in enumerate(parts)
         ]
-
-    def decide(self, part: str, views: Mapping[str, Verdict]) -> PartVerdict:
-        """Return the verdict on a part from the verdicts on its views by `predictors`.
-
-        Views that are left out are missing.
-
-        Examples:
-            >>> import numpy as np
-            >>> from hyperspot import PartInspector
-            >>> parts = list(np.random.default_rng(0).integers(100, 140, (12, 2, 64, 64, 3), dtype=np.uint8))
-            >>> parts = [{"top": top, "side": side} for top, side in parts]
-            >>> inspector = PartInspector.fit(parts, short_side=64, false_alarm_rate=0.2)
-            >>> views = {view: inspector.predictors[view].predict(image) for view, image in parts[5].items()}
-            >>> inspector.decide("7", views).is_anomalous
-            False
-
-        """
-        scores = {view: self.calibration.standardize(view, verdict.score) for view, verdict in views.items()}
-        deciding = max(scores, key=lambda view: scores[view])
-        missing = tuple(view for view in self.views if view not in views)
-        anomalous = any(verdict.is_anomalous for verdict in views.values())
-        return PartVerdict(
-            part=part,
-            score=scores[deciding],
-            p_value=min(verdict.p_value for verdict in views.values() if verdict.p_value is not None),
-            is_anomalous=True if anomalous else None if missing else False,
-            deciding_view=deciding,
-            views=dict(views),
-            threshold=self.calibration.calibration.threshold,
-            missing=missing,
-        )
 
 
 def _name(part: PartInput) -> str:

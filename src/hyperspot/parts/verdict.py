@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from typing import Any
 from PIL import Image
 
 from hyperspot.choices import OverlayStyle
-from hyperspot.results.overlays import PAPER, side_by_side, with_caption
+from hyperspot.parts.calibration import PartCalibration
+from hyperspot.results.overlays import PAPER, with_caption
 from hyperspot.results.verdict import DECISIONS, Verdict, refuse_existing, result_paths
 from hyperspot.utils.atomic_files import replacing
 
 SHEET_SIDE = 640
 """Longest side of a view in the contact sheet, in pixels."""
+GAP = 8
+"""Pixels between views."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +107,7 @@ class PartVerdict:
             picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
             details = ["decides"] if view == self.deciding_view else []
             tiles.append(with_caption(picture, view, details, verdict.is_anomalous))
-        columns = math.ceil(math.sqrt(len(tiles)))
-        sheet = _below([side_by_side(tiles[at : at + columns]) for at in range(0, len(tiles), columns)])
+        sheet = _grid(tiles, columns=math.ceil(math.sqrt(len(tiles))))
         if not caption:
             return sheet
         threshold = "" if self.threshold is None else f" (threshold {self.threshold:.4g})"
@@ -174,11 +176,29 @@ class PartVerdict:
         return paths
 
 
-def _below(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Return pictures one below the other."""
-    drawn = Image.new("RGB", (max(one.width for one in pictures), sum(one.height for one in pictures)), PAPER)
-    y = 0
-    for one in pictures:
-        drawn.paste(one, (0, y))
-        y += one.height
+def decide(part: str, views: Mapping[str, Verdict], calibration: PartCalibration) -> PartVerdict:
+    """Return the verdict on a part from the verdicts on its views, at least one, by rules with the same calibration."""
+    scores = {view: calibration.standardize(view, verdict.score) for view, verdict in views.items()}
+    deciding = max(scores, key=lambda view: scores[view])
+    missing = tuple(view for view in calibration.views if view not in views)
+    anomalous = any(verdict.is_anomalous for verdict in views.values())
+    return PartVerdict(
+        part=part,
+        score=scores[deciding],
+        p_value=views[deciding].p_value,
+        is_anomalous=True if anomalous else None if missing else False,
+        deciding_view=deciding,
+        views=dict(views),
+        threshold=calibration.calibration.threshold,
+        missing=missing,
+    )
+
+
+def _grid(tiles: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Return pictures in rows, in cells of the size of the largest one."""
+    width, height = max(one.width for one in tiles) + GAP, max(one.height for one in tiles) + GAP
+    rows = math.ceil(len(tiles) / columns)
+    drawn = Image.new("RGB", (columns * width - GAP, rows * height - GAP), PAPER)
+    for number, one in enumerate(tiles):
+        drawn.paste(one, (number % columns * width, number // columns * height))
     return drawn
