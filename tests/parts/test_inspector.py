@@ -220,8 +220,10 @@ def test_it_predicts_without_torch(inspector, part_folder, tmp_path):
     path = inspector.export(tmp_path / "line.hyperspot")
     part = open_part_set(part_folder).test[0]
     script = (
-        "import sys\nsys.modules['torch'] = None\nfrom hyperspot import PartInspector, open_part_set\n"
+        "import sys\nsys.modules['torch'] = sys.modules['scipy'] = None\n"
+        "from hyperspot import PartInspector, open_part_set\n"
         "inspector = PartInspector.load(sys.argv[1])\n"
+        "assert inspector.evaluate(sys.argv[2]).part.detection_rate > 0\n"
         "print(repr(inspector.predict(open_part_set(sys.argv[2]).test[0]).score))"
     )
     command = [sys.executable, "-W", "error", "-c", script, str(path), str(part_folder)]

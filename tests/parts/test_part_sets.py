@@ -150,9 +150,11 @@ def test_a_part_in_both_splits(tmp_path: Path):
     """An explicit split is refused; names may lie in a layout that sets single images aside."""
     image(tmp_path / "train" / "good" / "7_C1_x.png")
     image(tmp_path / "test" / "good" / "7_C2_x.png")
+    image(tmp_path / "test" / "good" / "8_C1_x.png")
+    image(tmp_path / "train" / "good" / "8_C2_x.png")
     found = open_part_set(tmp_path)
-    assert (len(found.train), len(found.test)) == (1, 0)
-    assert "images of 1 part lie in both splits (7); a part belongs to the split of its first image" in found.problems
+    assert (names(found.train), names(found.test)) == (["7"], ["8"])
+    assert "images of 2 parts lie in both splits (7); a part belongs to the split of its first view" in found.problems
     table = tmp_path / "parts.csv"
     table.write_text("part,view,split,path\n7,C1,train,train/good/7_C1_x.png\n7,C2,test,test/good/7_C2_x.png\n")
     with pytest.raises(DataError, match="the part 7 is both a training and a test part"):

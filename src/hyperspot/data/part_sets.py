@@ -388,15 +388,15 @@ def _checked(found: _Found, root: Path) -> list[_Placed]:
 
 
 def _in_one_split(placed: Sequence[_Placed], problems: list[str]) -> list[_Placed]:
-    """Put all images of a part into the split of its first one: layouts without an official split set images aside."""
+    """Put all images of a part into the split of its first view: layouts without an official split set images aside."""
     splits: dict[str, Literal["train", "test"]] = {}
-    for one in placed:
+    for one in sorted(placed, key=lambda one: natural_key(one.image)):
         splits.setdefault(one.part, one.sample.split)
     moved = {one.part for one in placed if one.sample.split != splits[one.part]}
     if moved:
         problems.append(
             f"images of {len(moved)} part{'s' * (len(moved) > 1)} lie in both splits ({min(moved)}); a part belongs to "
-            "the split of its first image"
+            "the split of its first view"
         )
     return [one._replace(sample=replace(one.sample, split=splits[one.part])) for one in placed]
 
