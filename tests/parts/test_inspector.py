@@ -194,6 +194,11 @@ def test_evaluation_with_missing_views(inspector, part_folder):
     evaluation = inspector.evaluate(halved, allow_missing=True)
     assert list(evaluation.views) == ["left"]
     assert {one.is_anomalous for one in evaluation.part.image_results} == {True, None}
+    wider = tuple(Part(part.name, {**part.samples, "front": part.samples["left"]}) for part in parts.parts)
+    with pytest.raises(DataError, match="has the view front, which the model does not know"):
+        inspector.evaluate(replace(parts, parts=wider))
+    with pytest.raises(DataError, match="has the view front, which the model does not know"):
+        inspector.recalibrate(replace(parts, parts=wider))
     with pytest.raises(DataError, match="has no labeled test part"):
         inspector.evaluate(replace(parts, parts=tuple(parts.train)))
     defective = tuple(part for part in parts.test if part.label == 1)

@@ -213,3 +213,17 @@ def test_a_pattern_in_data_sets_and_in_any_folders(tmp_path: Path):
     assert (names(found.train), names(found.test), found.images) == (["a"], ["b"], ("side/1", "top/1"))
     found = open_part_set(tmp_path / "any", pattern=pattern)
     assert (found.layout, names(found.train)) == ("names", ["a", "b"])
+
+
+def test_good_parts_and_a_folder_per_defect(tmp_path: Path):
+    for place in ("good/a", "good/b", "good/c", "bent/d"):
+        for view in VIEWS:
+            image(tmp_path / place / f"{view}.png")
+    image(tmp_path / "ground_truth" / "bent" / "d" / "top_mask.png")
+    found = open_part_set(tmp_path)
+    assert (names(found.train), names(found.test)) == (["good/a", "good/b", "good/c"], ["bent/d"])
+    assert (found.test[0].defect, found.test[0].samples["top"].masks) == (
+        "bent",
+        (tmp_path / "ground_truth" / "bent" / "d" / "top_mask.png",),
+    )
+    assert found.images == VIEWS

@@ -19,7 +19,7 @@ from hyperspot.evaluation import evaluate as evaluate_images
 from hyperspot.images import Crop
 from hyperspot.images.reading import ImageInput
 from hyperspot.parts.calibration import PartCalibration
-from hyperspot.parts.inputs import missing_views, refuse_missing, view_input
+from hyperspot.parts.inputs import missing_views, refuse_missing, refuse_unknown, view_input
 from hyperspot.predictor import Predictor
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.progress import Progress
@@ -91,7 +91,9 @@ def evaluate(
     if not parts.test:
         raise DataError(f"{parts.root} has no labeled test part; add some to test/good and test/DEFECT")
     missing = {part.name: missing_views(part.images, inspector.images) for part in parts.test}
+    known = [name for names in inspector.images.values() for name in names]
     for part in parts.test:
+        refuse_unknown(part.name, part.images, known)
         if not allow_missing or len(missing[part.name]) == len(inspector.images):
             refuse_missing(part.name, missing[part.name], "add it, or allow missing views")
     results: dict[str, dict[str, ImageResult]] = {part.name: {} for part in parts.test}

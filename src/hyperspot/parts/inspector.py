@@ -221,7 +221,9 @@ class PartInspector:
             (None, ('side',))
 
         """
-        (verdict,) = self._predict([(name or _name(part), part)], channel_order, allow_missing)
+        if name is None:
+            name = part.name if isinstance(part, Part) else "part"
+        (verdict,) = self._predict([(name, part)], channel_order, allow_missing)
         if isinstance(verdict, HyperspotError):
             raise verdict
         return verdict
@@ -257,7 +259,7 @@ class PartInspector:
         """Yield the verdicts on many parts, in order.
 
         Args:
-            parts: As `predict` takes them.
+            parts: As `predict` takes them; mappings are named by their position, from 0.
             channel_order: Of arrays and tensors.
             allow_missing: As in `predict`.
             errors: `raise` stops at an unreadable image or a missing view; `return` yields its error in place of the
@@ -276,12 +278,12 @@ class PartInspector:
             >>> for result in inspector.predict_many([parts[5], incomplete], errors="return"):
             ...     print(result if isinstance(result, Exception) else result.is_anomalous)
             False
-            the part part lacks the view side; add it, or allow missing views
+            the part 1 lacks the view side; add it, or allow missing views
 
         """
-        waiting = iter(parts)
+        waiting = ((part.name if isinstance(part, Part) else str(at), part) for at, part in enumerate(parts))
         while chunk := list(itertools.islice(waiting, PARTS_AT_ONCE)):
-            for verdict in self._predict([(_name(part), part) for part in chunk], channel_order, allow_missing):
+            for verdict in self._predict(chunk, channel_order, allow_missing):
                 if errors == "raise" and isinstance(verdict, HyperspotError):
                     raise verdict
                 yield verdict
@@ -370,6 +372,7 @@ class PartInspector:
         parts = good_parts(data)
         for number, images in enumerate(parts):
             refuse_missing(str(number), missing_views(images, self.images), "add it")
+            refuse_unknown(str(number), images, self.image_names)
         if has_groups(self.describe()):
             warnings.warn(
                 "the models were trained with groups of parts and each part calibrates them by itself, so that the "
@@ -377,7 +380,7 @@ class PartInspector:
                 CalibrationWarning,
                 stacklevel=2,
             )
-        rate = false_alarm_rate or self.false_alarm_rate
+        rate = self.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
         changed: dict[str, Predictor] = {}
         columns = []
         for view, predictor in self.predictors.items():
@@ -496,7 +499,3 @@ class PartInspector:
             failed[number] if number in failed else decide(name, verdicts[number], self.calibration)
             for number, (name, _) in enumerate(parts)
         ]
-
-
-def _name(part: PartInput) -> str:
-    return part.name if isinstance(part, Part) else "part"
