@@ -9,6 +9,8 @@ Tile = Literal["auto", "off"] | int
 CalibrationMode = Literal["auto", "leave-one-out", "split", "cross", "none"]
 ExportFormat = Literal["onnx", "openvino"]
 OverlayStyle = Literal["outline", "heatmap", "side-by-side"]
+LightingMode = Literal["auto", "channels", "views"]
+Models = Literal["each", "shared"]
 ResultFormat = Literal["text", "jsonl", "csv", "coco", "yolo"]
 
 
