@@ -11,6 +11,7 @@ ExportFormat = Literal["onnx", "openvino"]
 OverlayStyle = Literal["outline", "heatmap", "side-by-side"]
 LightingMode = Literal["auto", "channels", "views"]
 Models = Literal["each", "shared"]
+OverlayFormat = Literal["png", "jpeg"]
 ResultFormat = Literal["text", "jsonl", "csv", "coco", "yolo"]
 
 

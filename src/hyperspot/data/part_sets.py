@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hyperspot.data.datasets import list_categories, open_dataset
-from hyperspot.data.layouts import Found, Sample, _label, _masks_by_stem, _rows, _split, recognize
+from hyperspot.data.layouts import Found, Sample, recognize
+from hyperspot.data.layouts.base import label_of, masks_by_stem, split_of, table_rows
 from hyperspot.data.problems import check, relative
 from hyperspot.errors import DataError
 from hyperspot.images.finding import find_folders, find_images, natural_key
@@ -249,15 +250,15 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
 
 
 def _from_table(table: Path) -> Iterator[_Placed]:
-    for line, row in _rows(table, ("part", "view", "path")):
+    for line, row in table_rows(table, ("part", "view", "path")):
         where = f"line {line} of {table}"
         path = table.parent / row["path"]
         if not row["path"] or not path.is_file():
             raise DataError(f"{where} names the image '{row['path']}', which does not exist; correct the path")
         if not row["part"] or not row["view"]:
             raise DataError(f"{where} names no {'part' if not row['part'] else 'view'}; fill the column in")
-        label = _label(row["label"], where) if "label" in row else 0
-        split = _split(row["split"], where) if row.get("split") else "train" if label == 0 else "test"
+        label = label_of(row["label"], where) if "label" in row else 0
+        split = split_of(row["split"], where) if row.get("split") else "train" if label == 0 else "test"
         masks = tuple(table.parent / part.strip() for part in row.get("mask", "").split("|") if part.strip())
         defect = {0: "good", 1: row.get("defect") or "defect", None: ""}[label]
         sample = Sample(path, label, split, defect, masks if label == 1 else ())
@@ -315,11 +316,11 @@ def _part_folders(root: Path, views: Sequence[str]) -> _Found:
         for outer in find_folders(folder.path) if folder.path.is_dir() else []:
             if outer == folder.truth:
                 continue
-            masks = _masks_by_stem(folder.truth / outer.name)
+            masks = masks_by_stem(folder.truth / outer.name)
             flat += [(folder, outer.name, folder.sample(path, masks)) for path in find_images(outer)]
             for view in find_folders(outer):
                 for path in find_images(view):
-                    lit = folder.sample(path, _masks_by_stem(folder.truth / outer.name / view.name))
+                    lit = folder.sample(path, masks_by_stem(folder.truth / outer.name / view.name))
                     placed.append(_Placed(lit, relative(outer, root), _image(view.name, path.stem)))
     outers, stems = {outer for _, outer, _ in flat}, {sample.path.stem for _, _, sample in flat}
     known = set(views)

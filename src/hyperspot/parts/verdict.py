@@ -11,7 +11,7 @@ from PIL import Image
 
 from hyperspot.choices import OverlayStyle
 from hyperspot.parts.calibration import PartCalibration
-from hyperspot.results.overlays import PAPER, with_caption
+from hyperspot.results.overlays import PAPER, of_image, with_caption
 from hyperspot.results.verdict import DECISIONS, Verdict, refuse_existing, result_paths
 from hyperspot.utils.atomic_files import replacing
 
@@ -106,7 +106,7 @@ class PartVerdict:
             picture = verdict.overlay(style, caption=False)
             picture.thumbnail((SHEET_SIDE, SHEET_SIDE))
             details = ["decides"] if view == self.deciding_view else []
-            tiles.append(with_caption(picture, view, details, verdict.is_anomalous))
+            tiles.append(with_caption(of_image(picture), view, details, verdict.is_anomalous).to_image())
         sheet = _grid(tiles, columns=math.ceil(math.sqrt(len(tiles))))
         if not caption:
             return sheet
@@ -114,7 +114,7 @@ class PartVerdict:
         p_value = [] if self.p_value is None else [f"p {self.p_value:.3g}"]
         missing = [f"missing: {', '.join(self.missing)}"] if self.missing else []
         details = [f"score {self.score:.4g}{threshold}", *p_value, f"view {self.deciding_view}", *missing]
-        return with_caption(sheet, DECISIONS[self.is_anomalous], details, self.is_anomalous)
+        return with_caption(of_image(sheet), DECISIONS[self.is_anomalous], details, self.is_anomalous).to_image()
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the pixels, as JSON values."""
