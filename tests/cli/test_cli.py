@@ -24,7 +24,7 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "saf
 
 
 CLI = (
-    "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "predict", "progress",
+    "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "part", "predict", "progress",
     "recalibrate", "roi", "summaries", "train",
 )  # fmt: skip
 

@@ -15,7 +15,9 @@ STRETCH_TOLERANCE = 1 / 16
 """Relative difference of aspect ratios that is stretched instead of padded: the error of rounding the long side of an
 input size of 256 pixels to a multiple of 32, so that images of the median shape are never padded."""
 LONGEST = 8192
-"""Limit of the sides of the input size, in pixels: memory grows with their square."""
+"""Limit of the sides of an input that the model sees whole, in pixels: memory grows with their square."""
+LONGEST_TILED = 65_536
+"""Limit of the sides of an input that is cut into tiles, in pixels."""
 CENTRAL = 224 / 256
 """Side of the papers' center crop, as a fraction of the image's."""
 
@@ -48,6 +50,7 @@ class InputSize:
         short_side: int = 256,
         aspect: Literal["keep", "square"] = "keep",
         multiple: int = 32,
+        longest: int = LONGEST,
     ) -> "InputSize":
         """Return the input size for images of these sizes.
 
@@ -57,6 +60,7 @@ class InputSize:
             aspect: `keep` takes the median aspect ratio of the images; `square` stretches every image to a square, as
                 the papers do.
             multiple: The long side is rounded to a multiple of it.
+            longest: Limit of the long side, in pixels.
 
         Raises:
             DataError: `sizes` is empty, or the images are so long that the input size would exceed the memory.
@@ -68,10 +72,10 @@ class InputSize:
             return cls(short_side, short_side, "stretch")
         ratio = math.exp(float(np.median([math.log(width / height) for height, width in sizes])))
         long_side = max(short_side, round(short_side * max(ratio, 1 / ratio) / multiple) * multiple)
-        if long_side > LONGEST:
+        if long_side > longest:
             raise DataError(
                 f"the images are {max(ratio, 1 / ratio):.0f} times as long as they are wide: a short side of "
-                f"{short_side} pixels makes the long side {long_side}, more than {LONGEST}; cut the images into pieces "
+                f"{short_side} pixels makes the long side {long_side}, more than {longest}; cut the images into pieces "
                 "or choose a smaller --short-side or --aspect square"
             )
         return cls(short_side, long_side, "contain") if ratio > 1 else cls(long_side, short_side, "contain")
@@ -98,11 +102,11 @@ class InputSize:
         return dict(self.__dict__)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "InputSize":
+    def from_dict(cls, fields: dict[str, Any], longest: int = LONGEST) -> "InputSize":
         """Return the input size `to_dict` described; raises TypeError or ValueError if the fields are malformed."""
         input_size = cls(**fields)
         sides = (input_size.height, input_size.width)
-        whole = all(isinstance(side, int) and 1 <= side <= LONGEST for side in sides)
+        whole = all(isinstance(side, int) and 1 <= side <= longest for side in sides)
         if not whole or input_size.fit not in ("stretch", "contain"):
             raise ValueError(f"{fields} is no input size")
         return input_size
