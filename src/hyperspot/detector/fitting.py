@@ -196,7 +196,7 @@ class _Scored:
                 self.shown.append(good)
             self.good[index] = replace(good, values=good.values[:0])
             # Of equal scores the first images are kept, as a stable sort by score lists them. The images with the
-            # highest scores are among those with the highest of some zone, and a part that would be lost counts as higher.
+            # highest scores are among those with the highest of some zone, or lost parts, which count as higher.
             ranked = [*good.scores, *([] if good.correlation is None else [-good.correlation])]
             for zone, score in enumerate(map(float, ranked)):
                 for calibrating in {False, index in self._calibrating}:
