@@ -80,6 +80,22 @@ class InspectionPlan:
         (np.float64(0.73), Limit(value=0.3, unit='mm', area=False))
         >>> InspectionPlan.from_dict(plan.to_dict()).to_dict() == plan.to_dict()
         True
+        >>> plan.scale(height=240, width=320)
+        Scale(x=2.0, y=2.0, mm_per_pixel=0.05)
+
+        Zones, and the parts of the image with thresholds of their own:
+
+        >>> from hyperspot.images import InputSize
+        >>> rim = {"name": "rim", "polygons": [[[40, 40], [600, 40], [600, 120], [40, 120]]], "false_alarm_rate": 0.002}
+        >>> zoned = InspectionPlan.from_dict({**plan.to_dict(), "zones": [rim]})
+        >>> zoned.groups, [int(mask.sum()) for mask in zoned.group_masks(48, 64)]
+        (('rim', 'elsewhere'), [448, 1792])
+        >>> [int(mask.sum()) for mask in zoned.zone_masks(48, 64)]
+        [448]
+        >>> len(zoned.input_groups(InputSize(48, 64, "stretch").letterbox(48, 64)))
+        2
+        >>> zoned.rules_of(zoned.zones[0]) == zoned.rules_of(None)
+        True
 
     """
 
@@ -113,6 +129,15 @@ class InspectionPlan:
         Raises:
             DataError: If the file is missing or is no plan.
             ImageError: If it is an image that cannot be read.
+
+        Examples:
+            >>> import tempfile
+            >>> from hyperspot import InspectionPlan
+            >>> with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            ...     _ = file.write('{"mm_per_pixel": 0.05, "rules": {"min_length": "0.3mm"}}')
+            ...     file.flush()
+            ...     print(InspectionPlan.read(file.name).rules.min_length)
+            0.3mm
 
         """
         path = Path(path)
@@ -185,7 +210,14 @@ class InspectionPlan:
         return self.rules if zone is None or zone.rules is None else zone.rules
 
     def with_rules(self, rules: RegionRules | None = None, mm_per_pixel: float | None = None) -> "InspectionPlan":
-        """Return the plan with other rules outside of zones with rules of their own, or another scale."""
+        """Return the plan with other rules outside of zones with rules of their own, or another scale.
+
+        Examples:
+            >>> from hyperspot import InspectionPlan, RegionRules
+            >>> InspectionPlan().with_rules(RegionRules(min_length="0.3mm"), mm_per_pixel=0.05).to_dict()
+            {'mm_per_pixel': 0.05, 'rules': {'min_length': '0.3mm'}}
+
+        """
         return replace(
             self,
             rules=self.rules if rules is None else rules,
@@ -193,7 +225,17 @@ class InspectionPlan:
         )
 
     def with_reference(self, reference: Reference | None) -> "InspectionPlan":
-        """Return the plan with registration to a reference, or without."""
+        """Return the plan with registration to a reference, or without.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import InspectionPlan
+            >>> from hyperspot.images.registration import Reference
+            >>> reference = Reference.from_image(np.zeros((48, 64, 3), np.uint8))
+            >>> InspectionPlan().with_reference(reference).to_dict()["registration"]["size"]
+            [192, 144]
+
+        """
         return replace(self, area=replace(self.area, reference=reference))
 
     def _all_rules(self) -> Iterator[RegionRules]:

@@ -114,6 +114,17 @@ class RegionRules:
             scale: Of the image.
             where: Appended to the number of a region, for example ` in zone rim`.
 
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import RegionRules
+            >>> from hyperspot.results.measurements import Scale, measure_regions
+            >>> from hyperspot.results.regions import find_regions
+            >>> mask = np.zeros((9, 9), bool)
+            >>> mask[4, 1:8] = True
+            >>> measured = measure_regions(mask, find_regions(mask, mask.astype(float)))
+            >>> RegionRules(min_length="5px").reasons(list(enumerate(measured, 1)), Scale(), " in zone rim")
+            ['region 1 in zone rim: length 7.07px >= 5px']
+
         """
         counted = [(number, one, self._reached(one.region, scale)) for number, one in regions]
         counting = [(number, one, reached) for number, one, reached in counted if reached is not None]

@@ -192,7 +192,16 @@ class DecisionRule:
         )
 
     def image_score(self, scores: Float64[np.ndarray, "zones"]) -> float:
-        """Return the image score of the scores of the plan's `groups`: the highest, on the scale of the zones."""
+        """Return the image score of the scores of the plan's `groups`: the highest, on the scale of the zones.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Calibration, DecisionRule
+            >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
+            >>> DecisionRule.from_good_images(calibration, [np.arange(5.0)], 0.2).image_score(np.array([2.5]))
+            2.5
+
+        """
         return max(self._by_zone(scores).values(), default=float(scores[0]))
 
     def _by_zone(self, scores: Float64[np.ndarray, "zones"]) -> dict[str, float]:
