@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from hyperspot.data.demo_product.product_set import make_product_set
     from hyperspot.data.part_sets import Part, PartSet, open_part_set
     from hyperspot.decision.calibration import Calibration
+    from hyperspot.decision.inspection_plan import InspectionPlan, Zone
     from hyperspot.decision.operating_points import OperatingPoint
+    from hyperspot.decision.region_rules import RegionRules
     from hyperspot.decision.rule import DecisionRule
     from hyperspot.detector.detector import Detector
     from hyperspot.detector.power import PowerEstimate
@@ -65,6 +67,7 @@ _HOMES = {
     "HyperspotError": "errors",
     "ImageError": "errors",
     "ImageWarning": "errors",
+    "InspectionPlan": "decision.inspection_plan",
     "Method": "methods",
     "MethodSettings": "methods",
     "Metric": "metrics",
@@ -81,11 +84,13 @@ _HOMES = {
     "PowerEstimate": "detector.power",
     "Predictor": "predictor",
     "Region": "results",
+    "RegionRules": "decision.region_rules",
     "Sample": "data",
     "Settings": "detector.settings",
     "SettingsError": "errors",
     "Verdict": "results",
     "WeightsError": "errors",
+    "Zone": "decision.inspection_plan",
     "load_model": "model_loading",
     "make_product_set": "data.demo_product.product_set",
     "open_dataset": "data",
@@ -117,6 +122,7 @@ __all__ = [
     "HyperspotError",
     "ImageError",
     "ImageWarning",
+    "InspectionPlan",
     "Method",
     "MethodSettings",
     "Metric",
@@ -133,11 +139,13 @@ __all__ = [
     "PowerEstimate",
     "Predictor",
     "Region",
+    "RegionRules",
     "Sample",
     "Settings",
     "SettingsError",
     "Verdict",
     "WeightsError",
+    "Zone",
     "__version__",
     "load_model",
     "make_product_set",

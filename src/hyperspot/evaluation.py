@@ -60,6 +60,8 @@ class ImageResult:
         is_anomalous: As in `Verdict`.
         milliseconds: As in `Verdict`.
         pictures: The image, the heatmap over it, and the outlines of the predicted mask and of the true one (green).
+        reasons: As in `Verdict`.
+        within_rules: As in `Verdict`.
 
     """
 
@@ -71,6 +73,8 @@ class ImageResult:
     is_anomalous: bool | None
     milliseconds: float
     pictures: tuple[bytes, ...] = field(repr=False)
+    reasons: tuple[str, ...] = ()
+    within_rules: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,12 @@ class Evaluation:
 
         Without those that the calibration does not support; empty without calibration.
         """
-        return () if self.calibration is None else operating_points(self.calibration, *self._scores_and_labels())
+        if self.calibration is None:
+            return ()
+        scores, labels = self._scores_and_labels()
+        # Images whose regions the rules accept pass at every rate.
+        accepted = np.array([result.within_rules is True for result in self.image_results], dtype=bool)
+        return operating_points(self.calibration, np.where(accepted, -np.inf, scores), labels)
 
     @property
     def operating_point(self) -> OperatingPoint | None:
@@ -282,7 +291,7 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
     if not samples:
         raise DataError(f"{dataset.root} has no labeled test image; add some to test/good and test/DEFECT")
     statistics = _Statistics(predictor.crops)
-    results, empty = [], []
+    results, empty, outside = [], [], []
     verdicts = predictor.predict_many([sample.path for sample in samples])
     tracked = progress.track(samples, "predicting test images", len(samples))
     for sample, verdict in zip(tracked, verdicts, strict=True):
@@ -291,6 +300,12 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
             # Otherwise its defective pixels would count as normal.
             empty.append(f"{sample.path} is defective and its mask is empty; pixel metrics exclude it")
             truth = None
+        if truth is not None and verdict.within is not None:
+            inside = truth & verdict.within
+            if truth.any() and not inside.any():
+                outside.append(f"{sample.path} is defective only outside the region of interest; it is left out")
+                continue
+            truth = inside
         if truth is not None:
             statistics.update(verdict, truth)
         results.append(_image_result(sample, verdict, truth))
@@ -314,7 +329,7 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
         pro=_curve(statistics.original.pro_curve()),
         heat_range=predictor.decision_rule.heat_range,
         calibration=calibration if calibrated else None,
-        problems=(*dataset.problems, *empty, *_missing(samples)),
+        problems=(*dataset.problems, *empty, *outside, *_missing(samples)),
         made_by={
             "command": command,
             "data": {"path": str(dataset.root), "layout": dataset.layout, "images": len(samples)},
@@ -338,8 +353,11 @@ class _Statistics:
 
     def update(self, verdict: Verdict, truth: Bool[np.ndarray, "h w"]) -> None:
         """Add one image."""
-        self.original.update(verdict.heatmap, truth)
-        self.at_input.update(verdict.input_map[self._seen], verdict.letterbox.apply_to_mask(truth)[self._seen])
+        # Only pixels in the region of interest are compared.
+        at_input = verdict.letterbox.apply_to_mask(truth)[self._seen]
+        inside = None if verdict.input_within is None else verdict.input_within[self._seen]
+        self.original.update(verdict.heatmap, truth, verdict.within)
+        self.at_input.update(verdict.input_map[self._seen], at_input, inside)
         self.masks.update(verdict.mask, truth)
 
 
@@ -370,4 +388,6 @@ def _image_result(sample: Sample, verdict: Verdict, truth: Bool[np.ndarray, "h w
         is_anomalous=verdict.is_anomalous,
         milliseconds=verdict.milliseconds,
         pictures=report_pictures(verdict, truth),
+        reasons=verdict.reasons,
+        within_rules=verdict.within_rules,
     )

@@ -9,6 +9,7 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar, overload
@@ -17,9 +18,12 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from hyperspot.data import Dataset, open_dataset
-from hyperspot.decision.calibration import Calibration, default_rate
+from hyperspot.decision.calibration import default_rate
+from hyperspot.decision.good_images import score_good_images
+from hyperspot.decision.inspection_plan import InspectionPlan
 from hyperspot.decision.planning import has_groups
-from hyperspot.decision.rule import DecisionRule, score_good_images
+from hyperspot.decision.region_rules import RegionRules
+from hyperspot.decision.rule import DecisionRule, calibrate
 from hyperspot.errors import CalibrationWarning, DataError, ImageError, ImageWarning
 from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.images import Crop, InputSize, PreparedImage, prepare
@@ -109,7 +113,7 @@ class Predictor(ABC):
             (64, 64, 3)
 
         """
-        return prepare(image, self.input_size, channel_order=channel_order)
+        return prepare(image, self.input_size, self.decision_rule.inspection.area, channel_order=channel_order)
 
     def predict(self, image: ImageInput, *, channel_order: ChannelOrder = "RGB") -> Verdict:
         """Return the verdict on one image.
@@ -279,6 +283,7 @@ class Predictor(ABC):
         good_images: Path | str | Dataset | Sequence[ImageInput],
         *,
         false_alarm_rate: float | None = None,
+        inspection: InspectionPlan | Path | str | None = None,
         channel_order: ChannelOrder = "RGB",
         progress: Progress = SILENT,
     ) -> P:
@@ -292,6 +297,8 @@ class Predictor(ABC):
             good_images: A folder or data set, whose good training images are used, or a list of images.
             false_alarm_rate: To promise, in (0, 1); default: the current rate, or without one the default rate of
                 the images.
+            inspection: Another region of interest, zones and rules, as `Detector.fit` takes them; a model that was
+                trained with registration keeps its reference. Default: the current ones.
             channel_order: Of arrays and tensors.
             progress: Reports how many images are done.
 
@@ -322,17 +329,44 @@ class Predictor(ABC):
         if rate is None:
             kept = None if self.decision_rule.calibration.kind == "none" else self.decision_rule.calibration
             rate = default_rate(len(images)) if kept is None else kept.false_alarm_rate
-        prepared = progress.track(
-            prefetch_map(partial(self.preprocess, channel_order=channel_order), images),
-            "scoring good images",
-            len(images),
-        )
-        scores, maps = score_good_images(self.run, prepared, self.decision_rule.background_weight)
-        calibration = Calibration.from_scores("split", rate, scores)
-        rule = DecisionRule.from_good_images(
-            calibration, maps, self.decision_rule.mask_false_alarm_rate, self.decision_rule.background_weight
-        )
+        plan = self._inspection(inspection)
+        read = partial(prepare, input_size=self.input_size, area=plan.area, channel_order=channel_order)
+        prepared = progress.track(prefetch_map(read, images), "scoring good images", len(images))
+        old = self.decision_rule
+        good = score_good_images(self.run, prepared, old.background_weight, plan)
+        rule, _ = calibrate("split", rate, good, old.mask_false_alarm_rate, old.background_weight, plan)
         return self.with_decision_rule(rule)
+
+    def with_rules(self: P, rules: RegionRules | None = None, *, mm_per_pixel: float | None = None) -> P:
+        """Return this predictor with other rules on regions, or another scale; nothing is calibrated.
+
+        Rules only let an image pass that would be called anomalous, so that the promised false-alarm rate holds.
+
+        Args:
+            rules: Instead of those outside of zones with rules of their own; default: the current ones.
+            mm_per_pixel: Side of a pixel of the reference image of the region of interest, or without one of each
+                image; default: the current one.
+
+        Raises:
+            SettingsError: If a rule is in millimeters and there is no scale.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector, RegionRules
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> bad = good[0].copy()
+            >>> bad[24:40, 24:40] = 255
+            >>> strict = detector.with_rules(RegionRules(min_length="0.5mm"), mm_per_pixel=0.1).predict(bad)
+            >>> lenient = detector.with_rules(RegionRules(min_length="50mm"), mm_per_pixel=0.1).predict(bad)
+            >>> strict.is_anomalous, lenient.is_anomalous, lenient.statistical_is_anomalous
+            (True, False, True)
+            >>> strict.reasons[0].startswith("region 1: length"), lenient.reasons
+            (True, ())
+
+        """
+        rule = self.decision_rule
+        return self.with_decision_rule(replace(rule, inspection=rule.inspection.with_rules(rules, mm_per_pixel)))
 
     def with_decision_rule(self: P, rule: DecisionRule) -> P:
         """Return this predictor with another decision rule; the model is shared.
@@ -350,6 +384,14 @@ class Predictor(ABC):
         changed = copy.copy(self)
         changed.decision_rule = rule
         return changed
+
+    def _inspection(self, given: InspectionPlan | Path | str | None) -> InspectionPlan:
+        """Return the plan to recalibrate with: the model was trained on aligned images or on images as they are."""
+        current = self.decision_rule.inspection
+        if given is None:
+            return current
+        plan = given if isinstance(given, InspectionPlan) else InspectionPlan.read(given)
+        return plan.with_reference(current.area.reference)
 
     def _verdicts(self, batch: Sequence[PreparedImage]) -> list[Verdict]:
         if not batch:

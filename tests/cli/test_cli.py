@@ -25,7 +25,7 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "saf
 
 CLI = (
     "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "part", "predict", "progress",
-    "recalibrate", "summaries", "train",
+    "recalibrate", "roi", "summaries", "train",
 )  # fmt: skip
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperspot.decision.calibration import Calibration
-from hyperspot.decision.rule import DecisionRule, image_score, score_good_images
+from hyperspot.decision.good_images import image_score, score_good_images
+from hyperspot.decision.rule import DecisionRule, calibrate
 from hyperspot.images import InputSize, prepare
 
 WIDE = InputSize(32, 64, "contain")
@@ -47,9 +48,8 @@ def test_verdicts_and_calibration_use_the_weight_of_the_rule():
         maps[:, 8:16, 28:34] *= 3
         return maps, None
 
-    scores, maps = score_good_images(run, images, 0.5)
-    assert scores == [2.5 * value for value in (10, 20, 30, 40)]
-    rule = DecisionRule.from_good_images(Calibration.from_scores("split", 0.2, scores), maps, 0.1, 0.5)
+    rule, scores = calibrate("split", 0.2, score_good_images(run, images, 0.5), 0.1, 0.5)
+    assert scores.tolist() == [2.5 * value for value in (10, 20, 30, 40)]
     verdict = rule.decide(images[2], run(images[2].pixels[None])[0][0], None)
     assert (verdict.score, verdict.p_value) == (75.0, 3 / 5)
     # Masks are by map values, not by scores.

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return `images/good`, `images/today`, `data`, `parts`, `new`, `new.png`, and the model files of `part`."""
+    """Return `images/good`, `images/today`, `data`, `parts`, `new`, `new.png`, `roi.json`, and the files of `part`."""
     from hyperspot import Detector, PartInspector, make_product_set
     from hyperspot.export import export
 
@@ -20,6 +20,8 @@ def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(data / "test" / "good", folder / "images" / "today")
     shutil.copytree(data / "test" / "stain", folder / "new")
     shutil.copy(data / "test" / "stain" / "000.png", folder / "new.png")
+    page = (ROOT / "docs" / "how-to" / "inspect-only-a-region.md").read_text("utf-8")
+    (folder / "roi.json").write_text(page.partition("```json\n")[2].partition("```")[0])
     detector = Detector.fit(folder / "images" / "good", short_side=96, false_alarm_rate=0.1, device="cpu")
     detector.save(folder / "part.safetensors")
     export(detector, folder / "part.onnx")

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from hyperspot import Detector, ExportedDetector
-from hyperspot.decision import masks, rule
+from hyperspot.decision import good_images, masks, rule
 from hyperspot.export import export
 from hyperspot.images import geometry
 from hyperspot.runtime import engines, exported_file
@@ -122,8 +122,8 @@ def test_the_contract_is_that_of_the_code():
     levels = f"Level = {masks.LEVEL}, SmallLevel = {masks.SMALL_LEVEL}, SmallArea = {masks.SMALL_AREA:.0f};"
     assert f"MaskRate = {rule.MASK_RATE}, {levels}" in CSHARP
     assert f"both {rule.MASK_RATE} and" in TEXT
-    assert f"[::{rule.MEDIAN_STEP}, ::{rule.MEDIAN_STEP}]" in PYTHON
-    assert CSHARP.count(f" += {rule.MEDIAN_STEP})") == 2
+    assert f"[::{good_images.MEDIAN_STEP}, ::{good_images.MEDIAN_STEP}]" in PYTHON
+    assert CSHARP.count(f" += {good_images.MEDIAN_STEP})") == 2
     for name in (engines.INPUT, engines.HEATMAP, engines.SCORE, exported_file.PROPERTY):
         assert f'"{name}"' in PYTHON
         assert f'"{name}"' in CSHARP

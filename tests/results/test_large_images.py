@@ -13,6 +13,7 @@ from hyperspot.decision.masks import defect_mask
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.images import InputSize, PreparedImage, prepare
 from hyperspot.results.conversions import to_yolo
+from hyperspot.results.measurements import measure_regions
 from hyperspot.results.regions import find_regions
 from hyperspot.results.verdict import Verdict
 
@@ -100,4 +101,5 @@ def test_the_mask_is_that_of_the_whole_heatmap(shape, fit):
         content = anomaly_map[prepared.letterbox.content]
         mask = defect_mask(verdict.heatmap, 2.0, 0.5, content.size / verdict.mask.size)
         np.testing.assert_array_equal(verdict.mask, mask)
-        assert verdict.regions == find_regions(mask, verdict.heatmap)
+        measured = measure_regions(mask, find_regions(mask, verdict.heatmap))
+        assert verdict.regions == tuple(one.region for one in measured)

@@ -26,6 +26,12 @@ def evaluate(
     layout: options.Layout = "auto",
     category: options.Category = None,
     false_alarm_rate: options.OtherFalseAlarmRate = None,
+    mm_per_pixel: options.MmPerPixel = None,
+    min_area: options.MinArea = None,
+    min_length: options.MinLength = None,
+    min_width: options.MinWidth = None,
+    max_count: options.MaxCount = None,
+    min_distance: options.MinDistance = None,
     engine: options.Engine = None,
     precision: options.PrecisionOption = None,
     device: options.Device = "auto",
@@ -33,11 +39,15 @@ def evaluate(
     open_report: options.OpenReport = False,
 ) -> None:
     """Evaluate a model on labeled images, with thresholds from good images only, and write an HTML report."""
+    from hyperspot.cli.inspection import RuleOptions, with_rules
     from hyperspot.data import open_dataset
     from hyperspot.model_loading import load_model
     from hyperspot.report import require_writable
 
     predictor = load_model(model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate)
+    predictor = with_rules(
+        predictor, mm_per_pixel, RuleOptions(min_area, min_length, min_width, max_count, min_distance)
+    )
     dataset = open_dataset(data, layout, category)
     page = report or model.with_name(f"{model.stem}.{dataset.name}.report.html")
     require_writable(page)

@@ -147,3 +147,36 @@ BackgroundWeight = Annotated[
 MaskFalseAlarmRate = Annotated[
     float, typer.Option(help="Share of images of good parts whose anomaly map exceeds the floor of masks.")
 ]
+
+RegionOfInterest = Annotated[
+    Path | None,
+    typer.Option(
+        "--roi",
+        metavar="FILE.json|MASK.png",
+        help="Region of interest, zones and rules made by `hyperspot roi`, or a mask image whose black pixels do not "
+        "count.",
+        show_default=False,
+    ),
+]
+MmPerPixel = Annotated[
+    float | None,
+    typer.Option(help="Side of a pixel in mm: of the image that the region of interest was drawn on, or else of each "
+                 "image.", show_default=False),
+]  # fmt: skip
+MinArea = Annotated[
+    str | None, typer.Option(help="Smallest area of a region that counts, such as 40px or 0.3mm2.", show_default=False)
+]
+MinLength = Annotated[
+    str | None,
+    typer.Option(help="Smallest length, the longest caliper, such as 8px or 0.3mm.", show_default=False),
+]
+MinWidth = Annotated[
+    str | None, typer.Option(help="Smallest width, the shortest caliper, such as 2px or 0.1mm.", show_default=False)
+]
+MaxCount = Annotated[
+    int | None, typer.Option(help="Accepted number of regions that count; default: 0.", show_default=False, min=0)
+]
+MinDistance = Annotated[
+    str | None,
+    typer.Option(help="Smallest accepted distance between two regions that count, such as 1mm.", show_default=False),
+]

@@ -47,6 +47,12 @@ def predict(
     ] = "text",
     json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl.")] = False,
     false_alarm_rate: options.OtherFalseAlarmRate = None,
+    mm_per_pixel: options.MmPerPixel = None,
+    min_area: options.MinArea = None,
+    min_length: options.MinLength = None,
+    min_width: options.MinWidth = None,
+    max_count: options.MaxCount = None,
+    min_distance: options.MinDistance = None,
     engine: options.Engine = None,
     precision: options.PrecisionOption = None,
     device: options.Device = "auto",
@@ -60,6 +66,7 @@ def predict(
     An unreadable image is reported on stderr and the run continues; the exit code is then 1.
     """
     from hyperspot.cli.inputs import find_inputs
+    from hyperspot.cli.inspection import RuleOptions, with_rules
     from hyperspot.cli.results import predict_paths, result_writer
     from hyperspot.decision.drift import MOST_RECENT, detect_drift
     from hyperspot.decision.planning import has_groups
@@ -72,6 +79,9 @@ def predict(
         raise typer.BadParameter("--overlay chooses the pictures that are written; give --out FOLDER")
     found = find_inputs(images, recursive=recursive)
     predictor = load_model(model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate)
+    predictor = with_rules(
+        predictor, mm_per_pixel, RuleOptions(min_area, min_length, min_width, max_count, min_distance)
+    )
     anomalies = unread = 0
     passed: deque[float] = deque(maxlen=MOST_RECENT)
     results = predict_paths(

@@ -19,7 +19,18 @@ from hyperspot.results.conversions import CocoBuilder, to_yolo
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.atomic_files import replacing
 
-CSV_COLUMNS = ("image", "score", "p_value", "is_anomalous", "regions", "heatmap", "mask", "milliseconds")
+CSV_COLUMNS = (
+    "image",
+    "score",
+    "p_value",
+    "is_anomalous",
+    "statistical_is_anomalous",
+    "reasons",
+    "regions",
+    "heatmap",
+    "mask",
+    "milliseconds",
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +109,9 @@ def result_writer(chosen: ResultFormat, out: Path | None) -> Iterator[Callable[[
 
 def _write_row(table: Any, one: Predicted) -> None:
     values = one.to_dict()
-    table.writerow([json.dumps(values[name]) if name == "regions" else values[name] for name in CSV_COLUMNS])
+    table.writerow(
+        [json.dumps(values[name]) if isinstance(values[name], list) else values[name] for name in CSV_COLUMNS]
+    )
     sys.stdout.flush()
 
 

@@ -94,9 +94,22 @@ def print_verdict(verdict: "Verdict") -> None:
     """Print the verdict on one image on one line."""
     p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"
     regions = f"  {len(verdict.regions)} region(s)" if verdict.regions else ""
+    sizes = _sizes(verdict)
+    reasons = f"  ({'; '.join(verdict.reasons)})" if verdict.reasons else ""
+    if verdict.statistical_is_anomalous and verdict.is_anomalous is False:
+        reasons = "  (accepted by the rules)"
     console.print_line(
-        DECISIONS[verdict.is_anomalous], f"  score {verdict.score:.4g}{p_value}{regions}  {verdict.path}"
+        DECISIONS[verdict.is_anomalous],
+        f"  score {verdict.score:.4g}{p_value}{regions}{sizes}  {verdict.path}{reasons}",
     )
+
+
+def _sizes(verdict: "Verdict") -> str:
+    """Return length, width and area in millimeters of the region with the highest score, if there is a scale."""
+    first = next(iter(verdict.regions), None)
+    if first is None or first.length_mm is None:
+        return ""
+    return f"  {first.length_mm:.3g} x {first.width_mm:.3g} mm, {first.area_mm2:.3g} mm2"
 
 
 def print_model(name: str, metadata: Mapping[str, Any]) -> None:
@@ -110,7 +123,22 @@ def print_model(name: str, metadata: Mapping[str, Any]) -> None:
     scores = rule.pop("scores", None)
     if scores is not None:
         rule["calibration_images"] = len(scores)
+    if inspection := rule.pop("inspection", None):
+        rule["inspection"] = _without_pixels(inspection)
     console.table("Decision rule", rule)
+
+
+def _without_pixels(inspection: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an inspection plan with polygons and pixels counted instead of listed."""
+    shown = dict(inspection)
+    for name in ("include", "ignore", "zones"):
+        if name in shown:
+            shown[name] = len(shown[name])
+    if "mask" in shown:
+        shown["mask"] = f"{sum(shown['mask'][1::2])} pixels"
+    if "registration" in shown:
+        shown["registration"] = {"lowest_correlation": shown["registration"]["lowest_correlation"]}
+    return shown
 
 
 def print_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:

@@ -32,6 +32,21 @@ def train(
     background_weight: options.BackgroundWeight = DEFAULTS.background_weight,
     mask_false_alarm_rate: options.MaskFalseAlarmRate = DEFAULTS.mask_false_alarm_rate,
     group_by: options.GroupBy = None,
+    roi: options.RegionOfInterest = None,
+    register: Annotated[
+        bool,
+        typer.Option(
+            "--register",
+            help="Align images, by rotation and shift, to the image that the region of interest was drawn on, or else "
+            "to the first good image.",
+        ),
+    ] = False,
+    mm_per_pixel: options.MmPerPixel = None,
+    min_area: options.MinArea = None,
+    min_length: options.MinLength = None,
+    min_width: options.MinWidth = None,
+    max_count: options.MaxCount = None,
+    min_distance: options.MinDistance = None,
     report: Annotated[
         bool,
         typer.Option(
@@ -46,6 +61,7 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train on images of good parts and write a model file."""
+    from hyperspot.cli.inspection import RuleOptions, plan_of
     from hyperspot.cli.training import find_copies, report_on
     from hyperspot.data import open_dataset
     from hyperspot.data.grouping import groups_of
@@ -55,6 +71,7 @@ def train(
     from hyperspot.hardware.devices import resolve
 
     resolve(device)
+    inspection = plan_of(roi, mm_per_pixel, RuleOptions(min_area, min_length, min_width, max_count, min_distance))
     settings = make_settings(
         {
             "method": method,
@@ -88,7 +105,16 @@ def train(
     groups = None if group_by is None else groups_of([sample.path for sample in dataset.train], group_by)
     problems = [*dataset.problems, *find_copies(dataset, groups)]
     summaries.print_problems(problems)
-    detector = Detector.fit(dataset, settings=settings, weights=weights, device=device, groups=groups, progress=Bars())
+    detector = Detector.fit(
+        dataset,
+        settings=settings,
+        weights=weights,
+        device=device,
+        groups=groups,
+        inspection=inspection,
+        register=register,
+        progress=Bars(),
+    )
     detector.save(output)
     command = shlex.join(["hyperspot", *sys.argv[1:]])
     found = report_on(detector, dataset, groups, problems, page, command)

@@ -2,26 +2,23 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, UInt8
+from jaxtyping import Float, Float64
 
 from hyperspot.decision.calibration import MOST_IMAGES, Calibration
-from hyperspot.decision.masks import defect_mask
+from hyperspot.decision.defects import ImageMaps
+from hyperspot.decision.good_images import GoodImage, zone_scores
+from hyperspot.decision.inspection_plan import InspectionPlan
+from hyperspot.decision.zone_levels import ZoneLevels, find_levels, scores_of_calibration, shares
 from hyperspot.errors import CalibrationError
-from hyperspot.images import Letterbox, LetterboxedImage, PreparedImage
-from hyperspot.results.regions import Region, find_regions
+from hyperspot.images import PreparedImage
+from hyperspot.images.registration import lowest_correlation
 from hyperspot.results.verdict import Verdict
 
-Run = Callable[[UInt8[np.ndarray, "b H W 3"]], tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]]
-"""What runs a model: 8-bit images at the input size to anomaly maps and, if the method has its own, image scores."""
-
-
-MEDIAN_STEP = 4
-"""Rows and columns of the input map from one value to the next, for its median."""
 MASK_RATE = 0.05
 """Largest p-value of an image with a mask, unless the promised false-alarm rate is larger: suspicious images that pass
 have a mask too."""
@@ -37,6 +34,9 @@ class DecisionRule:
         mask_false_alarm_rate: The share of good images with a pixel above the floor, in (0, 1).
         heat_range: The scores drawn as cold and as hot.
         background_weight: Share of the median of a map that the image score leaves out; see `image_score`.
+        inspection: Region of interest, zones and rules on regions; by default the whole image and no rules.
+        zones: Levels of the zones with false-alarm rates of their own, and of everything else; empty without such
+            zones.
 
     Examples:
         >>> import numpy as np
@@ -58,6 +58,8 @@ class DecisionRule:
     mask_false_alarm_rate: float
     heat_range: tuple[float, float]
     background_weight: float = 0.0
+    inspection: InspectionPlan = field(default_factory=InspectionPlan)
+    zones: tuple[ZoneLevels, ...] = ()
 
     @classmethod
     def from_good_images(
@@ -141,39 +143,80 @@ class DecisionRule:
 
         """
         started = time.perf_counter()
-        letterbox = prepared.letterbox
-        score = image_score(input_map, letterbox, method_score, self.background_weight)
-        p_value = self.calibration.p_value(score)
-        suspicious = p_value is not None and p_value <= max(MASK_RATE, self.calibration.false_alarm_rate)
-        mask, regions = self._defects(input_map, letterbox) if suspicious else (empty_mask(letterbox), ())
+        plan, calibration, alignment = self.inspection, self.calibration, prepared.alignment
+        scores = zone_scores(input_map, prepared, method_score, self.background_weight, plan)
+        by_zone = self._by_zone(scores)
+        score = self.image_score(scores)
+        is_found = alignment is None or alignment.is_found
+        if not is_found and calibration.threshold is not None:
+            score = max(score, float(np.nextafter(calibration.scores[-1], np.inf)))
+        statistical = calibration.is_anomalous(score) if is_found else True
+        maps = ImageMaps(prepared, input_map, self.heat_range[0], plan)
+        suspicious = self._suspicious(by_zone or {"": score}) if is_found else {}
+        mask, regions = maps.find_defects(suspicious)
+        reasons: list[str] = []
+        within_rules = None
+        if regions:
+            regions, reasons = maps.apply_rules(mask, regions)
+            within_rules = not reasons if plan.has_rules else None
+        elif plan.has_rules:
+            # An alarm that cannot be measured stays one.
+            reasons = ["no region to measure"]
+        if not is_found and alignment is not None and plan.area.reference is not None:
+            reasons = [f"part not found: correlation {alignment.correlation:.2f} < {plan.area.reference.lowest:.2f}"]
+        elif not plan.has_rules and calibration.threshold is not None:
+            above = [(name, one) for name, one in by_zone.items() if one > calibration.threshold]
+            reasons = [f"zone {name}: score {one:.4g} > {calibration.threshold:.4g}" for name, one in above]
+        is_anomalous = False if statistical and within_rules else statistical
         return Verdict(
             score=score,
-            p_value=p_value,
-            is_anomalous=self.calibration.is_anomalous(score),
+            p_value=calibration.p_value(score),
+            is_anomalous=is_anomalous,
             mask=mask,
             regions=regions,
             image=prepared.image,
-            input_map=input_map,
-            letterbox=letterbox,
+            input_map=maps.input_map,
+            letterbox=prepared.letterbox,
             heat_range=self.heat_range,
             milliseconds=(seconds + time.perf_counter() - started) * 1000,
             path=prepared.path,
-            threshold=self.calibration.threshold,
+            threshold=calibration.threshold,
             mask_floor=self.mask_floor,
+            statistical_is_anomalous=statistical,
+            reasons=tuple(reasons) if is_anomalous else (),
+            within_rules=within_rules,
+            zone_scores=by_zone,
+            within=maps.within,
+            input_within=maps.input_within,
+            alignment=alignment,
         )
 
-    def _defects(
-        self, input_map: Float[np.ndarray, "H W"], letterbox: Letterbox
-    ) -> tuple[Bool[np.ndarray, "_h _w"], tuple[Region, ...]]:
-        """Return the mask of an image and its regions, from the part of the heatmap that exceeds the floor."""
-        mask = empty_mask(letterbox)
-        box = None if self.mask_floor is None else letterbox.box_above(input_map, self.mask_floor)
-        if self.mask_floor is None or box is None:
-            return mask, ()
-        heatmap = letterbox.invert(input_map, *box)
-        input_pixels = input_map[letterbox.content].size / mask.size
-        mask[box] = defect_mask(heatmap, self.mask_floor, self.heat_range[0], input_pixels)
-        return mask, find_regions(mask[box], heatmap, (box[0].start, box[1].start))
+    def image_score(self, scores: Float64[np.ndarray, "zones"]) -> float:
+        """Return the image score of the scores of the plan's `groups`: the highest, on the scale of the zones.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Calibration, DecisionRule
+            >>> calibration = Calibration.from_scores("split", 0.2, [3.0, 1.0, 2.0, 4.0])
+            >>> DecisionRule.from_good_images(calibration, [np.arange(5.0)], 0.2).image_score(np.array([2.5]))
+            2.5
+
+        """
+        return max(self._by_zone(scores).values(), default=float(scores[0]))
+
+    def _by_zone(self, scores: Float64[np.ndarray, "zones"]) -> dict[str, float]:
+        return {zone.name: zone.scaled(float(one)) for zone, one in zip(self.zones, scores, strict=False)}
+
+    def _suspicious(self, scores: Mapping[str, float]) -> dict[int, float]:
+        """Return the floor of masks of each of the plan's `groups` with a suspicious score, by its place."""
+        limit = max(MASK_RATE, self.calibration.false_alarm_rate)
+        floors = [zone.mask_floor for zone in self.zones] or [self.mask_floor]
+        found = {}
+        for number, (score, floor) in enumerate(zip(scores.values(), floors, strict=True)):
+            p_value = self.calibration.p_value(score)
+            if p_value is not None and p_value <= limit and floor is not None:
+                found[number] = floor
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as JSON values; `from_dict` reads them, and derives the threshold from the scores."""
@@ -186,6 +229,8 @@ class DecisionRule:
             "mask_false_alarm_rate": self.mask_false_alarm_rate,
             "heat_range": list(self.heat_range),
             "background_weight": self.background_weight,
+            "inspection": self.inspection.to_dict(),
+            "zones": [zone.to_dict() for zone in self.zones],
         }
 
     @classmethod
@@ -201,40 +246,72 @@ class DecisionRule:
         weight = float(values["background_weight"])
         if not 0 <= weight <= 1:
             raise ValueError(f"the background weight {weight} lies outside 0 to 1")
-        return cls(calibration, None if floor is None else float(floor), rate, (cold, hot), weight)
+        # Files written before there were regions of interest have neither.
+        inspection = InspectionPlan.from_dict(values.get("inspection", {}))
+        zones = tuple(ZoneLevels(**zone) for zone in values.get("zones", ()))
+        if tuple(zone.name for zone in zones) != (inspection.groups if inspection.own_rates else ()):
+            raise ValueError("the levels of the zones do not fit the inspection plan")
+        return cls(calibration, None if floor is None else float(floor), rate, (cold, hot), weight, inspection, zones)
 
 
-def empty_mask(letterbox: Letterbox) -> Bool[np.ndarray, "_h _w"]:
-    """Return a mask of an image without a defect."""
-    return np.zeros((letterbox.height, letterbox.width), dtype=bool)
+def calibrate(
+    kind: str,
+    rate: float,
+    good: Sequence[GoodImage],
+    mask_false_alarm_rate: float,
+    background_weight: float,
+    inspection: InspectionPlan | None = None,
+    shown: Sequence[GoodImage] | None = None,
+) -> tuple[DecisionRule, Float64[np.ndarray, "n"]]:
+    """Return the decision rule by the scores of good images, and the image score of each.
 
+    Zones with rates of their own and registration are calibrated with the rest: the promise holds for all together.
 
-def image_score(
-    input_map: Float[np.ndarray, "H W"], letterbox: Letterbox, method_score: float | None, background_weight: float
-) -> float:
-    """Return the image score: the method's or, without one, the maximum of the map inside the image.
+    Args:
+        kind: As in `Calibration`.
+        rate: The promised false-alarm rate, in (0, 1).
+        good: Calibration images.
+        mask_false_alarm_rate: In (0, 1).
+        background_weight: That the scores were made with.
+        inspection: That the images were prepared and scored with.
+        shown: Images whose map values set the floor of masks and the heat range; default: all.
 
-    A share of the median is left out, because texture and exposure move the whole map of an image, and a defect a part.
+    Raises:
+        CalibrationError: If there are too few images for the rate, or for that of a zone.
+
     """
-    if method_score is not None:
-        return method_score
-    inside = input_map[letterbox.content]
-    if background_weight == 0:
-        return float(inside.max())
-    # The map is smooth: few pixels give its median.
-    return float(inside.max()) - background_weight * float(np.median(inside[::MEDIAN_STEP, ::MEDIAN_STEP]))
+    plan = InspectionPlan() if inspection is None else inspection
+    shown = good if shown is None else shown
+    scores = np.stack([one.scores for one in good])
+    image_scores: Float64[np.ndarray, "n"] = scores[:, 0]
+    levels: tuple[ZoneLevels, ...] = ()
+    if plan.own_rates:
+        rates = shares(plan.own_rates, rate)
+        levels = find_levels(scores, plan.groups, rates)
+        image_scores = scores_of_calibration(scores, levels, rates)
+    if plan.area.reference is not None:
+        correlations = np.array([one.correlation for one in good], dtype=np.float64)
+        image_scores = _with_lost_parts(image_scores, correlations)
+        lowest = lowest_correlation(correlations)
+        plan = plan.with_reference(replace(plan.area.reference, lowest=lowest))
+    calibration = Calibration.from_scores(kind, rate, image_scores)
+    rule = DecisionRule.from_good_images(
+        calibration, [one.values for one in shown], mask_false_alarm_rate, background_weight
+    )
+    if calibration.threshold is not None:
+        maxima = np.stack([one.maxima for one in shown])
+        floors = np.quantile(maxima, 1 - mask_false_alarm_rate, axis=0, method="higher")
+        levels = tuple(replace(one, mask_floor=float(floor)) for one, floor in zip(levels, floors, strict=False))
+    return replace(rule, inspection=plan, zones=levels), image_scores
 
 
-def score_good_images(
-    run: Run, images: Iterable[LetterboxedImage], background_weight: float
-) -> tuple[list[float], list[Float[np.ndarray, "_pixels"]]]:
-    """Return the image score and a sample of the map values, with their maximum, of each good image."""
-    scores, values = [], []
-    for image in images:
-        maps, method_scores = run(image.pixels[None])
-        method_score = None if method_scores is None else float(method_scores[0])
-        scores.append(image_score(maps[0], image.letterbox, method_score, background_weight))
-        inside = maps[0][image.letterbox.content]
-        # All that a rule takes from a map: its maximum, and a median over all images that a sample gives.
-        values.append(np.append(inside[::MEDIAN_STEP, ::MEDIAN_STEP], inside.max()))
-    return scores, values
+def _with_lost_parts(
+    scores: Float64[np.ndarray, "n"], correlations: Float64[np.ndarray, "n"]
+) -> Float64[np.ndarray, "n"]:
+    """Return the scores, above all others where the part would not be found by the correlations of the other images."""
+    changed = scores.copy()
+    lowest = int(correlations.argmin())
+    others = np.delete(correlations, lowest)
+    if len(others) and correlations[lowest] < lowest_correlation(others):
+        changed[lowest] = np.nextafter(scores.max(), np.inf)
+    return changed

@@ -20,6 +20,7 @@ from hyperspot.backbones import Backbone, create
 from hyperspot.backbones import restore as restore_backbone
 from hyperspot.data import Dataset, open_dataset
 from hyperspot.decision.calibration import FEW, Calibration
+from hyperspot.decision.inspection_plan import InspectionPlan, prepare_plan
 from hyperspot.decision.planning import plan as plan_calibration
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.detector import model_file
@@ -111,6 +112,8 @@ class Detector(Predictor):
         progress: Progress = SILENT,
         before_training: BeforeTraining | None = None,
         groups: Sequence[str] | None = None,
+        inspection: InspectionPlan | Path | str | None = None,
+        register: bool = False,
         **changes: Unpack[SettingsChanges],
     ) -> "Detector":
         """Train on images of good parts and return a new detector.
@@ -126,6 +129,10 @@ class Detector(Predictor):
             before_training: Called with each method and its crop before it is fitted.
             groups: Label of the group of each image, for example its lot or part. The images of one group are held out
                 together, and the false-alarm rate is promised for images of new groups. Default: each image by itself.
+            inspection: Region of interest, zones and rules on regions, or a file of them (JSON, or a mask image whose
+                black pixels do not count). Pixels outside have no effect. Default: the whole image.
+            register: Align images, by rotation and shift, to the reference of `inspection` or, without one, to the
+                first image.
             **changes: See `Settings`.
 
         Raises:
@@ -167,8 +174,20 @@ class Detector(Predictor):
         choice = choose_tiles(settings, [_size(source, channel_order) for source in sources])
         options = method_class(settings.method).backbone_options(settings.method_settings)
         backbone = create(settings.backbone, weights=weights, **options)
-        images = ImageLoader(sources, choice.input_size, channel_order)
-        fitted = fit(images, plan, backbone, settings, progress, chosen, before_training, numbers, choice.tiling)
+        inspected = prepare_plan(inspection, register, sources[0], channel_order)
+        images = ImageLoader(sources, choice.input_size, channel_order, inspected.area)
+        fitted = fit(
+            images,
+            plan,
+            backbone,
+            settings,
+            progress,
+            chosen,
+            before_training,
+            numbers,
+            choice.tiling,
+            inspected,
+        )
         fitted = replace(fitted, held_out=tuple(replace(one, index=given[one.index]) for one in fitted.held_out))
         if settings.false_alarm_rate is None:
             _warn_of_few(fitted.decision_rule.calibration)

@@ -2,19 +2,21 @@
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float32, Float64, Int, UInt8
 
 from hyperspot.backbones import Backbone
-from hyperspot.decision.calibration import Calibration
+from hyperspot.decision.good_images import GoodImage, Run, score_good_images
+from hyperspot.decision.inspection_plan import InspectionPlan
 from hyperspot.decision.planning import Plan, one_per_group, split
-from hyperspot.decision.rule import DecisionRule, Run, score_good_images
+from hyperspot.decision.rule import DecisionRule, calibrate
+from hyperspot.decision.zone_levels import check_rates, shares
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.loading import BatchLoader, ImageLoader
 from hyperspot.detector.settings import Settings
@@ -95,6 +97,7 @@ def fit(
     before_training: BeforeTraining | None = None,
     groups: Int[np.ndarray, "_n"] | None = None,
     tiling: Tiling | None = None,
+    inspection: InspectionPlan | None = None,
 ) -> Fitted:
     """Fit and calibrate on a device.
 
@@ -113,15 +116,19 @@ def fit(
         groups: Group of each image, numbered from 0. Images of one group are held out together, and one image of each
             group, drawn at random, calibrates.
         tiling: Of the images; default: the model sees each image whole. Without the statistics of its views.
+        inspection: Whose area the images are loaded with; default: the whole image.
 
     Raises:
         CalibrationError: If there are too few images for the promised rate.
         DeviceError: If the device runs out of memory.
 
     """
+    if inspection is not None and plan.kind != "none":
+        # Before the slow part.
+        check_rates(inspection.groups, shares(inspection.own_rates, plan.rate), plan.held_out)
     everything = np.arange(len(images))
     calibrating = everything if groups is None else one_per_group(groups, settings.seed)
-    scored = _Scored(len(images), map(int, calibrating), settings.background_weight)
+    scored = _Scored(len(images), map(int, calibrating), settings.background_weight, inspection)
 
     def fit_on(chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None) -> AnomalyModel | TiledModel:
         return fit_model(images, chosen, backbone, settings, progress, device, before_training, fit_method, tiling)
@@ -148,47 +155,65 @@ def fit(
     if plan.kind == "none":
         few = everything[:STATS_IMAGES]
         tracked = progress.track(images.load(few), "measuring the heat range", len(few))
-        _, maps = score_good_images(model.run, tracked, settings.background_weight)
-        return Fitted(model, _rule(plan.calibrate([]), maps, settings))
-    calibration = plan.calibrate([scored.scores[index] for index in map(int, calibrating) if index in scored.scores])
-    return Fitted(model, _rule(calibration, scored.maps, settings), scored.held_out())
+        good = score_good_images(model.run, tracked, settings.background_weight, inspection)
+        return Fitted(model, _rule(plan, good, good, settings, inspection)[0])
+    chosen = [index for index in map(int, calibrating) if index in scored.good]
+    rule, scores = _rule(plan, [scored.good[index] for index in chosen], scored.shown, settings, inspection)
+    return Fitted(model, rule, scored.held_out(rule, dict(zip(chosen, map(float, scores), strict=True))))
 
 
-def _rule(calibration: Calibration, maps: Sequence[Float[np.ndarray, "_pixels"]], settings: Settings) -> DecisionRule:
-    return DecisionRule.from_good_images(calibration, maps, settings.mask_false_alarm_rate, settings.background_weight)
+def _rule(
+    plan: Plan,
+    good: Sequence[GoodImage],
+    shown: Sequence[GoodImage],
+    settings: Settings,
+    inspection: InspectionPlan | None,
+) -> tuple[DecisionRule, Float64[np.ndarray, "_n"]]:
+    rates = settings.mask_false_alarm_rate, settings.background_weight
+    return calibrate(plan.kind, plan.rate, good, *rates, inspection, shown)
 
 
 class _Scored:
     """Scores of held-out images, map values of some of them, and the maps of those with the highest scores."""
 
-    def __init__(self, images: int, calibrating: Iterable[int], background_weight: float) -> None:
+    def __init__(
+        self, images: int, calibrating: Iterable[int], background_weight: float, inspection: InspectionPlan | None
+    ) -> None:
         self._calibrating = frozenset(calibrating)
         self._background_weight = background_weight
-        self.scores: dict[int, float] = {}
-        self.maps: list[Float[np.ndarray, "_pixels"]] = []
+        self._inspection = inspection
+        self.good: dict[int, GoodImage] = {}
+        self.shown: list[GoodImage] = []
         self._every = -(-images // RULE_IMAGES)
-        self._highest: list[Scored] = []
-        self._highest_calibrating: list[Scored] = []
+        self._highest: dict[tuple[int, bool], list[Scored]] = {}
 
     def add(self, indices: Sequence[int] | np.ndarray, run: Run, images: Iterable[LetterboxedImage]) -> None:
         """Score some images in order."""
         for index, image in zip(map(int, indices), images, strict=True):
             result = run(image.pixels[None])
-            (score,), maps = score_good_images(_always(result), [image], self._background_weight)
-            self.scores[index] = score
-            if (len(self.scores) - 1) % self._every == 0:
-                self.maps += maps
-            # Of equal scores the first images are kept, as a stable sort by score lists them.
-            _keep_highest(self._highest, (score, -index, result[0][0]))
-            if index in self._calibrating:
-                _keep_highest(self._highest_calibrating, (score, -index, result[0][0]))
+            (good,) = score_good_images(_always(result), [image], self._background_weight, self._inspection)
+            if len(self.good) % self._every == 0:
+                self.shown.append(good)
+            self.good[index] = replace(good, values=good.values[:0])
+            # Of equal scores the first images are kept, as a stable sort by score lists them. The images with the
+            # highest scores are among those with the highest of some zone, or lost parts, which count as higher.
+            ranked = [*good.scores, *([] if good.correlation is None else [-good.correlation])]
+            for zone, score in enumerate(map(float, ranked)):
+                for calibrating in {False, index in self._calibrating}:
+                    kept = self._highest.setdefault((zone, calibrating), [])
+                    _keep_highest(kept, (score, -index, result[0][0]))
 
-    def held_out(self) -> tuple[HeldOut, ...]:
-        """Return the held-out images, ascending by index."""
-        maps = {-negated: input_map for _, negated, input_map in (*self._highest, *self._highest_calibrating)}
+    def held_out(self, rule: DecisionRule, scores: Mapping[int, float]) -> tuple[HeldOut, ...]:
+        """Return the held-out images, ascending by index; the scores are those of the calibration images."""
+        maps = {-negated: input_map for kept in self._highest.values() for _, negated, input_map in kept}
         return tuple(
-            HeldOut(index, score, maps.get(index), index in self._calibrating)
-            for index, score in sorted(self.scores.items())
+            HeldOut(
+                index,
+                scores[index] if index in scores else rule.image_score(self.good[index].scores),
+                maps.get(index),
+                index in self._calibrating,
+            )
+            for index in sorted(self.good)
         )
 
 

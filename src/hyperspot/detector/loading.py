@@ -11,6 +11,7 @@ from torch import Tensor
 from hyperspot.hardware.cached_tensors import cached_tensor
 from hyperspot.hardware.devices import CPU
 from hyperspot.images import Crop, InputSize, LetterboxedImage, prepare
+from hyperspot.images.inspected_area import InspectedArea
 from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.images.tiles import TileGrid
 from hyperspot.utils.prefetch import prefetch_map
@@ -27,6 +28,7 @@ class ImageLoader:
     sources: Sequence[ImageInput]
     input_size: InputSize
     channel_order: ChannelOrder = "RGB"
+    area: InspectedArea | None = None
     _cache: dict[int, LetterboxedImage] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -37,9 +39,11 @@ class ImageLoader:
         """Return one letterboxed image; raises ImageError if it cannot be read."""
         if index in self._cache:
             return self._cache[index]
-        prepared = prepare(self.sources[index], self.input_size, channel_order=self.channel_order)
+        prepared = prepare(self.sources[index], self.input_size, self.area, channel_order=self.channel_order)
         # Without the original pixels, which are not needed in training.
-        image = LetterboxedImage(prepared.pixels, prepared.letterbox)
+        image = LetterboxedImage(
+            prepared.pixels, prepared.letterbox, inside=prepared.inside, alignment=prepared.alignment
+        )
         if (len(self._cache) + 1) * image.pixels.nbytes <= CACHE_BYTES:
             self._cache[index] = image
         return image

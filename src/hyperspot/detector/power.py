@@ -13,6 +13,7 @@ from jaxtyping import Bool, UInt8
 
 from hyperspot.errors import CalibrationError, DataError
 from hyperspot.images import read_image
+from hyperspot.images.preprocessing import inspected_pixels
 from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.images.synthetic_defects import KINDS, SIZES, draw_defect
 from hyperspot.predictor import BATCH_SIZE, Predictor
@@ -128,7 +129,7 @@ def estimate_power(
     channel_order: ChannelOrder = "RGB",
     progress: Progress = SILENT,
 ) -> PowerEstimate:
-    """Draw synthetic defects of all kinds and sizes on good images and predict them.
+    """Draw synthetic defects of all kinds and sizes on good images, in the region of interest, and predict them.
 
     Args:
         predictor: With a calibration.
@@ -159,7 +160,8 @@ def estimate_power(
         for number, index in enumerate(order):
             kind, size = cases[number % len(cases)]
             image = read_image(images[index], channel_order=channel_order)
-            changed, mask = draw_defect(image, kind, size, seed=seed + number)
+            within = inspected_pixels(image, predictor.decision_rule.inspection.area)
+            changed, mask = draw_defect(image, kind, size, seed=seed + number, within=within)
             drawn.append((kind, size, int(index), mask))
             yield changed
 

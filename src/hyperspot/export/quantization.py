@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from hyperspot.data import Dataset, open_dataset
-from hyperspot.decision.calibration import Calibration
+from hyperspot.decision.good_images import Run, score_good_images
 from hyperspot.decision.planning import plan as plan_calibration
 from hyperspot.decision.planning import split
-from hyperspot.decision.rule import DecisionRule, Run, score_good_images
+from hyperspot.decision.rule import DecisionRule, calibrate
 from hyperspot.detector.detector import Detector
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.errors import DataError, SettingsError
@@ -68,7 +68,8 @@ class GoodImages:
         dataset = data if isinstance(data, Dataset) else open_dataset(Path(data))
         if not dataset.train:
             raise DataError(f"{dataset.root} has no good image to quantize with; give images of good parts")
-        images = ImageLoader([sample.path for sample in dataset.train], detector.input_size)
+        area = detector.decision_rule.inspection.area
+        images = ImageLoader([sample.path for sample in dataset.train], detector.input_size, area=area)
         everything = np.arange(len(images))
         held_out = everything[:0]
         if detector.decision_rule.calibration.kind == "split":
@@ -82,9 +83,9 @@ class GoodImages:
         if not len(self.held_out):
             return rule
         held_out = progress.track(self.images.load(self.held_out), "scoring held-out images", len(self.held_out))
-        scores, maps = score_good_images(run, held_out, rule.background_weight)
-        calibration = Calibration.from_scores("split", rule.calibration.false_alarm_rate, scores)
-        return DecisionRule.from_good_images(calibration, maps, rule.mask_false_alarm_rate, rule.background_weight)
+        good = score_good_images(run, held_out, rule.background_weight, rule.inspection)
+        rate, floor_rate = rule.calibration.false_alarm_rate, rule.mask_false_alarm_rate
+        return calibrate("split", rate, good, floor_rate, rule.background_weight, rule.inspection)[0]
 
 
 def quantize(model: Any, good: GoodImages, tiles: TileGrid | None, progress: Progress) -> None:

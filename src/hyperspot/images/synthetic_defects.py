@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 
 from hyperspot.errors import SettingsError
+from hyperspot.images.resampling import area_mean
 
 SIZES = {"tiny": 0.02, "small": 0.04, "medium": 0.08, "large": 0.16}
 """Diameter of a defect (a third of the length of a scratch), relative to the short side of the image."""
@@ -48,7 +49,12 @@ class Place(NamedTuple):
 
 
 def draw_defect(
-    image: UInt8[np.ndarray, "h w 3"], kind: str, size: str = "medium", *, seed: int = 0
+    image: UInt8[np.ndarray, "h w 3"],
+    kind: str,
+    size: str = "medium",
+    *,
+    seed: int = 0,
+    within: Bool[np.ndarray, "h w"] | None = None,
 ) -> tuple[UInt8[np.ndarray, "h w 3"], Bool[np.ndarray, "h w"]]:
     """Return a copy of a good image with one synthetic defect, and the mask of the defect.
 
@@ -59,6 +65,7 @@ def draw_defect(
             background).
         size: One of `SIZES`: `tiny`, `small`, `medium`, `large`.
         seed: The same seed draws the same defect.
+        within: Where the middle of the defect lies, up to a cell of a coarse grid; default: anywhere.
 
     Raises:
         SettingsError: The kind or the size is unknown.
@@ -79,6 +86,9 @@ def draw_defect(
     rng = np.random.default_rng((seed, list(KINDS).index(kind), list(SIZES).index(size)))
     diameter = max(SMALLEST, SIZES[size] * min(image.shape[:2]))
     weights = object_weights(image)
+    if within is not None:
+        weights = weights * area_mean(np.ascontiguousarray(area_mean(within, PLACES).T), PLACES).T
+        weights /= weights.sum()
     best, window, strongest = image, (slice(0), slice(0)), -1.0
     for _ in range(ATTEMPTS):
         y, x = _pick(weights, image.shape[:2], rng)

@@ -133,7 +133,7 @@ class Method(nn.Module, ABC):
         """Return the raw anomaly map on the method's own grid, and the image score if the method has one.
 
         Without an image score the maximum of the smoothed map minus a share of its median is used, see
-        `decision.rule.image_score`. Scores are finite; higher is more anomalous.
+        `decision.good_images.image_score`. Scores are finite; higher is more anomalous.
         """
 
     @classmethod

@@ -50,12 +50,18 @@ class PixelStatistics:
         self._regions = 0
         self._cached: _Ranked | None = None
 
-    def update(self, heatmap: Float32[np.ndarray, "_h _w"], mask: Bool[np.ndarray, "_h _w"]) -> None:
+    def update(
+        self,
+        heatmap: Float32[np.ndarray, "_h _w"],
+        mask: Bool[np.ndarray, "_h _w"],
+        within: Bool[np.ndarray, "_h _w"] | None = None,
+    ) -> None:
         """Add one image.
 
         Args:
             heatmap: Anomaly score of each pixel; higher is more anomalous.
             mask: Defective pixels.
+            within: Pixels that count; default: all.
 
         Raises:
             ValueError: If a score is not finite, or the heatmap and the mask differ in shape.
@@ -67,11 +73,14 @@ class PixelStatistics:
         if not np.isfinite(heatmap).all():
             raise ValueError("the heatmap has scores that are not finite")
         self._cached = None
+        normal = ~mask
+        if within is not None:
+            mask, normal = mask & within, normal & within
         region, areas = label_regions(mask)
         if not len(areas):
-            self._good.put(heatmap.ravel())
+            self._good.put(heatmap.ravel() if within is None else heatmap[within])
             return
-        self._around.put(heatmap[~mask])
+        self._around.put(heatmap[normal])
         self._keys.put(_keys(heatmap[mask], region + self._regions))
         self._areas.append(areas)
         self._regions += len(areas)

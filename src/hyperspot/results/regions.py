@@ -16,6 +16,10 @@ class Region:
         left, top, width, height: Its bounding box, in pixels of the original image.
         area: In pixels.
         score: Its highest anomaly score.
+        length_px: Its longest caliper, in pixels of the original image; None if it was not measured.
+        width_px: Its shortest caliper.
+        length_mm, width_mm, area_mm2: In millimeters; None without a scale.
+        zone: Name of the zone with most of its pixels; None without zones.
 
     Examples:
         >>> from hyperspot import Region
@@ -32,15 +36,21 @@ class Region:
     height: int
     area: int
     score: float
+    length_px: float | None = None
+    width_px: float | None = None
+    length_mm: float | None = None
+    width_mm: float | None = None
+    area_mm2: float | None = None
+    zone: str | None = None
 
     @property
     def xyxy(self) -> tuple[int, int, int, int]:
         """The box as left, top, right, bottom; right and bottom lie one pixel outside."""
         return self.left, self.top, self.left + self.width, self.top + self.height
 
-    def to_dict(self) -> dict[str, int | float]:
-        """Return the fields by name."""
-        return dict(self.__dict__)
+    def to_dict(self) -> dict[str, int | float | str]:
+        """Return the fields by name, without those that are None."""
+        return {name: value for name, value in self.__dict__.items() if value is not None}
 
 
 def find_regions(

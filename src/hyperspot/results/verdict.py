@@ -1,7 +1,7 @@
 """The verdict on one image."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +13,7 @@ from PIL import Image
 from hyperspot.choices import OverlayFormat, OverlayStyle
 from hyperspot.errors import DataError
 from hyperspot.images import Letterbox
+from hyperspot.images.registration import Alignment
 from hyperspot.results.drawing import heat_levels, outline_rows, overlay_heatmap
 from hyperspot.results.overlays import of_mask, side_by_side, with_caption, with_color_bar
 from hyperspot.results.png import Picture, write_png
@@ -37,13 +38,22 @@ class Verdict:
         mask: Defective pixels; empty unless the p-value is at most 0.05 or the image is anomalous.
         regions: Connected parts of the mask, highest score first.
         image: 8-bit RGB.
-        input_map: The anomaly map at the model's input size.
+        input_map: The anomaly map at the model's input size, cold outside of the region of interest.
         letterbox: How the image lies in the input.
         heat_range: The scores drawn as cold and as hot; fixed at training.
         milliseconds: From the decoded image to the verdict; in a batch, an equal share of the model's time.
         path: The file the image was read from, if any.
         threshold: Scores above it are anomalous; None without calibration.
         mask_floor: No pixel below it is in a mask; None without calibration.
+        statistical_is_anomalous: The decision before the rules on regions; equal to `is_anomalous` without rules.
+        reasons: What rejected the image, one sentence for each rule, zone, or part that was not found; empty if it
+            passed, and without rules, zones and registration.
+        within_rules: Whether the rules accept the regions; None without rules or without regions.
+        zone_scores: Score of each zone with a false-alarm rate of its own, and of everything else, on a common scale;
+            the image score is the highest. Empty without such zones.
+        within: Pixels in the region of interest; None if all are.
+        input_within: The same at the model's input size; None if all inside the image are.
+        alignment: How the image lies against the reference; None without registration.
 
     Examples:
         >>> import numpy as np
@@ -56,7 +66,8 @@ class Verdict:
         >>> verdict.is_anomalous, verdict.p_value == 1 / 13, verdict.heatmap.shape, verdict.mask.dtype
         (True, True, (64, 64), dtype('bool'))
         >>> list(verdict.to_dict())
-        ['image', 'score', 'p_value', 'is_anomalous', 'regions', 'milliseconds']
+        ['image', 'score', 'p_value', 'is_anomalous', 'statistical_is_anomalous', 'reasons', 'part_found', 'zones', \
+'regions', 'milliseconds']
 
     """
 
@@ -73,6 +84,18 @@ class Verdict:
     path: Path | None = None
     threshold: float | None = None
     mask_floor: float | None = None
+    statistical_is_anomalous: bool | None = None
+    reasons: tuple[str, ...] = ()
+    within_rules: bool | None = None
+    zone_scores: dict[str, float] = field(default_factory=dict)
+    within: Bool[np.ndarray, "h w"] | None = None
+    input_within: Bool[np.ndarray, "H W"] | None = None
+    alignment: Alignment | None = None
+
+    @property
+    def part_found(self) -> bool | None:
+        """Whether the part was found by registration; None without registration."""
+        return None if self.alignment is None else self.alignment.is_found
 
     def __repr__(self) -> str:
         """Show the decision, not the pixels."""
@@ -162,6 +185,10 @@ class Verdict:
             "score": self.score,
             "p_value": self.p_value,
             "is_anomalous": self.is_anomalous,
+            "statistical_is_anomalous": self.statistical_is_anomalous,
+            "reasons": list(self.reasons),
+            "part_found": self.part_found,
+            "zones": dict(self.zone_scores),
             "regions": [region.to_dict() for region in self.regions],
             "milliseconds": round(self.milliseconds, 3),
         }

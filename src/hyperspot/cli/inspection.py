@@ -1,0 +1,41 @@
+"""What the options of regions mean: region of interest, scale and rules."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hyperspot.decision.inspection_plan import InspectionPlan
+    from hyperspot.decision.region_rules import RegionRules
+    from hyperspot.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """Rules on regions as they were given; None was not."""
+
+    min_area: str | None
+    min_length: str | None
+    min_width: str | None
+    max_count: int | None
+    min_distance: str | None
+
+    def apply(self, rules: "RegionRules") -> "RegionRules":
+        """Return the rules with those that were given."""
+        from dataclasses import replace
+
+        return replace(rules, **{name: value for name, value in asdict(self).items() if value is not None})
+
+
+def plan_of(roi: Path | None, mm_per_pixel: float | None, rules: RuleOptions) -> "InspectionPlan":
+    """Return the plan of a file, or of the whole image, with the scale and the rules that were given."""
+    from hyperspot.decision.inspection_plan import InspectionPlan
+
+    plan = InspectionPlan() if roi is None else InspectionPlan.read(roi)
+    return plan.with_rules(rules.apply(plan.rules), mm_per_pixel)
+
+
+def with_rules(predictor: "Predictor", mm_per_pixel: float | None, rules: RuleOptions) -> "Predictor":
+    """Return a predictor with the scale and the rules that were given."""
+    current = predictor.decision_rule.inspection.rules
+    return predictor.with_rules(rules.apply(current), mm_per_pixel=mm_per_pixel)
