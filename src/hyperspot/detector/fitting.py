@@ -127,7 +127,7 @@ def fit(
 
         model = fit_on(everything, fit_method)
         tracked = progress.track(images.load(everything), "scoring without each image", len(images))
-        scored.add(everything, _replay(model, left_out), tracked)
+        scored.add(everything, replay(model, left_out), tracked)
     parts = split(len(images), plan, settings.seed, groups)
     for part in progress.track(parts, "cross-fitting folds") if plan.kind == "cross" else parts:
         model = fit_on(np.setdiff1d(everything, part))
@@ -196,7 +196,7 @@ def _always(result: tuple[np.ndarray, np.ndarray | None]) -> Run:
     return run
 
 
-def _replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
+def replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
     """Return a function that gives the results of the left-out images in order, whatever the pixels."""
 
     @torch.inference_mode()
