@@ -1,4 +1,4 @@
-"""The command line: `hyperspot demo | train | predict | evaluate | recalibrate | benchmark | export | info`.
+"""The command line: `hyperspot demo | train | predict | evaluate | recalibrate | update | benchmark | export | info`.
 
 Exit codes: 0 done; 1 an error, in one sentence on stderr; 2 wrong usage; 3 anomalies with `--fail-on-anomaly`.
 Commands import heavy libraries when they run, so that help answers at once.
@@ -21,6 +21,7 @@ from hyperspot.cli.info import info
 from hyperspot.cli.predict import predict
 from hyperspot.cli.recalibrate import recalibrate
 from hyperspot.cli.train import train
+from hyperspot.cli.update import update
 from hyperspot.errors import HyperspotError
 from hyperspot.utils.optional_packages import explain
 
@@ -62,6 +63,7 @@ app.command(short_help="Train on images of good parts.")(train)
 app.command(short_help="Predict images.")(predict)
 app.command(short_help="Evaluate a model on labeled images and write a report.")(evaluate)
 app.command(short_help="Set the thresholds of a model with other good images.")(recalibrate)
+app.command(short_help="Learn more images of good parts without those before.")(update)
 app.command(help=BENCHMARK_HELP, short_help="Measure methods and print the papers' tables.")(benchmark)
 app.command(short_help="Export a model to a file that needs no torch.")(export)
 app.command(short_help="Describe a model file, a data set or this machine.")(info)

@@ -206,7 +206,8 @@ def _accumulate(
 
 def _chunks(matrices: Float[Tensor, "n d d"]) -> Sequence[Float[Tensor, "_n d d"]]:
     """Return the matrices in parts of bounded size in float64, which share their memory."""
-    return matrices.split(max(1, CHUNK_BYTES // (8 * matrices[0].numel())))
+    parts: Sequence[Tensor] = matrices.split(max(1, CHUNK_BYTES // (8 * matrices[0].numel())))
+    return parts
 
 
 def whitening(covariances: Float[Tensor, "n d d"], regularization: float) -> Float[Tensor, "n d d"]:
