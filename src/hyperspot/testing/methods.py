@@ -311,7 +311,7 @@ def _update(case: MethodCase) -> None:
         ratios = predict_maps(updated(*arrivals)[0], unseen)[0].mean((1, 2)) / expected
         require(
             bool(((ratios <= MERGED) & (ratios >= 1 / MERGED)).all()),
-            f"after the arrivals {arrivals} unseen images are {ratios.tolist()} times as anomalous as after fitting all",
+            f"after the arrivals {arrivals} unseen images are {ratios.tolist()} times as anomalous as after one fit",
         )
     exact = case.method_class.leave_one_out(case.settings) == "exact"
     for index, others in ((5, [7]), (7, [5, 6])):
