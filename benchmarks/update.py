@@ -3,8 +3,9 @@
     python -m benchmarks.update DATA... --method cfa --arrivals 10
 
 The good training images arrive in parts. The first is trained on, the others are learned by `Detector.update`, which
-never sees an image again. Three orders: random, and sorted by the held-out score of a training on all images, the lowest
-or the highest first, which is the worst case. Prints one JSON line per order beside one for the training on all images.
+never sees an image again. Three orders: random, and sorted by the held-out score of a training on all images, the
+lowest or the highest first, which are worst cases. Prints one JSON line per order beside one for the training on all
+images.
 """
 
 import argparse
@@ -75,7 +76,8 @@ def main() -> None:
             if given.false_alarm_rate is not None:
                 detector = detector.with_false_alarm_rate(given.false_alarm_rate)
             seconds = round(float(np.mean(seconds_each)), 1)
-            print(json.dumps({**about, "order": name, "seconds": seconds, **figures(detector, dataset)}), flush=True)
+            line = {**about, "order": name, "seconds": seconds, **figures(detector, dataset)}
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":

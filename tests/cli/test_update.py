@@ -68,7 +68,9 @@ def test_another_file_leaves_the_model_as_it_is(model: Path, new: Path, tmp_path
     assert "new.safetensors already exists" in err
     code, out, _ = run("info", output)
     assert code == 0
-    assert "updates" in out
+    assert "Updates" in out
+    row = next(line for line in out.partition("Updates")[2].splitlines() if line.startswith("20"))
+    assert row.split()[1:] == ["9", "1", "1", "no", "new"]
     code, _, err = run("update", output, new)
     assert code == 1
     assert "all 10 images were learned before" in err

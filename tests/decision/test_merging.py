@@ -12,32 +12,33 @@ def rule_of(scores, rate=0.2, kind="leave-one-out"):
     return DecisionRule.from_good_images(Calibration.from_scores(kind, rate, scores), maps, mask_false_alarm_rate=0.1)
 
 
-def merged_in_parts(parts, rate, size):
+def merged_in_parts(parts, rate, size, *, alike=True):
     """Return the rule after parts of scores that each were made by a model that knew all images so far."""
     rule, known, images = rule_of(parts[0]), np.full(len(parts[0]), size), size
     for scores in parts[1:]:
         maps = [np.array([0.5, score + 0.25]) for score in scores]
-        rule, known = merge_good_images(rule, known, images, scores, maps, np.arange(len(scores)), rate)
+        rule, known = merge_good_images(rule, known, images, scores, maps, np.arange(len(scores)), rate, alike=alike)
         images += size
         assert len(known) == len(rule.calibration.scores)
     return rule, known
 
 
-def test_scores_of_models_that_knew_less_than_half_leave():
+def test_scores_of_models_that_knew_less_than_a_third_leave():
     parts = [list(np.random.default_rng(number).uniform(number, number + 1, 30)) for number in range(6)]
     rule, known = merged_in_parts(parts, None, 30)
-    # Of 180 images; the model of the third part knew 90.
-    assert rule.calibration.scores.tolist() == sorted(score for part in parts[2:] for score in part)
-    assert sorted(set(known.tolist())) == [90, 120, 150, 180]
-    assert rule.calibration.false_alarm_rate == 3 / 121
+    # Of 180 images; the model of the second part knew 60.
+    assert rule.calibration.scores.tolist() == sorted(score for part in parts[1:] for score in part)
+    assert sorted(set(known.tolist())) == [60, 90, 120, 150, 180]
+    assert rule.calibration.false_alarm_rate == 3 / 151
     assert rule.calibration.kind == "leave-one-out"
+    assert len(merged_in_parts(parts, None, 30, alike=False)[0].calibration.scores) == 180
 
 
 def test_as_many_stay_as_the_rate_needs():
     parts = [list(np.linspace(0, 1, 5)) for _ in range(6)]
-    # 29 scores for a steady threshold at 10 %: all parts. 11 for 25 %: the youngest half.
+    # 29 scores for a steady threshold at 10 %: all parts. 11 for 25 %: those that knew a third.
     assert len(merged_in_parts(parts, 0.1, 5)[0].calibration.scores) == 30
-    assert len(merged_in_parts(parts, 0.25, 5)[0].calibration.scores) == 20
+    assert len(merged_in_parts(parts, 0.25, 5)[0].calibration.scores) == 25
 
 
 def test_the_floor_of_masks_is_that_of_all_images_at_once():

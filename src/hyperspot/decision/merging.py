@@ -11,6 +11,10 @@ from hyperspot.decision.calibration import FEW, Calibration, default_rate
 from hyperspot.decision.drift import FALSE_WARNINGS, Drift, detect_drift
 from hyperspot.decision.rule import DecisionRule
 
+KNOWN = 1 / 3
+"""Share of the images that the model of a calibration score knew at least. Of ten arrivals of screw, on which it was
+chosen, the scores of the first three reach up to 1.5, and those of the others to 1.0."""
+
 
 @dataclass(frozen=True)
 class NewImages:
@@ -23,7 +27,7 @@ class NewImages:
         p_values: Conformal p-value of each kept image; empty without calibration.
         odd: Indices of the kept images that the model calls anomalous, the highest score first.
         drift: Comparison with the calibration images; None without calibration, with groups or with few images.
-        is_shifted: Whether the images differ significantly from the calibration images.
+        is_shifted: Whether the images score significantly unlike the calibration images.
 
     Examples:
         >>> from hyperspot import Calibration
@@ -41,6 +45,11 @@ class NewImages:
     odd: tuple[int, ...]
     drift: Drift | None
     is_shifted: bool
+
+    @property
+    def are_alike(self) -> bool:
+        """Whether they were compared with the calibration images, and score like them."""
+        return self.drift is not None and not self.is_shifted
 
     @classmethod
     def compare(
@@ -127,12 +136,15 @@ def merge_good_images(
     maps: Sequence[Float[np.ndarray, "_pixels"]],
     calibrating: Int[np.ndarray, "_new"],
     rate: float | None,
+    *,
+    alike: bool = False,
 ) -> tuple[DecisionRule, Int64[np.ndarray, "_merged"]]:
     """Return a decision rule that new good images calibrate beside those before, and `images_known` of its scores.
 
     Scores of a model that knew few images are higher than those of the updated model, the high ones by far. Scores of a
-    model that knew less than half of the images are therefore left out, by their age and not by their value, as long as
-    enough others calibrate. Of images that arrive in random order the rest are as good as any.
+    model that knew less than a third of the images are therefore left out, by their age and not by their value, as long
+    as enough others calibrate. The rest are as good as all of them if the images arrive in random order, so that new
+    images score like those before.
 
     No score comes from a model that was trained on its image: the kind is `leave-one-out`.
 
@@ -147,6 +159,7 @@ def merge_good_images(
         maps: Map values of the new images, as for `DecisionRule.from_good_images`.
         calibrating: Indices of the new images whose scores calibrate.
         rate: To promise; None for the default rate of the scores.
+        alike: Whether the new images score like those before, so that old scores may be left out.
 
     Examples:
         >>> from hyperspot import Calibration
@@ -171,7 +184,8 @@ def merge_good_images(
     known = np.concatenate([images_known, np.full(len(calibrating), total)])
     distance = rule.mask_floor - _high(before, rule.mask_false_alarm_rate)
     new = float(np.mean([float(one.max()) - score for one, score in zip(maps, scores, strict=True)]))
-    kept = np.flatnonzero(known >= _oldest(known, total, FEW if rate is None else Calibration.images_for(rate).default))
+    needed = FEW if rate is None else Calibration.images_for(rate).default
+    kept = np.flatnonzero(known >= _oldest(known, total, needed)) if alike else np.arange(len(merged))
     kept = kept[np.argsort(merged[kept], kind="stable")]
     merged, known = merged[kept], known[kept]
     floor = _high(merged, rule.mask_false_alarm_rate) + distance + share * (new - distance)
@@ -180,11 +194,11 @@ def merge_good_images(
 
 
 def _oldest(known: Int64[np.ndarray, "_n"], total: int, needed: int) -> int:
-    """Return the fewest images that the model of a score may have known: half of all, or fewer if scores are few."""
+    """Return the fewest images that the model of a score may have known: a third, or fewer if scores are few."""
     ages, counts = np.unique(known, return_counts=True)
     # Scores of one age stay or leave together: to choose among them would be to choose by their value.
     newer = np.cumsum(counts[::-1])[::-1] - counts
-    return int(ages[(2 * ages >= total) | (newer < needed)].min())
+    return int(ages[(ages >= KNOWN * total) | (newer < needed)].min())
 
 
 def _high(scores: Float[np.ndarray, "_n"], share: float) -> float:

@@ -217,8 +217,8 @@ class Detector(Predictor):
         CFA (without training), PatchCore and PaDiM merge the new images into their memory, which grows no larger than
         that of a training on all images. The new images calibrate, too, each scored by the model without it, beside the
         calibration scores before. The promise is then approximate, as with `leave-one-out`. A rate that was the default
-        of the images follows their number. Calibration scores of a model that knew less than half of the images are
-        left out as long as enough others calibrate.
+        of the images follows their number. Calibration scores of a model that knew less than a third of the images are
+        left out if the new images score like those before, as long as enough others calibrate.
 
         Images that were learned before (byte for byte) are left out; a CalibrationWarning names them. Another one says
         if the new images score unlike the calibration images.

@@ -180,7 +180,14 @@ class Updater:
         scores, maps = score_good_images(replay(model, [left_out]), tracked, weight)
         calibrating = one_per_group(numbers, self.settings.seed)
         rule, known = merge_good_images(
-            self.decision_rule, self.images_known, self.images, scores, maps, calibrating, self._rate
+            self.decision_rule,
+            self.images_known,
+            self.images,
+            scores,
+            maps,
+            calibrating,
+            self._rate,
+            alike=new.are_alike,
         )
         held_out = tuple(
             HeldOut(index, score, None, place in calibrating)
