@@ -123,7 +123,7 @@ def test_what_cannot_learn_more_says_so(images):
     for changes, message in (
         ({"method_settings": {"variant": "released", "steps": 2}}, "the method 'cfa' cannot learn more images"),
         ({"method": "spade"}, "choose cfa, padim or patchcore with their default settings"),
-        ({"crops": "fused"}, "a model of fused crops cannot learn more images"),
+        ({"crops": "fused"}, "a model that fuses several crops or tiles cannot learn more images"),
     ):
         detector = Detector.fit(images[:8], **{**SETTINGS, **changes})
         with pytest.raises(SettingsError, match=message):

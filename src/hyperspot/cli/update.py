@@ -70,14 +70,14 @@ def update(
     from hyperspot.data.grouping import groups_of
     from hyperspot.detector import model_file
     from hyperspot.detector.detector import Detector
-    from hyperspot.detector.updating import require_updatable, warn_of
+    from hyperspot.detector.updating import warn_of
     from hyperspot.results.verdict import refuse_existing
 
     require_trained(model)
     if output is not None and not overwrite:
         refuse_existing([output])
     detector = Detector.load(model, device=device)
-    require_updatable(detector.settings)
+    updater = detector.updater()
     if not dry_run:
         model_file.require_writable(output or model)
     dataset = open_dataset(good_images, layout, category)
@@ -86,7 +86,7 @@ def update(
     updated = detector
     if dry_run:
         sources = [sample.path for sample in dataset.train]
-        new, _ = detector.updater().compare(sources, "RGB", Bars(), grouped=groups is not None)
+        new, _ = updater.compare(sources, "RGB", Bars(), grouped=groups is not None)
         warn_of(new, sources)
     else:
         updated = detector.update(dataset, groups=groups, progress=Bars())

@@ -26,7 +26,7 @@ from hyperspot.detector.loading import ImageLoader
 from hyperspot.detector.power import COUNT, PowerEstimate, estimate_power
 from hyperspot.detector.record import described, images_learned, versions, warn_of_few
 from hyperspot.detector.settings import Settings, SettingsChanges, make_settings
-from hyperspot.detector.updating import Updater, fingerprints, updated_record, warn_of
+from hyperspot.detector.updating import Updater, fingerprints, require_updatable, updated_record, warn_of
 from hyperspot.errors import DataError, HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.hardware.devices import resolve
@@ -265,6 +265,9 @@ class Detector(Predictor):
     def updater(self) -> Updater:
         """Return what `update` does in steps, for example to look at new images before they are learned.
 
+        Raises:
+            SettingsError: If the method with these settings cannot learn more images.
+
         Examples:
             >>> import numpy as np
             >>> from hyperspot import Detector
@@ -276,6 +279,7 @@ class Detector(Predictor):
             ((0, 1), (2,))
 
         """
+        require_updatable(self.settings, self.anomaly_model)
         return Updater(
             self.anomaly_model,
             self.decision_rule,

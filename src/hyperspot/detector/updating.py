@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int, Int64
+from torch import nn
 
 from hyperspot.decision.calibration import default_rate
 from hyperspot.decision.merging import NewImages, merge_good_images
@@ -53,18 +54,18 @@ class Learned:
     groups: int | None
 
 
-def require_updatable(settings: Settings) -> None:
-    """Raise SettingsError, with one sentence, unless a detector with these settings can learn more images."""
+def require_updatable(settings: Settings, model: nn.Module) -> None:
+    """Raise SettingsError, with one sentence, unless a model with these settings can learn more images."""
     if not method_class(settings.method).can_update(settings.method_settings):
         able = sorted(name for name, one in METHODS.items() if one.can_update(one.Settings()))
         raise SettingsError(
             f"the method '{settings.method}' cannot learn more images with these settings; train it again on all of "
             f"them, or choose {', '.join(able[:-1])} or {able[-1]} with their default settings"
         )
-    if settings.crops == "fused":
+    if not isinstance(model, AnomalyModel) or len(model.crops) > 1:
         raise SettingsError(
-            "a model of fused crops cannot learn more images, because statistics of the images before standardize its "
-            "maps; train it again on all of them"
+            "a model that fuses several crops or tiles cannot learn more images, because statistics of the images "
+            "before standardize its maps; train it again on all of them"
         )
 
 
@@ -128,9 +129,8 @@ class Updater:
     ) -> tuple[NewImages, ImageLoader]:
         """Return what the model says about new images, and a loader of those to learn.
 
-        Raises SettingsError if a model with these settings cannot be updated, ImageError if an image cannot be read.
+        Raises ImageError if an image cannot be read.
         """
-        require_updatable(self.settings)
         seen = set(self.fingerprints.tolist())
         kept: list[int] = []
         known: list[int] = []
@@ -160,7 +160,6 @@ class Updater:
             progress: Reports stages and steps.
 
         Raises:
-            SettingsError: If a model with these settings cannot be updated.
             DataError: If all images were learned before, or groups are missing.
             ImageError: If an image cannot be read.
 
