@@ -9,7 +9,6 @@ import typer
 from hyperspot.cli import console, options
 from hyperspot.cli.progress import Bars
 from hyperspot.errors import ModelFileError
-from hyperspot.utils.atomic_files import replacing
 
 if TYPE_CHECKING:
     from hyperspot.data import Dataset
@@ -72,6 +71,7 @@ def update(
     from hyperspot.detector.detector import Detector
     from hyperspot.detector.updating import warn_of
     from hyperspot.results.verdict import refuse_existing
+    from hyperspot.utils.atomic_files import replacing
 
     require_trained(model)
     if output is not None and not overwrite:

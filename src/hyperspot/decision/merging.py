@@ -109,7 +109,7 @@ def chance_of_alarms(calibration: Calibration, alarms: int, images: int) -> floa
         >>> from hyperspot import Calibration
         >>> calibration = Calibration.from_scores("split", 0.05, np.arange(59.0))
         >>> [round(chance_of_alarms(calibration, alarms, 20), 4) for alarms in (0, 1, 3, 8)]
-        [1.0, 0.5776, 0.0902, 0.0001]
+        [1.0, 0.5889, 0.0999, 0.0002]
 
     """
     if calibration.threshold is None:
