@@ -27,7 +27,8 @@ class NewImages:
         p_values: Conformal p-value of each kept image; empty without calibration.
         odd: Indices of the kept images that the model calls anomalous, the highest score first.
         drift: Comparison with the calibration images; None without calibration, with groups or with few images.
-        is_shifted: Whether the images score significantly unlike the calibration images.
+        is_shifted: Whether the images score significantly higher than the calibration images. Lower scores mean
+            nothing: those of calibration images are slightly too high.
 
     Examples:
         >>> from hyperspot import Calibration
@@ -45,11 +46,6 @@ class NewImages:
     odd: tuple[int, ...]
     drift: Drift | None
     is_shifted: bool
-
-    @property
-    def are_alike(self) -> bool:
-        """Whether they were compared with the calibration images, and score like them."""
-        return self.drift is not None and not self.is_shifted
 
     @classmethod
     def compare(
@@ -82,7 +78,7 @@ class NewImages:
             p_values=tuple(p_values),
             odd=tuple(index for _, index in sorted(found, key=lambda one: -one[0])),
             drift=drift,
-            is_shifted=too_many or (drift is not None and drift.is_significant),
+            is_shifted=too_many or (drift is not None and drift.is_significant and drift.is_higher),
         )
 
     def renumbered(self, numbers: Sequence[int]) -> "NewImages":

@@ -221,7 +221,7 @@ class Detector(Predictor):
         left out if the new images score like those before, as long as enough others calibrate.
 
         Images that were learned before (byte for byte) are left out; a CalibrationWarning names them. Another one says
-        if the new images score unlike the calibration images.
+        if the new images score higher than the calibration images.
 
         Args:
             good_images: A folder or data set, whose good training images are used, or a list of images.

@@ -15,6 +15,7 @@ from jaxtyping import Int, Int64
 from torch import nn
 
 from hyperspot.decision.calibration import default_rate
+from hyperspot.decision.drift import detect_drift
 from hyperspot.decision.merging import NewImages, merge_good_images
 from hyperspot.decision.planning import one_per_group
 from hyperspot.decision.rule import DecisionRule, score_good_images
@@ -178,6 +179,10 @@ class Updater:
         tracked = progress.track(loader.load(range(len(kept))), "scoring without each image", len(kept))
         scores, maps = score_good_images(replay(model, [left_out]), tracked, weight)
         calibrating = one_per_group(numbers, self.settings.seed)
+        # Both were left out of models in the same way, unlike the scores by the model before.
+        calibration = self.decision_rule.calibration
+        grouped = self.has_groups or groups is not None
+        drift = detect_drift(calibration, scores, passed=False, grouped=grouped)
         rule, known = merge_good_images(
             self.decision_rule,
             self.images_known,
@@ -186,7 +191,7 @@ class Updater:
             maps,
             calibrating,
             self._rate,
-            alike=new.are_alike,
+            alike=drift is not None and not drift.is_significant and not new.is_shifted,
         )
         held_out = tuple(
             HeldOut(index, score, None, place in calibrating)
@@ -223,7 +228,7 @@ class Updater:
 
 
 def warn_of(new: NewImages, sources: Sequence[ImageInput]) -> None:
-    """Warn of images that were learned before, and of new images unlike the calibration images."""
+    """Warn of images that were learned before, and of new images that score higher than the calibration images."""
     if new.known:
         names = name_some(
             [str(sources[index]) if isinstance(sources[index], str | Path) else f"image {index}" for index in new.known]
@@ -235,10 +240,9 @@ def warn_of(new: NewImages, sources: Sequence[ImageInput]) -> None:
 
 
 def describe_shift(new: NewImages) -> str:
-    """Return one sentence on new images that score unlike the calibration images."""
-    how = "lower" if new.drift is not None and new.drift.is_significant and not new.drift.is_higher else "higher"
+    """Return one sentence on new images that score higher than the calibration images."""
     return (
-        f"the {len(new.kept)} new images score {how} than the calibration images ({len(new.odd)} are called "
+        f"the {len(new.kept)} new images score higher than the calibration images ({len(new.odd)} are called "
         "anomalous): another lot, light, focus or position; the updated model promises its false-alarm rate for a "
         "mixture of old and new images, not for either alone"
     )
