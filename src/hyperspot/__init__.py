@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hyperspot.backbones import Backbone, register_backbone
     from hyperspot.data import Dataset, Sample, open_dataset
     from hyperspot.data.demo_product.product_set import make_product_set
+    from hyperspot.data.part_sets import Part, PartSet, open_part_set
     from hyperspot.decision.calibration import Calibration
     from hyperspot.decision.operating_points import OperatingPoint
     from hyperspot.decision.rule import DecisionRule
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from hyperspot.methods import Method, MethodSettings, register_method
     from hyperspot.metrics import Metric, register_metric
     from hyperspot.model_loading import load_model
+    from hyperspot.parts import PartCalibration, PartEvaluation, PartInspector, PartVerdict
     from hyperspot.predictor import Predictor
     from hyperspot.report import write_report
     from hyperspot.results import Region, Verdict
@@ -69,6 +71,12 @@ _HOMES = {
     "MissingPackageError": "errors",
     "ModelFileError": "errors",
     "OperatingPoint": "decision.operating_points",
+    "Part": "data.part_sets",
+    "PartCalibration": "parts",
+    "PartEvaluation": "parts",
+    "PartInspector": "parts",
+    "PartSet": "data.part_sets",
+    "PartVerdict": "parts",
     "PluginWarning": "errors",
     "PowerEstimate": "detector.power",
     "Predictor": "predictor",
@@ -81,6 +89,7 @@ _HOMES = {
     "load_model": "model_loading",
     "make_product_set": "data.demo_product.product_set",
     "open_dataset": "data",
+    "open_part_set": "data.part_sets",
     "read_image": "images",
     "register_backbone": "backbones",
     "register_method": "methods",
@@ -114,6 +123,12 @@ __all__ = [
     "MissingPackageError",
     "ModelFileError",
     "OperatingPoint",
+    "Part",
+    "PartCalibration",
+    "PartEvaluation",
+    "PartInspector",
+    "PartSet",
+    "PartVerdict",
     "PluginWarning",
     "PowerEstimate",
     "Predictor",
@@ -127,6 +142,7 @@ __all__ = [
     "load_model",
     "make_product_set",
     "open_dataset",
+    "open_part_set",
     "read_image",
     "register_backbone",
     "register_method",

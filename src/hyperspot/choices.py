@@ -5,9 +5,13 @@ from typing import Literal
 
 Aspect = Literal["keep", "square"]
 Crops = Literal["full", "center", "fused"]
+Tile = Literal["auto", "off"] | int
 CalibrationMode = Literal["auto", "leave-one-out", "split", "cross", "none"]
 ExportFormat = Literal["onnx", "openvino"]
 OverlayStyle = Literal["outline", "heatmap", "side-by-side"]
+LightingMode = Literal["auto", "channels", "views"]
+Models = Literal["each", "shared"]
+OverlayFormat = Literal["png", "jpeg"]
 ResultFormat = Literal["text", "jsonl", "csv", "coco", "yolo"]
 
 
@@ -20,6 +24,9 @@ class Defaults:
     short_side: int = 256
     aspect: Aspect = "keep"
     crops: Crops = "full"
+    tile: Tile = "off"
+    pixels_per_tile_pixel: float | None = None
+    smallest_defect: float | None = None
     sigma: float = 4.0
     seed: int = 0
     false_alarm_rate: float | None = None

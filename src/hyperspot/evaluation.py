@@ -286,7 +286,7 @@ def evaluate(predictor: Evaluable, dataset: Dataset, *, progress: Progress, comm
     verdicts = predictor.predict_many([sample.path for sample in samples])
     tracked = progress.track(samples, "predicting test images", len(samples))
     for sample, verdict in zip(tracked, verdicts, strict=True):
-        truth = load_mask(sample, *verdict.heatmap.shape)
+        truth = load_mask(sample, *verdict.mask.shape)
         if sample.label == 1 and truth is not None and not truth.any():
             # Otherwise its defective pixels would count as normal.
             empty.append(f"{sample.path} is defective and its mask is empty; pixel metrics exclude it")
@@ -345,7 +345,7 @@ class _Statistics:
 
 def _missing(samples: Sequence[Sample]) -> Iterator[str]:
     """Yield the problems of a test set that leave metrics undefined or incomplete."""
-    unmasked = sum(sample.label == 1 and not sample.masks for sample in samples)
+    unmasked = sum(sample.label == 1 and not sample.has_mask for sample in samples)
     if unmasked:
         yield f"{unmasked} defective images have no mask; pixel metrics exclude them"
     for label, missing, folder in ((0, "good", "test/good"), (1, "defective", "test/DEFECT")):

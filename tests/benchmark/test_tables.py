@@ -14,6 +14,7 @@ from rich.console import Console
 from hyperspot.benchmark.plans import IMAGE_COUNTS, TITLES, Absent
 from hyperspot.benchmark.plots import COLORS, MARKERS, Series, plot
 from hyperspot.benchmark.plots import draw as draw_plot
+from hyperspot.benchmark.protocol import ADDED_SETTINGS, DEFAULT, TILED, key, settings_of
 from hyperspot.benchmark.render import Column, Given, Spread, Table
 from hyperspot.benchmark.runs import mean_over, spread
 from hyperspot.benchmark.tables import BODIES, draw
@@ -532,3 +533,13 @@ def test_mistakes_about_plots_get_one_sentence(tmp_path):
         draw_plot("t", "x", "y", [Series("a", ((1.0, 1.0),))], tmp_path / "file" / "x.svg")
     with pytest.raises(SettingsError, match="no table 13"):
         draw(13, [])
+
+
+def test_lines_recorded_before_a_setting_existed_are_of_the_same_run():
+    settings = settings_of(DEFAULT, backbone="compact", seed=0).model_dump(mode="json")
+    older = {name: value for name, value in settings.items() if name not in ADDED_SETTINGS}
+    assert len(older) == len(settings) - len(ADDED_SETTINGS)
+    line = {"settings": settings, "category": "bottle"}
+    assert key({**line, "settings": older}) == key(line)
+    tiled = settings_of(TILED, backbone="compact", seed=0).model_dump(mode="json")
+    assert key({**line, "settings": tiled}) != key(line)

@@ -24,7 +24,7 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "saf
 
 
 CLI = (
-    "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "predict", "progress",
+    "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "part", "predict", "progress",
     "recalibrate", "summaries", "train", "update",
 )  # fmt: skip
 
@@ -76,6 +76,10 @@ def test_train_predict_evaluate_info(run, product, tmp_path):
     (wide,) = (tmp_path / "wide").glob("*.overlay.png")
     with Image.open(wide) as drawn, Image.open(product / "test" / "good" / "000.png") as image:
         assert drawn.width > 3 * image.width
+    code, out, _ = run(*heated, "--out", tmp_path / "small", "--overlay-format", "jpeg", "--json")
+    assert code == 0
+    with Image.open(json.loads(out)["overlay"]) as drawn:
+        assert drawn.format == "JPEG"
     code, _, err = run(*heated)
     assert code == 2
     assert "give --out FOLDER" in err

@@ -40,7 +40,7 @@ def test_one_data_set_is_described_alone_and_its_error_raised(tmp_path: Path) ->
     assert [one] == list(describe_each(tmp_path / "nut10"))
     for path, layout, message in (
         (tmp_path / "none", "auto", "does not exist"),
-        (tmp_path, "coco", "no layout"),
+        (tmp_path, "voc", "no layout"),
         (tmp_path, "csv", "is a folder"),
     ):
         with pytest.raises(DataError, match=message):

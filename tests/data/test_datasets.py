@@ -293,8 +293,8 @@ def test_errors_of_opening(tmp_path: Path) -> None:
         open_dataset(tmp_path / "missing")
     with pytest.raises(DataError, match="no image in a known layout"):
         open_dataset(tmp_path)
-    with pytest.raises(DataError, match="choose one of auto, csv, mvtec"):
-        open_dataset(tmp_path, "coco")
+    with pytest.raises(DataError, match="choose one of auto, csv, lookout, mvtec_loco"):
+        open_dataset(tmp_path, "voc")
     images(tmp_path, ("1.png",))
     with pytest.raises(DataError, match="layout mvtec, which is train/good"):
         open_dataset(tmp_path, "mvtec")

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return `images/good`, `images/today`, `data`, `new`, `new.png`, `part.safetensors` and `part.onnx`."""
-    from hyperspot import Detector, make_product_set
+    """Return `images/good`, `images/today`, `data`, `parts`, `new`, `new.png`, and the model files of `part`."""
+    from hyperspot import Detector, PartInspector, make_product_set
     from hyperspot.export import export
 
     folder = tmp_path_factory.mktemp("documented")
@@ -23,6 +23,10 @@ def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector = Detector.fit(folder / "images" / "good", short_side=96, false_alarm_rate=0.1, device="cpu")
     detector.save(folder / "part.safetensors")
     export(detector, folder / "part.onnx")
+    for seed, view in enumerate(("top", "side")):
+        make_product_set(folder / "parts" / view, seed=seed, train=12, good=4, defective=3, size=96)
+    inspector = PartInspector.fit(folder / "parts", short_side=96, false_alarm_rate=0.2, device="cpu")
+    inspector.save(folder / "part.hyperspot")
     return folder
 
 

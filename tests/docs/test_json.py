@@ -15,7 +15,21 @@ COMMANDS = {
     "export": ("export", "part.safetensors", "-o", "json.onnx"),
     "info": ("info", "data", "--check"),
     "engines": ("info", "--engines"),
+    "part train": ("part", "train", "parts", "-o", "json.hyperspot", "--false-alarm-rate", "0.2", "--short-side", "96"),
+    "part predict": ("part", "predict", "part.hyperspot", "parts", "--out", "results"),
+    "part recalibrate": ("part", "recalibrate", "part.hyperspot", "parts", "-o", "json.hyperspot"),
+    "part export": ("part", "export", "part.hyperspot", "-o", "json.hyperspot"),
+    "part info": ("part", "info", "parts"),
 }
+TABLES = {
+    "engines": ("info", 1),
+    "part train": ("part", 0),
+    "part predict": ("part", 1),
+    "part recalibrate": ("part", 2),
+    "part export": ("part", 3),
+    "part info": ("part", 4),
+}
+"""Section and table of commands that share a section."""
 
 
 def documented_names(section: str, table: int = 0) -> set[str]:
@@ -36,8 +50,15 @@ def test_every_name_is_documented(command: str, documented: Path, run):
     code, out, err = run(*COMMANDS[command], "--json")
     assert code == 0, err
     printed = {name for line in out.splitlines() for name in json.loads(line)}
-    section, table = ("info", 1) if command == "engines" else (command, 0)
+    section, table = TABLES.get(command, (command, 0))
     assert printed == documented_names(section, table)
+
+
+def test_the_manifest_of_a_part_is_documented(documented: Path, run):
+    code, out, err = run("part", "info", "part.hyperspot", "--json")
+    assert code == 0, err
+    section = (PAGE.parent / "model-file.md").read_text("utf-8").partition("\n## The file of a part\n")[2]
+    assert set(json.loads(out)) - {"model"} == first_column(section)
 
 
 @pytest.mark.parametrize("model", ["part.safetensors", "part.onnx"])

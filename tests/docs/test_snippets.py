@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -94,7 +95,7 @@ def test_commands_of_a_page_run(page: Path, documented: Path, run):
             )
             assert done.returncode == 0, (line, done.stderr)
         else:
-            code, _, err = run(*line.partition("hyperspot ")[2].split())
+            code, _, err = run(*shlex.split(line.partition("hyperspot ")[2]))
             assert code == 0, (line, err)
 
 
@@ -118,7 +119,8 @@ def test_the_readme_lists_every_command():
 
     table = (ROOT / "README.md").read_text("utf-8").partition("| command |")[2].partition("\n\n")[0]
     named = set(re.findall(r"^\| `hyperspot (\w+)", table, re.MULTILINE))
-    assert named == {command.callback.__name__ for command in app.registered_commands}
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    assert named == commands | {group.name for group in app.registered_groups}
 
 
 def test_the_server_answers(documented: Path):

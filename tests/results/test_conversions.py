@@ -5,14 +5,34 @@ import importlib.util
 import json
 from pathlib import Path
 
+import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hyperspot.errors import DataError, MissingPackageError
 from hyperspot.images import InputSize
 from hyperspot.results import Region, Verdict
 from hyperspot.results.conversions import CocoBuilder, region_masks, to_supervision, to_yolo
 from hyperspot.results.regions import find_regions
+
+
+def verdict_on(mask: np.ndarray, heatmap: np.ndarray) -> Verdict:
+    height, width = mask.shape
+    return Verdict(
+        score=9.0,
+        p_value=0.01,
+        is_anomalous=True,
+        mask=mask,
+        regions=find_regions(mask, heatmap),
+        image=np.zeros((height, width, 3), np.uint8),
+        input_map=heatmap,
+        letterbox=InputSize(height, width, "contain").letterbox(height, width),
+        heat_range=(0.0, 1.0),
+        milliseconds=1.0,
+        path=Path("part.png"),
+    )
 
 
 @pytest.fixture
@@ -23,20 +43,7 @@ def verdict() -> Verdict:
     mask[15:20, 25:30] = True
     heatmap = np.random.default_rng(0).random((20, 30), dtype=np.float32)
     heatmap[17, 27] = 9
-    return Verdict(
-        score=9.0,
-        p_value=0.01,
-        is_anomalous=True,
-        heatmap=heatmap,
-        mask=mask,
-        regions=find_regions(mask, heatmap),
-        image=np.zeros((20, 30, 3), np.uint8),
-        input_map=heatmap,
-        letterbox=InputSize(20, 30, "contain").letterbox(20, 30),
-        heat_range=(0.0, 1.0),
-        milliseconds=1.0,
-        path=Path("part.png"),
-    )
+    return verdict_on(mask, heatmap)
 
 
 def test_a_region_has_its_corners(verdict):
@@ -71,10 +78,27 @@ def test_yolo_holds_centers_relative_to_the_image(verdict):
 
 
 def test_region_masks_add_up_to_the_mask(verdict):
-    masks = [mask for _, mask in region_masks(verdict)]
+    found = np.zeros(verdict.mask.shape, dtype=int)
     assert [region for region, _ in region_masks(verdict)] == list(verdict.regions)
-    np.testing.assert_array_equal(np.logical_or.reduce(masks), verdict.mask)
-    assert not np.logical_and(*masks).any()
+    for region, mask in region_masks(verdict):
+        assert mask.sum() == region.area
+        found[region.top : region.top + region.height, region.left : region.left + region.width] += mask
+    np.testing.assert_array_equal(found, verdict.mask)
+
+
+@given(arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12)), st.integers(0, 2**32 - 1))
+def test_run_lengths_of_any_mask_decode_to_it(mask, seed):
+    height, width = mask.shape
+    heatmap = np.random.default_rng(seed).random(mask.shape, dtype=np.float32)
+    coco = CocoBuilder()
+    coco.add(verdict_on(mask, heatmap))
+    decoded = np.zeros(mask.shape, dtype=int)
+    for one in coco.document()["annotations"]:
+        counts = one["segmentation"]["counts"]
+        assert sum(counts) == mask.size
+        assert all(counts[1:])
+        decoded += np.repeat(np.arange(len(counts)) % 2, counts).reshape(width, height).T
+    np.testing.assert_array_equal(decoded, mask)
 
 
 def test_supervision_takes_them_or_a_sentence_names_what_is_missing(verdict):

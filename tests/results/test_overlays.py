@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hyperspot.errors import DataError
 from hyperspot.images import InputSize
 from hyperspot.results import Verdict
-from hyperspot.results.drawing import HALO_COLOR, OUTLINE_COLOR, outline, overlay_heatmap
-from hyperspot.results.overlays import PAPER, bar_colors, with_color_bar
-from hyperspot.results.pictures import PICTURE_SIDE, report_pictures
+from hyperspot.results.drawing import HALO_COLOR, HEAT_COLORS, OUTLINE_COLOR, STRONGEST, outline, overlay_heatmap
+from hyperspot.results.overlays import PAPER, bar_colors, of_image, with_color_bar
+from hyperspot.results.pictures import PICTURE_SIDE, report_pictures, small_mask
 from hyperspot.results.regions import find_regions
 
 HEIGHT, WIDTH = 300, 400
@@ -29,7 +30,6 @@ def verdict() -> Verdict:
         score=2.0,
         p_value=0.01,
         is_anomalous=True,
-        heatmap=heatmap,
         mask=mask,
         regions=find_regions(mask, heatmap),
         image=random.integers(90, 200, (HEIGHT, WIDTH, 3), dtype=np.uint8),
@@ -39,6 +39,14 @@ def verdict() -> Verdict:
         milliseconds=1.0,
         threshold=1.2,
         mask_floor=1.0,
+    )
+
+
+def resized(verdict: Verdict, image: np.ndarray, mask: np.ndarray) -> Verdict:
+    """Return a verdict on an image of another size, whose heatmap is cold."""
+    letterbox = InputSize(8, 8, "stretch").letterbox(*mask.shape)
+    return dataclasses.replace(
+        verdict, image=image, mask=mask, input_map=np.zeros((8, 8), np.float32), letterbox=letterbox
     )
 
 
@@ -89,6 +97,18 @@ def test_styles_show_the_whole_image(verdict):
     np.testing.assert_array_equal(panels[:, -WIDTH:, 0], verdict.mask * np.uint8(255))
 
 
+def test_tints_are_those_of_exact_arithmetic():
+    random = np.random.default_rng(1)
+    image = random.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    heatmap = random.uniform(-1, 3, (40, 50)).astype(np.float32)
+    level = np.clip((heatmap.astype(np.float64) - 0.5) / 1.5, 0, 1)
+    places = np.linspace(0, 1, len(HEAT_COLORS))
+    colors = np.stack([np.interp(level, places, channel) for channel in HEAT_COLORS.T], axis=-1)
+    strength = (STRONGEST * level**1.5)[..., None]
+    exact = image * (1 - strength) + colors * strength
+    assert np.abs(overlay_heatmap(image, heatmap, (0.5, 2.0)) - exact).max() < 0.6
+
+
 def test_an_unknown_style_is_named(verdict):
     with pytest.raises(ValueError, match="no overlay style 'nice'; choose one of outline, heatmap, side-by-side"):
         # Without the check of annotations, which tests add.
@@ -98,10 +118,7 @@ def test_an_unknown_style_is_named(verdict):
 @pytest.mark.parametrize("side", [8, 64, 700])
 @pytest.mark.parametrize("style", ["outline", "heatmap", "side-by-side"])
 def test_captions_fit_beside_pictures_of_any_size(verdict, side, style):
-    picture = np.full((side, side, 3), 77, np.uint8)
-    small = dataclasses.replace(
-        verdict, image=picture, heatmap=np.zeros((side, side), np.float32), mask=np.zeros((side, side), bool)
-    )
+    small = resized(verdict, np.full((side, side, 3), 77, np.uint8), np.zeros((side, side), bool))
     drawn = np.asarray(small.overlay(style))
     bare = np.asarray(small.overlay(style, caption=False))
     np.testing.assert_array_equal(drawn[-bare.shape[0] :, : bare.shape[1]], bare)
@@ -127,8 +144,8 @@ def test_the_decision_has_its_color_and_the_numbers_change_the_caption(verdict):
 
 
 def test_the_color_bar_marks_the_threshold_of_the_mask():
-    picture = Image.new("RGB", (100, 200), (9, 9, 9))
-    without, marked = (np.asarray(with_color_bar(picture, (0.0, 1.0), at)) for at in (None, 0.25))
+    picture = of_image(Image.new("RGB", (100, 200), (9, 9, 9)))
+    without, marked = (np.asarray(with_color_bar(picture, (0.0, 1.0), at).to_image()) for at in (None, 0.25))
     assert (without[:, :100] == 9).all()
     column = 100 + 12 // 2
     white = [row for row in range(200) if (marked[row, column] == 255).all()]
@@ -139,7 +156,7 @@ def test_the_color_bar_marks_the_threshold_of_the_mask():
     assert bar[0].tolist() == [150, 150, 150]
     assert len({tuple(color) for color in bar.tolist()}) == 5
     # A threshold outside of the range has no place on the bar.
-    assert np.array_equal(np.asarray(with_color_bar(picture, (0.0, 1.0), 7.0)), without)
+    assert np.array_equal(np.asarray(with_color_bar(picture, (0.0, 1.0), 7.0).to_image()), without)
 
 
 def test_saving_writes_the_chosen_style(verdict, tmp_path):
@@ -149,17 +166,36 @@ def test_saving_writes_the_chosen_style(verdict, tmp_path):
         np.testing.assert_array_equal(saved, np.asarray(verdict.overlay(style)))
 
 
+def test_an_overlay_in_jpeg_looks_like_that_in_png(verdict, tmp_path):
+    ramp = np.linspace(60, 180, WIDTH).astype(np.uint8)
+    verdict = dataclasses.replace(verdict, image=np.broadcast_to(ramp[:, None], (HEIGHT, WIDTH, 3)).copy())
+    files = verdict.save(tmp_path, "part", overlay="outline", overlay_format="jpeg")
+    assert files["overlay"] == tmp_path / "part.overlay.jpg"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "part.heatmap.png", "part.json", "part.mask.png", "part.overlay.jpg",
+    ]  # fmt: skip
+    with Image.open(files["overlay"]) as saved:
+        assert saved.format == "JPEG"
+        difference = np.asarray(saved).astype(int) - np.asarray(verdict.overlay("outline"))
+    assert np.abs(difference).mean() < 2
+    with pytest.raises(DataError, match=r"part\.overlay\.jpg already exists"):
+        verdict.save(tmp_path, "part", overlay_format="jpeg")
+
+
 def test_pictures_of_the_report_are_small_and_keep_tiny_defects(verdict):
     big = np.zeros((1000, 2000), bool)
     big[500, 1000] = True
     truth = np.zeros_like(big)
-    wide = dataclasses.replace(
-        verdict,
-        image=np.full((*big.shape, 3), 128, np.uint8),
-        heatmap=np.zeros(big.shape, np.float32),
-        mask=big,
-    )
+    wide = resized(verdict, np.full((*big.shape, 3), 128, np.uint8), big)
     image, heated, outlined = (Image.open(io.BytesIO(one)) for one in report_pictures(wide, truth))
     assert image.size == heated.size == outlined.size == (PICTURE_SIDE, PICTURE_SIDE // 2)
     difference = np.abs(np.asarray(outlined).astype(int) - np.asarray(image)).max(-1) > 40
     assert 5 < difference.sum() < 200
+
+
+def test_one_defective_pixel_of_a_huge_mask_stays():
+    mask = np.zeros((9000, 7000), bool)
+    mask[8999, 6999] = True
+    small = small_mask(mask, (384, 299))
+    assert small.sum() == 1
+    assert small[-1, -1]

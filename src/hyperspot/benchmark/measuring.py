@@ -167,6 +167,7 @@ def _accuracy(detector: Detector, dataset: Dataset, run: Run, progress: Progress
     line = {"last": _figures(detector, dataset, progress)}
     if run.settings.crops == "fused":
         anomaly_model = detector.anomaly_model
+        assert isinstance(anomaly_model, AnomalyModel)
         for number, name in enumerate(("center", "full")):
             method: Any = anomaly_model.methods[number]
             alone = AnomalyModel([method], [anomaly_model.crops[number]], anomaly_model.input_size, anomaly_model.sigma)

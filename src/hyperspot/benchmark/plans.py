@@ -13,6 +13,7 @@ from hyperspot.benchmark.protocol import (
     PREVIOUS,
     RANDOMIZED,
     SEEDS,
+    TILED,
     Budget,
     Run,
     Task,
@@ -167,7 +168,7 @@ def recipes_for(table: int, methods: Iterable[str]) -> list[str]:
     compared = [recipe for method in known for recipe in recipes_of(method)]
     if table == 10:
         return [
-            *((DEFAULT, PREVIOUS) if "cfa" in known else ()),
+            *((DEFAULT, TILED, PREVIOUS) if "cfa" in known else ()),
             *(f"{one}, calibrated" for one in known if one in PAPER_METHODS[1:]),
         ]
     if table in (5, 6, 7, 11) and "cfa" not in known:

@@ -35,6 +35,10 @@ DEFAULT = "cfa default"
 """What users get: leave-one-out calibration trains on all images, so one run gives every figure."""
 PREVIOUS = "cfa previous default, calibrated"
 """The default before masks and thresholds came from leave-one-out calibration."""
+TILED = "cfa default, tiles"
+"""The default with `--tile auto`: images that are much larger than its input are cut into tiles."""
+ADDED_SETTINGS: dict[str, Any] = {"tile": "off", "pixels_per_tile_pixel": None, "smallest_defect": None}
+"""Settings that recorded lines may lack, with the value that equals their absence."""
 
 Budget = Literal["full", "quick"]
 Measure = Literal["accuracy", "cost"]
@@ -48,6 +52,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "cfa released": _cfa(),
     DEFAULT: {},
     "cfa default, paper's geometry": {**PAPER},
+    TILED: {"tile": "auto"},
     PREVIOUS: {
         "calibration": "split",
         "false_alarm_rate": 0.01,
@@ -242,6 +247,11 @@ def label_of(line: Mapping[str, Any]) -> str:
     return f"{line['recipe']}{changed}{quick}{limited}"
 
 
+def recorded_settings(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all settings of a line, those included that were added after it was recorded."""
+    return {**ADDED_SETTINGS, **line["settings"]}
+
+
 def key(line: Mapping[str, Any]) -> str:
     """Return a text that is equal for equal runs, from `Run.to_dict` or a JSON line.
 
@@ -249,6 +259,8 @@ def key(line: Mapping[str, Any]) -> str:
     """
     counted = ("settings", "category", "version", "train_images", "test_images", "fingerprint")
     parts = {name: line.get(name) for name in counted}
+    if "settings" in line:
+        parts["settings"] = recorded_settings(line)
     return json.dumps({**parts, "measure": line.get("measure", "accuracy")}, sort_keys=True)
 
 

@@ -36,7 +36,7 @@ def randomized(dataset: Dataset, version: int | None) -> Iterator[Dataset]:
 
 def _write(root: Path, stem: str, sample: Sample, dataset: Dataset, version: int) -> None:
     image = read_image(sample.path)
-    mask = load_mask(sample, *image.shape[:2]) if sample.masks else None
+    mask = load_mask(sample, *image.shape[:2]) if sample.has_mask else None
     base = dataset.root.parent if dataset.root.is_file() else dataset.root
     below = sample.path.relative_to(base) if sample.path.is_relative_to(base) else Path(sample.path.name)
     turned, turned_mask = rd(image, mask, key=f"{dataset.name}/{below.as_posix()}", version=version)

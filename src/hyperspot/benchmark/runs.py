@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from hyperspot.benchmark.protocol import DEVELOPMENT, key, label_of
+from hyperspot.benchmark.protocol import DEVELOPMENT, key, label_of, recorded_settings
 from hyperspot.benchmark.records import Line
 from hyperspot.benchmark.render import Spread
 
@@ -46,7 +46,7 @@ def _same(line: Line, trained: dict[str, str]) -> str:
     """Return a text that is equal for the runs of one table row."""
     if "settings" not in line:
         return ""
-    settings = {name: part for name, part in line["settings"].items() if name != "seed"}
+    settings = {name: part for name, part in recorded_settings(line).items() if name != "seed"}
     weights = line.get("weights") or trained.get(line["backbone"], "")
     limits = [line.get(name) for name in ("train_images", "test_images")] if line.get("measure") != "cost" else []
     parts = [line["recipe"], line["changes"], line["backbone"], line.get("budget", "full"), weights, settings, limits]

@@ -1,4 +1,4 @@
-"""The command line: `hyperspot demo | train | predict | evaluate | recalibrate | update | benchmark | export | info`.
+"""The command line: `hyperspot train`, `predict`, `evaluate` and the others that `hyperspot --help` lists.
 
 Exit codes: 0 done; 1 an error, in one sentence on stderr; 2 wrong usage; 3 anomalies with `--fail-on-anomaly`.
 Commands import heavy libraries when they run, so that help answers at once.
@@ -18,6 +18,7 @@ from hyperspot.cli.demo import demo
 from hyperspot.cli.evaluate import evaluate
 from hyperspot.cli.export import export
 from hyperspot.cli.info import info
+from hyperspot.cli.part import part
 from hyperspot.cli.predict import predict
 from hyperspot.cli.recalibrate import recalibrate
 from hyperspot.cli.train import train
@@ -64,6 +65,7 @@ app.command(short_help="Predict images.")(predict)
 app.command(short_help="Evaluate a model on labeled images and write a report.")(evaluate)
 app.command(short_help="Set the thresholds of a model with other good images.")(recalibrate)
 app.command(short_help="Learn more images of good parts without those before.")(update)
+app.add_typer(part, name="part", short_help="Inspect parts that are seen in several views.")
 app.command(help=BENCHMARK_HELP, short_help="Measure methods and print the papers' tables.")(benchmark)
 app.command(short_help="Export a model to a file that needs no torch.")(export)
 app.command(short_help="Describe a model file, a data set or this machine.")(info)

@@ -36,7 +36,9 @@ def info(
         return
     if path is None:
         raise typer.BadParameter("give a model file or data, or --engines")
-    if path.is_file() and path.suffix.lower() != ".csv":
+    from hyperspot.data.layouts import is_data_file
+
+    if path.is_file() and not is_data_file(path):
         if check:
             raise typer.BadParameter("--check is for data, not for a model file")
         from hyperspot.cli.models import read_metadata

@@ -79,6 +79,29 @@ BackboneName = Annotated[
 ShortSide = Annotated[int, typer.Option(help="Short side of the input size, in pixels; a multiple of 32.")]
 AspectOption = Annotated[Aspect, typer.Option(help="Keep the aspect ratio of the images, or stretch to a square.")]
 CropsOption = Annotated[Crops, typer.Option(help="Use the full input, its central 7/8, or both fused (CFA++).")]
+TileOption = Annotated[
+    str,
+    typer.Option(
+        "--tile",
+        metavar="auto|off|SIZE",
+        help="Cut each image into overlapping tiles of this side, in input pixels; auto: if the images are much larger "
+        "than --short-side.",
+    ),
+]
+PixelsPerTilePixel = Annotated[
+    float | None,
+    typer.Option(
+        help="Scale of the tiles: image pixels per tile pixel, at least 1; default: from --smallest-defect, else 1 "
+        "(auto: at most twice --short-side).",
+        show_default=False,
+    ),
+]
+SmallestDefect = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PIXELS", help="Width of the smallest defect of interest, in image pixels.", show_default=False
+    ),
+]
 Sigma = Annotated[float, typer.Option(help="Smoothing of the anomaly map: standard deviation in input pixels.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 FalseAlarmRate = Annotated[

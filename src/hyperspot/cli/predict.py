@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hyperspot.choices import ResultFormat
+from hyperspot.choices import OverlayFormat, ResultFormat
 from hyperspot.cli import console, options
 from hyperspot.cli.progress import Bars
 from hyperspot.errors import HyperspotError
@@ -31,6 +31,12 @@ def predict(
         typer.Option(help="Folder for the overlay, heatmap, mask and JSON of each image.", show_default=False),
     ] = None,
     overlay: options.Overlay = None,
+    overlay_format: Annotated[
+        OverlayFormat,
+        typer.Option(
+            help="Of the overlays; for large images jpeg takes a quarter of the time of png and a tenth of the space."
+        ),
+    ] = "png",
     overwrite: options.Overwrite = False,
     format: Annotated[  # noqa: A002
         ResultFormat,
@@ -68,7 +74,9 @@ def predict(
     predictor = load_model(model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate)
     anomalies = unread = 0
     passed: deque[float] = deque(maxlen=MOST_RECENT)
-    results = predict_paths(predictor, found, out, overwrite=overwrite, overlay=overlay or "outline")
+    results = predict_paths(
+        predictor, found, out, overwrite=overwrite, overlay=overlay or "outline", overlay_format=overlay_format
+    )
     if not sys.stdout.isatty():
         results = Bars().track(results, "predicting", len(found) if isinstance(found, Sized) else None)
     with result_writer(chosen, out) as write:

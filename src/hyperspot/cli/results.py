@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyperspot.choices import OverlayStyle, ResultFormat
+from hyperspot.choices import OverlayFormat, OverlayStyle, ResultFormat
 from hyperspot.cli import console, summaries
 from hyperspot.cli.inputs import Input
 from hyperspot.errors import DataError, ImageError
@@ -43,6 +43,7 @@ def predict_paths(
     *,
     overwrite: bool = False,
     overlay: OverlayStyle = "outline",
+    overlay_format: OverlayFormat = "png",
 ) -> Iterator[Predicted | ImageError]:
     """Yield the verdict on each image, with its results saved in `out`, or the error of an unreadable image.
 
@@ -62,7 +63,9 @@ def predict_paths(
             yield result
             continue
         try:
-            files = {} if out is None else result.save(out, stem, overwrite=overwrite, overlay=overlay)
+            files = {}
+            if out is not None:
+                files = result.save(out, stem, overwrite=overwrite, overlay=overlay, overlay_format=overlay_format)
         except OSError as error:
             raise DataError(f"{out} cannot be written to ({error.strerror}); choose another --out") from None
         except DataError as error:

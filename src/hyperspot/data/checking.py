@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from hyperspot.data.datasets import Dataset, list_categories, open_dataset
+from hyperspot.data.datasets import Dataset, list_categories, open_dataset, unwrapped
 from hyperspot.data.layouts import LAYOUTS, recognize
 from hyperspot.data.near_duplicates import describe_near_duplicates, find_near_duplicates
 from hyperspot.data.problems import relative
@@ -42,7 +42,8 @@ def describe_each(
         DataError: A single data set cannot be opened, as by `open_dataset`.
 
     """
-    several = layout in ("auto", *LAYOUTS) and layout != "csv" and category is None and recognize(Path(root)) is None
+    root = unwrapped(Path(root)) if layout == "auto" else Path(root)
+    several = layout in ("auto", *LAYOUTS) and layout != "csv" and category is None and recognize(root) is None
     names: list[str | None] = [*list_categories(root)] if several else []
     for name in names or [category]:
         try:

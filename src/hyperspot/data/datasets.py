@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from hyperspot.data.layouts import LAYOUTS, Found, Sample, recognize, visa_objects
+from hyperspot.data.layouts import FILES, LAYOUTS, Found, Sample, is_data_file, recognize, visa_objects
 from hyperspot.data.problems import check, mask_mismatch, relative, unused_images
 from hyperspot.errors import DataError, ImageError
 from hyperspot.images.finding import find_folders, natural_key
-from hyperspot.images.reading import read_mask, read_size
+from hyperspot.images.reading import read_image, read_mask, read_size
+
+MOST_WRAPPERS = 4
+"""Folders that may lie around a data set."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,8 @@ class Dataset:
         digest = hashlib.sha256()
         for sample in sorted(self.samples, key=lambda sample: relative(sample.path, self.root)):
             files = [f"{relative(path, self.root)}:{path.stat().st_size}" for path in (sample.path, *sample.masks)]
-            digest.update(repr((sample.split, sample.label, sample.defect, files)).encode())
+            described = (sample.split, sample.label, sample.defect, files)
+            digest.update(repr((*described, sample.shapes) if sample.shapes else described).encode())
         return digest.hexdigest()
 
     def describe(self) -> dict[str, Any]:
@@ -83,7 +87,7 @@ class Dataset:
             "test_good": sum(sample.label == 0 for sample in test),
             "test_defective": sum(sample.label == 1 for sample in test),
             "defects": dict(Counter(sample.defect for sample in test if sample.label == 1)),
-            "with_mask": sum(bool(sample.masks) for sample in test),
+            "with_mask": sum(sample.has_mask for sample in test),
             "unused": len(self.samples) - len(self.train) - len(test),
             "sizes": sizes,
             "fingerprint": self.fingerprint(),
@@ -111,7 +115,9 @@ def open_dataset(root: Path | str, layout: str = "auto", category: str | None = 
     `Dataset.problems`.
 
     Args:
-        root: A folder in a known layout, a plain folder of good images, or a CSV table.
+        root: A folder in a known layout, a plain folder of good images, or a file that lists images: a CSV table, a
+            COCO document or a Lookout for Vision manifest. Folders that hold one folder alone, as unpacked archives do,
+            are passed.
         layout: The name of the layout; `auto` recognizes it.
         category: The product, if the folder holds several.
 
@@ -136,13 +142,17 @@ def open_dataset(root: Path | str, layout: str = "auto", category: str | None = 
         raise DataError(f"there is no layout '{layout}'; choose one of auto, {', '.join(LAYOUTS)}")
     if not root.exists():
         raise DataError(f"{root} does not exist; give a folder of images or a CSV table")
-    if root.is_file() and root.suffix.lower() != ".csv":
+    if root.is_file() and not is_data_file(root):
         raise DataError(f"{root} is a file; give the folder it is in, or a CSV table")
     if root.is_dir() and layout == "csv":
         raise DataError(f"{root} is a folder; give the CSV table itself")
     try:
+        if layout == "auto":
+            root = unwrapped(root)
         if category is not None:
             root = _category(root, category)
+        elif layout == "auto" and recognize(root) is None and len(only := list_categories(root)) == 1:
+            root = root / only[0]
         recognized = recognize(root)
         if recognized is None and (several := list_categories(root)):
             raise DataError(f"{root} holds several products; choose a category: {', '.join(several)}")
@@ -153,7 +163,7 @@ def open_dataset(root: Path | str, layout: str = "auto", category: str | None = 
                 f"{root} holds no image in a known layout; put images of good parts into it, or into train/good "
                 f"with test images in test/good and test/DEFECT{unused}"
             )
-        if name != "csv" and not root.is_dir():
+        if not root.is_dir() and name not in FILES:
             raise DataError(f"{root} is a file; give the folder it is in, or a CSV table")
         samples, problems, _ = check(LAYOUTS[name].read(root), root, name)
     except OSError as error:
@@ -177,7 +187,7 @@ def list_categories(root: Path | str) -> list[str]:
 
 
 def load_mask(sample: Sample, height: int, width: int) -> Bool[np.ndarray, "{height} {width}"] | None:
-    """Return the mask of a sample: empty for a good one, none for a defective one without mask files.
+    """Return the mask of a sample: empty for a good one, none for a defective one without masks and shapes.
 
     Args:
         sample: One of a data set.
@@ -188,15 +198,39 @@ def load_mask(sample: Sample, height: int, width: int) -> Bool[np.ndarray, "{hei
         ImageError: A mask cannot be read or has another size than the image.
 
     """
-    if sample.label != 0 and not sample.masks:
+    if sample.label != 0 and not sample.has_mask:
         return None
     union = np.zeros((height, width), dtype=bool)
     for path in sample.masks if sample.label != 0 else ():
-        mask = read_mask(path)
+        black = sample.mask_background == (0, 0, 0)
+        mask = (
+            read_mask(path) if black else (read_image(path) != np.array(sample.mask_background, np.uint8)).any(axis=2)
+        )
         if mask.shape != union.shape:
             raise ImageError(mask_mismatch(str(path), mask.shape, (height, width)))
         union |= mask
+    for shape in sample.shapes:
+        try:
+            shape.draw(union)
+        except ValueError as error:
+            raise ImageError(f"the mask of {sample.path} does not fit: {error}; annotate it again") from None
     return union
+
+
+def unwrapped(root: Path) -> Path:
+    """Return the data set, or the folder of several, that a chain of folders with one folder each leads to.
+
+    Without one, the folder itself is returned, and so it is if the chain leads to plain images: they may be defective.
+    """
+    inner = root
+    for _ in range(MOST_WRAPPERS):
+        if not inner.is_dir() or recognize(inner) is not None or list_categories(inner):
+            break
+        folders = find_folders(inner)
+        if len(folders) != 1:
+            return root
+        inner = folders[0]
+    return inner if inner == root or _is_category(inner) or list_categories(inner) else root
 
 
 def _category(root: Path, category: str) -> Path:

@@ -1,10 +1,12 @@
 """Checks the samples of a data set: what cannot be used is left out, and every fault becomes a sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from hyperspot.data.duplicates import describe_duplicates, find_duplicates
 from hyperspot.data.layouts import Found, Sample
 from hyperspot.errors import DataError, ImageError
+from hyperspot.images.finding import MOST_FOLDERS as MOST_SEARCHED
 from hyperspot.images.finding import find_unused
 from hyperspot.images.reading import read_size
 
@@ -42,11 +44,9 @@ def check(found: Found, root: Path, layout: str) -> Found:
             voiding.append(f"{name} is both a training and a test image; figures from it are worthless")
         mentions[sample.split] = sample
         masks = tuple(mask for mask in sample.masks if not _broken(mask, sample, root, problems))
-        samples.append(
-            sample if masks == sample.masks else Sample(sample.path, sample.label, sample.split, sample.defect, masks)
-        )
-    if any(sample.masks for sample in samples):
-        bare = [sample for sample in samples if sample.split == "test" and sample.label == 1 and not sample.masks]
+        samples.append(sample if masks == sample.masks else replace(sample, masks=masks))
+    if any(sample.has_mask for sample in samples):
+        bare = [sample for sample in samples if sample.split == "test" and sample.label == 1 and not sample.has_mask]
         problems += [f"{relative(sample.path, root)} is defective and has no mask" for sample in bare]
     unique = [next(iter(mentions.values())) for mentions in seen.values() if mentions]
     voiding += describe_duplicates(find_duplicates(unique), lambda path: relative(path, root))
@@ -68,6 +68,8 @@ def unused_images(found: Found, root: Path, layout: str = "") -> list[str]:
         total = sum(unused.folders.values())
         verb = "image lies" if total == 1 else "images lie"
         problems.append(f"{total} {verb} {where}: {', '.join(named)}; move or remove what they hold")
+    if unused.is_cut:
+        problems.append(f"only the first {MOST_SEARCHED} folders without samples were searched for unread images")
     for suffix, paths in sorted(unused.formats.items()):
         verb = "file is" if len(paths) == 1 else "files are"
         examples = relative(paths[0], root) + ", ..." * (len(paths) > 1)
@@ -86,6 +88,9 @@ def mask_mismatch(name: str, size: tuple[int, ...], expected: tuple[int, int]) -
 def relative(path: Path, root: Path) -> str:
     """Return a path relative to a data set (to the folder of a table), with forward slashes on every system."""
     base = root.parent if root.is_file() else root
+    if root.is_file() and not path.is_relative_to(base) and path.is_relative_to(base.parent):
+        # The folder of a table or an annotation file may lie beside that of the images.
+        return f"../{path.relative_to(base.parent).as_posix()}"
     return (path.relative_to(base) if path.is_relative_to(base) else path).as_posix()
 
 

@@ -8,7 +8,7 @@ level inside a region rises as its area falls.
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hyperspot.images.masks import connected_runs
+from hyperspot.images.masks import connected_runs, maxima, run_blocks
 
 LEVEL = 0.4
 """Level of a large region, from the typical score (0) to the peak (1)."""
@@ -26,7 +26,7 @@ def defect_mask(
     """Return the mask of a heatmap; no pixel below the floor is in it.
 
     Args:
-        heatmap: At the size of the image.
+        heatmap: At the size of the image, or a part of it outside of which no pixel exceeds the floor.
         floor: Score that few good images reach anywhere.
         typical: Median score of good pixels.
         input_pixels: Area of a pixel of the image, in pixels of the input.
@@ -42,13 +42,12 @@ def defect_mask(
     mask: Bool[np.ndarray, "h w"] = heatmap > max(floor, typical + LEVEL * (peak - typical))
     if not mask.any():
         return mask
-    _, starts, stops, parts = connected_runs(mask)
-    lengths = stops - starts
-    values = heatmap[mask]
-    areas = np.bincount(parts, lengths) * input_pixels
-    peaks = np.full(len(areas), -np.inf)
-    np.maximum.at(peaks, parts, np.maximum.reduceat(values, np.cumsum(lengths) - lengths))
+    runs = connected_runs(mask)
+    lengths = runs.stops - runs.starts
+    areas = np.bincount(runs.parts, lengths) * input_pixels
     levels = LEVEL + (SMALL_LEVEL - LEVEL) * np.exp(-areas / SMALL_AREA)
-    thresholds = np.maximum(floor, typical + levels * (peaks - typical))
-    mask[mask] = values > np.repeat(thresholds[parts], lengths)
+    thresholds = np.maximum(floor, typical + levels * (maxima(heatmap, mask, runs) - typical))
+    for rows, mine in run_blocks(mask, runs):
+        block = mask[rows]
+        block[block] = heatmap[rows][block] > np.repeat(thresholds[runs.parts[mine]], lengths[mine])
     return mask

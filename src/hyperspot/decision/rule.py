@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 
 from hyperspot.decision.calibration import MOST_IMAGES, Calibration
 from hyperspot.decision.masks import defect_mask
 from hyperspot.errors import CalibrationError
 from hyperspot.images import Letterbox, LetterboxedImage, PreparedImage
-from hyperspot.results.regions import find_regions
+from hyperspot.results.regions import Region, find_regions
 from hyperspot.results.verdict import Verdict
 
 Run = Callable[[UInt8[np.ndarray, "b H W 3"]], tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]]
@@ -143,20 +143,15 @@ class DecisionRule:
         started = time.perf_counter()
         letterbox = prepared.letterbox
         score = image_score(input_map, letterbox, method_score, self.background_weight)
-        heatmap = letterbox.invert(input_map)
         p_value = self.calibration.p_value(score)
-        mask = np.zeros(heatmap.shape, dtype=bool)
         suspicious = p_value is not None and p_value <= max(MASK_RATE, self.calibration.false_alarm_rate)
-        if suspicious and self.mask_floor is not None:
-            input_pixels = input_map[letterbox.content].size / heatmap.size
-            mask = defect_mask(heatmap, self.mask_floor, self.heat_range[0], input_pixels)
+        mask, regions = self._defects(input_map, letterbox) if suspicious else (empty_mask(letterbox), ())
         return Verdict(
             score=score,
             p_value=p_value,
             is_anomalous=self.calibration.is_anomalous(score),
-            heatmap=heatmap,
             mask=mask,
-            regions=find_regions(mask, heatmap),
+            regions=regions,
             image=prepared.image,
             input_map=input_map,
             letterbox=letterbox,
@@ -166,6 +161,19 @@ class DecisionRule:
             threshold=self.calibration.threshold,
             mask_floor=self.mask_floor,
         )
+
+    def _defects(
+        self, input_map: Float[np.ndarray, "H W"], letterbox: Letterbox
+    ) -> tuple[Bool[np.ndarray, "_h _w"], tuple[Region, ...]]:
+        """Return the mask of an image and its regions, from the part of the heatmap that exceeds the floor."""
+        mask = empty_mask(letterbox)
+        box = None if self.mask_floor is None else letterbox.box_above(input_map, self.mask_floor)
+        if self.mask_floor is None or box is None:
+            return mask, ()
+        heatmap = letterbox.invert(input_map, *box)
+        input_pixels = input_map[letterbox.content].size / mask.size
+        mask[box] = defect_mask(heatmap, self.mask_floor, self.heat_range[0], input_pixels)
+        return mask, find_regions(mask[box], heatmap, (box[0].start, box[1].start))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as JSON values; `from_dict` reads them, and derives the threshold from the scores."""
@@ -194,6 +202,11 @@ class DecisionRule:
         if not 0 <= weight <= 1:
             raise ValueError(f"the background weight {weight} lies outside 0 to 1")
         return cls(calibration, None if floor is None else float(floor), rate, (cold, hot), weight)
+
+
+def empty_mask(letterbox: Letterbox) -> Bool[np.ndarray, "_h _w"]:
+    """Return a mask of an image without a defect."""
+    return np.zeros((letterbox.height, letterbox.width), dtype=bool)
 
 
 def image_score(

@@ -26,12 +26,15 @@ from hyperspot.detector.loading import ImageLoader
 from hyperspot.detector.power import COUNT, PowerEstimate, estimate_power
 from hyperspot.detector.record import described, images_learned, versions, warn_of_few
 from hyperspot.detector.settings import Settings, SettingsChanges, make_settings
+from hyperspot.detector.tile_choice import choose_tiles
+from hyperspot.detector.tiled_model import TiledModel
 from hyperspot.detector.updating import Updater, fingerprints, require_updatable, updated_record, warn_of
 from hyperspot.errors import DataError, HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.hardware.devices import resolve
-from hyperspot.images import InputSize, read_image, read_size
+from hyperspot.images import Crop, InputSize, read_image, read_size
 from hyperspot.images.reading import ChannelOrder, ImageInput
+from hyperspot.images.tiles import Tiling
 from hyperspot.methods import method_class, plugins_of, require_plugins
 from hyperspot.predictor import Predictor, distinct, good_inputs
 from hyperspot.utils.progress import SILENT, Progress
@@ -172,13 +175,11 @@ class Detector(Predictor):
             leaves_one_out=method_class(settings.method).leave_one_out(settings.method_settings) is not None,
             images="good images" if numbers is None else "groups of good images",
         )
-        input_size = InputSize.for_sizes(
-            [_size(source, channel_order) for source in sources], settings.short_side, settings.aspect
-        )
+        choice = choose_tiles(settings, [_size(source, channel_order) for source in sources])
         options = method_class(settings.method).backbone_options(settings.method_settings)
         backbone = create(settings.backbone, weights=weights, **options)
-        images = ImageLoader(sources, input_size, channel_order)
-        fitted = fit(images, plan, backbone, settings, progress, chosen, before_training, numbers)
+        images = ImageLoader(sources, choice.input_size, channel_order)
+        fitted = fit(images, plan, backbone, settings, progress, chosen, before_training, numbers, choice.tiling)
         fitted = replace(fitted, held_out=tuple(replace(one, index=given[one.index]) for one in fitted.held_out))
         if settings.false_alarm_rate is None:
             warn_of_few(fitted.decision_rule.calibration)
@@ -200,6 +201,8 @@ class Detector(Predictor):
             "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "seconds": round(time.perf_counter() - started, 3),
         }
+        if settings.tile != "off":
+            record["tiles"] = choice.describe()
         if plugins := plugins_of(settings.method, settings.backbone):
             record["plugins"] = plugins
         return cls(fitted, settings, record, fingerprints(sources, channel_order))
@@ -279,9 +282,8 @@ class Detector(Predictor):
             ((0, 1), (2,))
 
         """
-        require_updatable(self.settings, self.anomaly_model)
         return Updater(
-            self.anomaly_model,
+            require_updatable(self.settings, self.anomaly_model),
             self.decision_rule,
             self.settings,
             images_learned(self.record),
@@ -298,6 +300,11 @@ class Detector(Predictor):
         if self._images_known is None or calibration.kind == "split":
             return np.full(len(calibration.scores), images_learned(self.record))
         return self._images_known
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """The tiles that its models see; None if its model sees each image whole."""
+        return self.anomaly_model.tiling if isinstance(self.anomaly_model, TiledModel) else None
 
     @property
     def device(self) -> torch.device:
@@ -388,7 +395,7 @@ class Detector(Predictor):
         model = self.anomaly_model
         tensors = {f"backbone.{name}": tensor for name, tensor in model.backbone.state_dict().items()}
         for number, method in enumerate(model.methods):
-            state: dict[str, torch.Tensor] = method.fitted_state()  # type: ignore[operator]
+            state: dict[str, torch.Tensor] = method.fitted_state()
             tensors |= {f"crops.{number}.{name}": tensor for name, tensor in state.items()}
         metadata = self.metadata()
         scores = metadata["decision_rule"].pop("scores")
@@ -415,6 +422,7 @@ class Detector(Predictor):
             "input_size": self.input_size.to_dict(),
             "crops": [vars(crop) for crop in self.crops],
             "score_stats": [vars(stats) for stats in self.anomaly_model.score_stats],
+            "tiling": None if self.tiling is None else self.tiling.to_dict(),
             "decision_rule": self.decision_rule.to_dict(),
             "record": self.record,
         }
@@ -452,9 +460,10 @@ class Detector(Predictor):
     def _from_parts(cls, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> "Detector":
         settings = make_settings(metadata["settings"])
         record = metadata["record"]
-        input_size = InputSize.from_dict(metadata["input_size"])
-        crops = crops_of(input_size, settings.crops)
-        if [vars(crop) for crop in crops] != metadata["crops"]:
+        tiling = None if metadata.get("tiling") is None else Tiling.from_dict(metadata["tiling"])
+        sizes = [InputSize.from_dict(metadata["input_size"])] if tiling is None else [v.tile_size for v in tiling.views]
+        crops = crops_of(sizes[0], settings.crops)
+        if tiling is None and [vars(crop) for crop in crops] != metadata["crops"]:
             raise ValueError(f"the crops {metadata['crops']} are not those of its settings")
         backbone = restore_backbone(
             record["backbone"]["name"],
@@ -464,17 +473,27 @@ class Detector(Predictor):
             weights_sha256=record["backbone"]["weights_sha256"],
         )
         methods = []
-        for number in range(len(crops)):
+        for number in range(len(crops) if tiling is None else len(sizes)):
             method = method_class(settings.method)(backbone, settings.method_settings)
             state = _under(f"crops.{number}.", tensors)
             if state.keys() != method.fitted_state().keys():
-                raise ValueError(f"crop {number} has the tensors {', '.join(state) or 'of none'}")
+                raise ValueError(f"method {number} has the tensors {', '.join(state) or 'of none'}")
             method.load_fitted_state(state)
             methods.append(method)
         stats = [ScoreStats(**stats) for stats in metadata["score_stats"]]
-        model = AnomalyModel(methods, crops, input_size, settings.sigma, stats).eval()
+        model: AnomalyModel | TiledModel
+        if tiling is None:
+            model = AnomalyModel(methods, crops, sizes[0], settings.sigma, stats).eval()
+            _require_usable(model)
+        else:
+            views = [
+                AnomalyModel([method], [Crop.full(size)], size, settings.sigma).eval()
+                for method, size in zip(methods, sizes, strict=True)
+            ]
+            for view in views:
+                _require_usable(view)
+            model = TiledModel(views, tiling)
         rule = DecisionRule.from_dict({**metadata["decision_rule"], "scores": tensors["calibration.scores"].numpy()})
-        _require_usable(model)
         known = tensors["calibration.images_known"].numpy()
         if len(known) != len(rule.calibration.scores):
             raise ValueError(f"{len(rule.calibration.scores)} calibration scores have {len(known)} numbers of images")

@@ -1,8 +1,11 @@
 """Fits and calibrates an anomaly model: fit, and score each calibration image by a model without it."""
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +18,10 @@ from hyperspot.decision.rule import DecisionRule, Run, score_good_images
 from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.loading import BatchLoader, ImageLoader
 from hyperspot.detector.settings import Settings
+from hyperspot.detector.tiled_model import TiledModel
 from hyperspot.hardware.devices import computing_on
 from hyperspot.images import Crop, InputSize, LetterboxedImage
+from hyperspot.images.tiles import TileGrid, Tiling, scored_tiles
 from hyperspot.methods import LeftOut, Method, method_class
 from hyperspot.utils.progress import Progress
 
@@ -34,6 +39,8 @@ BeforeTraining = Callable[[Method, Crop], None]
 FitMethod = Callable[[Method, BatchLoader], None]
 """Fits a method instead of `Method.fit`."""
 
+ScoredTile = tuple[Float32[np.ndarray, "_h _w"], float | None]
+"""Anomaly map and image score of a tile."""
 Scored = tuple[float, int, Float32[np.ndarray, "_H _W"]]
 """Score, negated index and anomaly map of an image."""
 
@@ -64,7 +71,7 @@ class Fitted:
     With groups, all images of the groups are listed, and one of each group calibrates.
     """
 
-    anomaly_model: AnomalyModel
+    anomaly_model: AnomalyModel | TiledModel
     decision_rule: DecisionRule
     held_out: tuple[HeldOut, ...] = ()
 
@@ -87,6 +94,7 @@ def fit(
     device: torch.device,
     before_training: BeforeTraining | None = None,
     groups: Int[np.ndarray, "_n"] | None = None,
+    tiling: Tiling | None = None,
 ) -> Fitted:
     """Fit and calibrate on a device.
 
@@ -104,6 +112,7 @@ def fit(
         before_training: Called with each method and its crop.
         groups: Group of each image, numbered from 0. Images of one group are held out together, and one image of each
             group, drawn at random, calibrates.
+        tiling: Of the images; default: the model sees each image whole. Without the statistics of its views.
 
     Raises:
         CalibrationError: If there are too few images for the promised rate.
@@ -114,20 +123,22 @@ def fit(
     calibrating = everything if groups is None else one_per_group(groups, settings.seed)
     scored = _Scored(len(images), map(int, calibrating), settings.background_weight)
 
-    def fit_on(chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None) -> AnomalyModel:
-        return fit_model(images, chosen, backbone, settings, progress, device, before_training, fit_method)
+    def fit_on(chosen: Sequence[int] | np.ndarray, fit_method: FitMethod | None = None) -> AnomalyModel | TiledModel:
+        return fit_model(images, chosen, backbone, settings, progress, device, before_training, fit_method, tiling)
 
-    model: AnomalyModel | None = None
+    model: AnomalyModel | TiledModel | None = None
     if plan.kind == "leave-one-out":
         labels = torch.from_numpy(everything if groups is None else groups)
         left_out: list[Iterator[LeftOut]] = []
 
         def fit_method(method: Method, batches: BatchLoader) -> None:
-            left_out.append(method.fit_leave_one_out(batches, labels, seed=settings.seed, progress=progress))
+            of_inputs = labels.repeat_interleave(batches.per_image)
+            left_out.append(method.fit_leave_one_out(batches, of_inputs, seed=settings.seed, progress=progress))
 
         model = fit_on(everything, fit_method)
+        run = replay(model, left_out) if isinstance(model, AnomalyModel) else _replay_tiles(model, left_out)
         tracked = progress.track(images.load(everything), "scoring without each image", len(images))
-        scored.add(everything, replay(model, left_out), tracked)
+        scored.add(everything, run, tracked)
     parts = split(len(images), plan, settings.seed, groups)
     for part in progress.track(parts, "cross-fitting folds") if plan.kind == "cross" else parts:
         model = fit_on(np.setdiff1d(everything, part))
@@ -199,16 +210,42 @@ def _always(result: tuple[np.ndarray, np.ndarray | None]) -> Run:
 def replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
     """Return a function that gives the results of the left-out images in order, whatever the pixels."""
 
-    @torch.inference_mode()
     def run(_pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
-        with computing_on(model.device):
-            raw = [next(one) for one in left_out]
-            maps, scores = model.assemble(
-                [(found[None], None if score is None else score[None]) for found, score in raw]
-            )
-        return maps.cpu().numpy(), None if scores is None else scores.cpu().numpy()
+        return _assembled(model, [next(results) for results in left_out])
 
     return run
+
+
+def _replay_tiles(model: TiledModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
+    """As `replay`, from the tiles of each view; sets the statistics of the views from the first images."""
+    # Raw maps are small: the same first images give the statistics and are scored.
+    first = [
+        list(itertools.islice(results, STATS_IMAGES * len(view)))
+        for view, results in zip(model.tiling.views, left_out, strict=True)
+    ]
+
+    def smoothed(raws: Sequence[Iterable[Any]]) -> list[Iterator[ScoredTile]]:
+        return [
+            scored_tiles(map(partial(_assembled, of_view), zip(of_tiles)))
+            for of_view, of_tiles in zip(model.views, raws, strict=True)
+        ]
+
+    model.tiling = model.tiling.with_stats(smoothed(first))
+    tiles = smoothed([itertools.chain(*both) for both in zip(first, left_out, strict=True)])
+
+    def run(_pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
+        found, score = model.tiling.assemble(tiles)
+        return found[None], None if score is None else np.array([score], np.float32)
+
+    return run
+
+
+@torch.inference_mode()
+def _assembled(model: AnomalyModel, raw: Sequence[LeftOut]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the result of a model for one input, from the raw map and the image score of each crop."""
+    with computing_on(model.device):
+        maps, scores = model.assemble([(found[None], None if score is None else score[None]) for found, score in raw])
+    return maps.cpu().numpy(), None if scores is None else scores.cpu().numpy()
 
 
 def fit_model(
@@ -220,15 +257,15 @@ def fit_model(
     device: torch.device,
     before_training: BeforeTraining | None = None,
     fit_method: FitMethod | None = None,
-) -> AnomalyModel:
-    """Fit one method per crop on the chosen images: in f32, then in the precision that suits the device."""
+    tiling: Tiling | None = None,
+) -> AnomalyModel | TiledModel:
+    """Fit one method per crop, or per view of a tiling: in f32, then in the precision that suits the device."""
     backbone.to(device).precision = "f32"
     indices = [int(index) for index in chosen]
-    crops = crops_of(images.input_size, settings.crops)
-    methods = []
-    for crop in crops:
+
+    def fitted(crop: Crop, tiles: TileGrid | None = None) -> Method:
         method = method_class(settings.method)(backbone, settings.method_settings)
-        batches = BatchLoader(images, indices, crop, backbone.mean, backbone.std, device)
+        batches = BatchLoader(images, indices, crop, backbone.mean, backbone.std, device, tiles)
         if before_training is not None:
             before_training(method, crop)
         with computing_on(device):
@@ -236,11 +273,32 @@ def fit_model(
                 method.fit(batches, seed=settings.seed, progress=progress)
             else:
                 fit_method(method, batches)
-        methods.append(method.eval())
-    model = AnomalyModel(methods, crops, images.input_size, settings.sigma).move(device)
-    if len(crops) > 1:
-        model.score_stats = _score_stats(model, images, indices[:STATS_IMAGES])
-    return model
+        return method.eval()
+
+    if tiling is None:
+        crops = crops_of(images.input_size, settings.crops)
+        model = AnomalyModel([fitted(crop) for crop in crops], crops, images.input_size, settings.sigma).move(device)
+        if len(crops) > 1:
+            model.score_stats = _score_stats(model, images, indices[:STATS_IMAGES])
+        return model
+    views = []
+    for view in tiling.views:
+        crop = Crop.full(view.tile_size)
+        views.append(AnomalyModel([fitted(crop, view)], [crop], view.tile_size, settings.sigma))
+    model_of_tiles = TiledModel(views, tiling).move(device)
+    if fit_method is None:
+        model_of_tiles.tiling = _tiling_stats(model_of_tiles, images, indices[:STATS_IMAGES])
+    return model_of_tiles
+
+
+def _tiling_stats(model: TiledModel, images: ImageLoader, chosen: Sequence[int]) -> Tiling:
+    """Return the tiling with the statistics of its views over some training images."""
+
+    def scored(view: TileGrid, run: Run) -> Iterator[ScoredTile]:
+        return scored_tiles(run(tiles) for image in images.load(chosen) for tiles in view.batches(image.pixels))
+
+    runs = [one.run for one in model.views]
+    return model.tiling.with_stats([scored(*both) for both in zip(model.tiling.views, runs, strict=True)])
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from hyperspot.hardware.cached_tensors import cached_tensor
 from hyperspot.hardware.devices import CPU
 from hyperspot.images import Crop, InputSize, LetterboxedImage, prepare
 from hyperspot.images.reading import ChannelOrder, ImageInput
+from hyperspot.images.tiles import TileGrid
 from hyperspot.utils.prefetch import prefetch_map
 
 CACHE_BYTES = 400_000_000
@@ -50,7 +51,7 @@ class ImageLoader:
 
 @dataclass(frozen=True)
 class BatchLoader:
-    """Normalized batches of some images, cropped, on a device; can be iterated repeatedly."""
+    """Normalized batches of some images, cropped or cut into tiles, on a device; can be iterated repeatedly."""
 
     images: ImageLoader
     indices: Sequence[int]
@@ -58,21 +59,35 @@ class BatchLoader:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device = CPU
+    tiles: TileGrid | None = None
+
+    @property
+    def per_image(self) -> int:
+        """Inputs of the model that each image gives: 1, or its tiles."""
+        return 1 if self.tiles is None else len(self.tiles)
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return -(-len(self.indices) // BATCH_SIZE)
+        return -(-len(self.indices) * self.per_image // BATCH_SIZE)
 
     def __iter__(self) -> Iterator[Float[Tensor, "b 3 H W"]]:
         """Yield the batches, in the order of the indices."""
         batch: list[UInt8[np.ndarray, "H W 3"]] = []
-        for image in self.images.load(self.indices):
-            batch.append(image.pixels)
+        for pixels in self._inputs():
+            batch.append(pixels)
             if len(batch) == BATCH_SIZE:
                 yield self._normalized(batch)
                 batch = []
         if batch:
             yield self._normalized(batch)
+
+    def _inputs(self) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        for image in self.images.load(self.indices):
+            if self.tiles is None:
+                yield image.pixels
+            else:
+                for batch in self.tiles.batches(image.pixels):
+                    yield from batch
 
     def _normalized(self, batch: Sequence[UInt8[np.ndarray, "H W 3"]]) -> Float[Tensor, "b 3 _h _w"]:
         pixels = torch.from_numpy(np.stack(batch)).to(self.device)

@@ -20,6 +20,8 @@ from hyperspot.utils.atomic_files import check_writable, replacing
 
 FORMAT = 4
 SUFFIX = ".safetensors"
+PART_SUFFIX = ".hyperspot"
+"""Of the files of `hyperspot.parts`."""
 SECTIONS = ("settings", "input_size", "decision_rule", "record")
 """Objects in the metadata of every model file."""
 
@@ -93,6 +95,8 @@ def read_metadata(path: Path) -> dict[str, Any]:
 def _check_file(path: Path) -> None:
     if not path.exists():
         raise ModelFileError(f"{path} does not exist; make it with `hyperspot train DATA -o {path}`")
+    if path.suffix.lower() == PART_SUFFIX:
+        raise ModelFileError(f"{path} holds the models of the views of a part; open it with `hyperspot part`")
     if not path.is_file():
         what = "a folder" if path.is_dir() else "not a plain file"
         raise ModelFileError(f"{path} is {what}; give a model file made by `hyperspot train`")

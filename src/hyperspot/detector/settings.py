@@ -7,8 +7,9 @@ from typing import Any, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from hyperspot.backbones import NONE, names
-from hyperspot.choices import DEFAULTS, Aspect, CalibrationMode, Crops
+from hyperspot.choices import DEFAULTS, Aspect, CalibrationMode, Crops, Tile
 from hyperspot.errors import SettingsError
+from hyperspot.images.tiles import LARGEST_TILE
 from hyperspot.methods import MethodSettings, method_class
 
 
@@ -25,6 +26,12 @@ class Settings(BaseModel):
             square, as the papers do.
         crops: What the models see of the input: `full`; `center`, its central 7/8 (224 of 256 in the papers); or
             `fused`, one model for each, with their standardized maps averaged (CFA++).
+        tile: Side of overlapping tiles that the image is cut into, in pixels of the input; a multiple of 32. One model
+            sees all tiles, and the whole image at a smaller size. `off`: the model sees each image whole; `auto`: tiles
+            if the images are much larger than `short_side`.
+        pixels_per_tile_pixel: Image pixels per pixel of a tile, at least 1. Default: from `smallest_defect`; without it
+            1, or with `auto` so that the input has at most twice `short_side`.
+        smallest_defect: Width of the smallest defect of interest, in image pixels; it sets the scale of the tiles.
         sigma: Standard deviation of the Gaussian that smooths the anomaly map, in input pixels.
         seed: Of every random choice.
         false_alarm_rate: Promised share of good images called anomalous, in (0, 1), down to 1 / (n + 1) with n
@@ -51,12 +58,25 @@ class Settings(BaseModel):
     short_side: int = Field(default=DEFAULTS.short_side, ge=64, le=2048, multiple_of=32)
     aspect: Aspect = DEFAULTS.aspect
     crops: Crops = DEFAULTS.crops
+    tile: Tile = DEFAULTS.tile
+    pixels_per_tile_pixel: float | None = Field(default=DEFAULTS.pixels_per_tile_pixel, ge=1, le=1000)
+    smallest_defect: float | None = Field(default=DEFAULTS.smallest_defect, gt=0, le=100_000)
     sigma: float = Field(default=DEFAULTS.sigma, ge=0, le=64)
     seed: int = Field(default=DEFAULTS.seed, ge=0, lt=2**63)
     false_alarm_rate: float | None = Field(default=DEFAULTS.false_alarm_rate, gt=0, lt=1)
     calibration: CalibrationMode = DEFAULTS.calibration
     background_weight: float = Field(default=DEFAULTS.background_weight, ge=0, le=1)
     mask_false_alarm_rate: float = Field(default=DEFAULTS.mask_false_alarm_rate, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _tiles_fit(self) -> "Settings":
+        if self.tile == "off" and (self.pixels_per_tile_pixel is not None or self.smallest_defect is not None):
+            raise SettingsError("the scale of tiles and the smallest defect need tiles; add --tile auto or a size")
+        if self.tile != "off" and self.crops != "full":
+            raise SettingsError(f"tiles are cut from the full input; choose --crops full instead of {self.crops}")
+        if isinstance(self.tile, int) and (not 64 <= self.tile <= LARGEST_TILE or self.tile % 32):
+            raise SettingsError(f"a tile of {self.tile} pixels cannot be used; choose a multiple of 32, 64 to 2048")
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +114,9 @@ class SettingsChanges(TypedDict, total=False):
     short_side: int
     aspect: Aspect
     crops: Crops
+    tile: Tile
+    pixels_per_tile_pixel: float | None
+    smallest_defect: float | None
     sigma: float
     seed: int
     false_alarm_rate: float | None

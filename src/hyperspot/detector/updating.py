@@ -55,8 +55,8 @@ class Learned:
     groups: int | None
 
 
-def require_updatable(settings: Settings, model: nn.Module) -> None:
-    """Raise SettingsError, with one sentence, unless a model with these settings can learn more images."""
+def require_updatable(settings: Settings, model: nn.Module) -> AnomalyModel:
+    """Return a model that can learn more images; raises SettingsError, with one sentence, for another one."""
     if not method_class(settings.method).can_update(settings.method_settings):
         able = sorted(name for name, one in METHODS.items() if one.can_update(one.Settings()))
         raise SettingsError(
@@ -68,6 +68,7 @@ def require_updatable(settings: Settings, model: nn.Module) -> None:
             "a model that fuses several crops or tiles cannot learn more images, because statistics of the images "
             "before standardize its maps; train it again on all of them"
         )
+    return model
 
 
 def fingerprint(image: ImageInput, channel_order: ChannelOrder = "RGB") -> int:

@@ -10,7 +10,7 @@ import importlib.metadata
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -28,7 +28,7 @@ from hyperspot.export.quantization import GoodImages, quantize
 from hyperspot.hardware.devices import CPU
 from hyperspot.runtime.engines import HEATMAP, INPUT, IR_PROPERTY, SCORE
 from hyperspot.runtime.exported_detector import ExportedDetector
-from hyperspot.runtime.exported_file import PROPERTY, metadata_text, read_description, with_checksum
+from hyperspot.runtime.exported_file import PROPERTY, metadata_text, read_description, view_files, with_checksum
 from hyperspot.runtime.openvino_import import import_nncf, import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, SEARCH
 from hyperspot.utils.atomic_files import sync
@@ -67,6 +67,9 @@ def export(
     Input `images`: uint8 RGB, shape (b, H, W, 3), letterboxed to the input size. Outputs `heatmap`: float32, (b, H, W),
     the smoothed anomaly map; `score`: float32, (b), the method's image score or the maximum of the map. The batch is
     dynamic. The results equal those of the detector within f32 rounding.
+
+    A detector with tiles has a graph per view: the first takes tiles, and that of the whole image is written beside, as
+    `NAME.whole.onnx`. `ExportedDetector` cuts the tiles and blends their maps.
 
     With `int8` the backbone computes in 8-bit integers, so scores shift a little. If the detector was calibrated by a
     split, its held-out images are scored again by the quantized file and set its decision rule: the promise stays exact
@@ -111,19 +114,23 @@ def export(
             stacklevel=2,
         )
     with _on_the_cpu(detector):
-        graph = _onnx_graph(detector)
+        graphs = [_onnx_graph(detector, model) for model in _models(detector)]
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=".partial") as folder:
-            written = Path(folder) / path.name
-            written.write_bytes(graph if chosen == "openvino" else with_checksum(graph))
+            drafts = view_files(Path(folder) / path.name, len(graphs))
+            for draft, graph in zip(drafts, graphs, strict=True):
+                draft.write_bytes(graph if chosen == "openvino" else with_checksum(graph))
             if chosen == "openvino":
-                model = _to_openvino(written)
+                models = [_to_openvino(draft) for draft in drafts]
                 if good is not None:
-                    _quantize(model, detector, good, Path(folder), progress)
-                weights = _write_ir(model, written)
-                # Between the two moves the checksum does not match: a reader gets an error, never a wrong detector.
-                _publish(weights, path.with_suffix(".bin"))
-            _publish(written, path)
+                    _quantize(models, drafts, detector, good, progress)
+                for model, draft in zip(models, drafts, strict=True):
+                    _write_ir(model, draft)
+            # Between the moves the checksums do not match: a reader gets an error, never a wrong detector.
+            for draft, target in reversed(list(zip(drafts, view_files(path, len(drafts)), strict=True))):
+                if chosen == "openvino":
+                    _publish(draft.with_suffix(".bin"), target.with_suffix(".bin"))
+                _publish(draft, target)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ModelFileError(f"{path} cannot be written: {reason}; choose another folder") from None
@@ -132,7 +139,8 @@ def export(
 
 def summary(path: Path) -> dict[str, Any]:
     """Return the facts about a written file: its format, size and precision."""
-    files = [path] if path.suffix.lower() == ".onnx" else [path, path.with_suffix(".bin")]
+    views = [one for one in view_files(path, 2) if one.is_file()]
+    files = views if path.suffix.lower() == ".onnx" else [*views, *(one.with_suffix(".bin") for one in views)]
     return {
         "model": str(path),
         "format": _format(path, None),
@@ -155,7 +163,7 @@ def description(detector: Detector) -> dict[str, Any]:
     """Return the metadata of an exported file: the decision rule, and the record of its training."""
     return {
         **detector.metadata(),
-        "has_image_score": _has_image_score(detector.anomaly_model),
+        "has_image_score": _has_image_score(_models(detector)[0]),
         "opset": OPSET,
         "versions": {"hyperspot": hyperspot.__version__, "torch": torch.__version__},
     }
@@ -185,6 +193,12 @@ def _on_the_cpu(detector: Detector) -> Iterator[None]:
         anomaly_model.move(device, precision)
 
 
+def _models(detector: Detector) -> list[AnomalyModel]:
+    """Return the models that become a graph each: one, or one per view of a tiling."""
+    model = detector.anomaly_model
+    return [model] if isinstance(model, AnomalyModel) else list(model.views)
+
+
 def _has_image_score(anomaly_model: AnomalyModel) -> bool:
     return anomaly_model.run(_blank(anomaly_model, 1).numpy())[1] is not None
 
@@ -194,11 +208,10 @@ def _blank(anomaly_model: AnomalyModel, batch: int) -> UInt8[Tensor, "b H W 3"]:
 
 
 @torch.no_grad()
-def _onnx_graph(detector: Detector) -> bytes:
-    """Return the graph as an ONNX file, without its checksum."""
+def _onnx_graph(detector: Detector, anomaly_model: AnomalyModel) -> bytes:
+    """Return the graph of a model as an ONNX file, without its checksum."""
     for module in ("onnx", "onnxscript"):
         require(module, "export", "exporting")
-    anomaly_model = detector.anomaly_model
     # This runs the model once, which also fills the cache of smoothing matrices: filled while tracing, it would keep
     # placeholders.
     text = metadata_text(description(detector))
@@ -298,12 +311,15 @@ def _write_ir(model: Any, target: Path) -> Path:
     return weights
 
 
-def _quantize(model: Any, detector: Detector, good: GoodImages, folder: Path, progress: Progress) -> None:
-    """Quantize a graph in place; its decision rule is recalibrated with the scores of the quantized file."""
-    quantize(model, good, progress)
-    draft = folder / "draft.xml"
-    _write_ir(model, draft)
-    rule = good.recalibrate(detector.decision_rule, ExportedDetector.load(draft).run, progress)
+def _quantize(
+    models: Sequence[Any], drafts: Sequence[Path], detector: Detector, good: GoodImages, progress: Progress
+) -> None:
+    """Quantize the graphs in place; the decision rule is recalibrated with the scores of the quantized files."""
+    views = [None] if detector.tiling is None else detector.tiling.views
+    for model, draft, view in zip(models, drafts, views, strict=True):
+        quantize(model, good, view, progress)
+        _write_ir(model, draft)
+    rule = good.recalibrate(detector.decision_rule, ExportedDetector.load(drafts[0]).run, progress)
     values = {**description(detector), "decision_rule": rule.to_dict()}
     exported = {
         "precision": "int8",
@@ -312,7 +328,8 @@ def _quantize(model: Any, detector: Detector, good: GoodImages, folder: Path, pr
         "nncf": importlib.metadata.version("nncf"),
     }
     values["record"] = {**values["record"], "exported": exported}
-    model.set_rt_info(metadata_text(values), IR_PROPERTY)
+    for model in models:
+        model.set_rt_info(metadata_text(values), IR_PROPERTY)
 
 
 def _publish(written: Path, target: Path) -> None:

@@ -7,9 +7,10 @@ the detector nor the ranges have seen them, so the promise of a split stays exac
 
 import contextlib
 import io
+import itertools
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from hyperspot.decision.rule import DecisionRule, Run, score_good_images
 from hyperspot.detector.detector import Detector
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.errors import DataError, SettingsError
+from hyperspot.images.tiles import TileGrid
 from hyperspot.methods import method_class
 from hyperspot.runtime.engines import INPUT
 from hyperspot.runtime.openvino_import import import_nncf, import_openvino
@@ -85,8 +87,10 @@ class GoodImages:
         return DecisionRule.from_good_images(calibration, maps, rule.mask_false_alarm_rate, rule.background_weight)
 
 
-def quantize(model: Any, good: GoodImages, progress: Progress) -> None:
+def quantize(model: Any, good: GoodImages, tiles: TileGrid | None, progress: Progress) -> None:
     """Quantize the backbone of an OpenVINO graph in place, except for the first convolution, on the pixels.
+
+    With tiles the ranges are taken from one tile of each image.
 
     Raises SettingsError if the graph does not name its backbone's outputs.
     """
@@ -95,7 +99,7 @@ def quantize(model: Any, good: GoodImages, progress: Progress) -> None:
     if not ends:
         raise SettingsError("a detector without a backbone cannot be quantized; export it without --int8")
     backbone = openvino.Model(list(ends.values()), model.get_parameters(), "backbone").clone()
-    shown = _Images(good.images, good.range_images, progress)
+    shown = _Images(good, tiles, progress)
     with _quiet(nncf):
         small = nncf.quantize(
             backbone,
@@ -124,17 +128,22 @@ def _convolutions_of_pixels(backbone: Any) -> list[str]:
 
 
 class _Images:
-    """The data set that NNCF iterates, repeatedly: one letterboxed image at a time."""
+    """The data set that NNCF iterates, repeatedly: one letterboxed image at a time, or one of its tiles in turn."""
 
-    def __init__(self, images: ImageLoader, indices: Sequence[int] | np.ndarray, progress: Progress) -> None:
-        self._images, self._indices, self._progress = images, indices, progress
+    def __init__(self, good: GoodImages, tiles: TileGrid | None, progress: Progress) -> None:
+        self._good, self._tiles, self._progress = good, tiles, progress
 
     def __len__(self) -> int:
-        return len(self._indices)
+        return len(self._good.range_images)
 
     def __iter__(self) -> Iterator[dict[str, UInt8[np.ndarray, "1 H W 3"]]]:
-        for image in self._progress.track(self._images.load(self._indices), "quantizing", len(self._indices)):
-            yield {INPUT: image.pixels[None]}
+        loaded = self._good.images.load(self._good.range_images)
+        for number, image in enumerate(self._progress.track(loaded, "quantizing", len(self))):
+            pixels = image.pixels
+            if self._tiles is not None:
+                tiles = itertools.chain.from_iterable(self._tiles.batches(pixels))
+                pixels = next(itertools.islice(tiles, number % len(self._tiles), None))
+            yield {INPUT: pixels[None]}
 
 
 def _held_out(detector: Detector, dataset: Dataset) -> Int[np.ndarray, "_held_out"]:

@@ -1,7 +1,6 @@
 """Finds image files in folders, in natural order, and those that are not read."""
 
 import contextlib
-import itertools
 import re
 from collections import deque
 from collections.abc import Collection, Iterator
@@ -13,7 +12,8 @@ from hyperspot.errors import DataError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp"})
 UNREAD_SUFFIXES = frozenset(
     {".heic", ".heif", ".avif", ".gif", ".jp2", ".j2k", ".jxl", ".pbm", ".pgm", ".ppm", ".pnm", ".tga", ".exr", ".hdr"}
-    | {".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+    | {".psd", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".rw2", ".orf"}
+    | {".heics", ".avifs", ".apng", ".jpf", ".jpx", ".mpo", ".pcx", ".sgi", ".ras", ".ico", ".svg"}
 )
 """Image formats that are named where they are found, because they are not read."""
 MOST_FOLDERS = 1000
@@ -58,24 +58,30 @@ class Unused(NamedTuple):
     Attributes:
         folders: Images of readable formats in each folder that is not read.
         formats: Files of each image format that is not read, by suffix.
+        is_cut: Whether there are more folders than were searched.
 
     """
 
     folders: dict[Path, int]
     formats: dict[str, list[Path]]
+    is_cut: bool = False
 
 
 def find_unused(root: Path, read: Collection[Path], skipped: Collection[Path] = ()) -> Unused:
     """Return the image files below a folder that are not read.
 
     Args:
-        root: The folder; at most `MOST_FOLDERS` in it are searched, so that a home folder takes no minutes.
+        root: The folder; beside those read, at most `MOST_FOLDERS` in it are searched, so that a home folder takes no
+            minutes.
         read: Folders whose images are read, without deeper ones.
         skipped: Folders left out with all that is in them.
 
     """
-    unused = Unused({}, {})
-    for place in itertools.islice(_folders(root, recursive=True, without=skipped), MOST_FOLDERS):
+    unused, searched = Unused({}, {}), 0
+    for place in _folders(root, recursive=True, without=skipped):
+        searched += place not in read
+        if searched > MOST_FOLDERS:
+            return unused._replace(is_cut=True)
         with contextlib.suppress(OSError):  # an unreadable folder that nobody asked for
             entries = sorted(place.iterdir())
             images = sum(_is_image(entry) for entry in entries)

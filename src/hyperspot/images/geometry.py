@@ -9,13 +9,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
 from hyperspot.errors import DataError, ImageError
-from hyperspot.images.resampling import area_mean, bilinear, resize
+from hyperspot.images.resampling import EVERYTHING, Taps, area_mean, bilinear, bilinear_taps, resize
 
 STRETCH_TOLERANCE = 1 / 16
 """Relative difference of aspect ratios that is stretched instead of padded: the error of rounding the long side of an
 input size of 256 pixels to a multiple of 32, so that images of the median shape are never padded."""
 LONGEST = 8192
-"""Limit of the sides of the input size, in pixels: memory grows with their square."""
+"""Limit of the sides of an input that the model sees whole, in pixels: memory grows with their square."""
+LONGEST_TILED = 65_536
+"""Limit of the sides of an input that is cut into tiles, in pixels."""
 CENTRAL = 224 / 256
 """Side of the papers' center crop, as a fraction of the image's."""
 
@@ -48,6 +50,7 @@ class InputSize:
         short_side: int = 256,
         aspect: Literal["keep", "square"] = "keep",
         multiple: int = 32,
+        longest: int = LONGEST,
     ) -> "InputSize":
         """Return the input size for images of these sizes.
 
@@ -57,6 +60,7 @@ class InputSize:
             aspect: `keep` takes the median aspect ratio of the images; `square` stretches every image to a square, as
                 the papers do.
             multiple: The long side is rounded to a multiple of it.
+            longest: Limit of the long side, in pixels.
 
         Raises:
             DataError: `sizes` is empty, or the images are so long that the input size would exceed the memory.
@@ -68,10 +72,10 @@ class InputSize:
             return cls(short_side, short_side, "stretch")
         ratio = math.exp(float(np.median([math.log(width / height) for height, width in sizes])))
         long_side = max(short_side, round(short_side * max(ratio, 1 / ratio) / multiple) * multiple)
-        if long_side > LONGEST:
+        if long_side > longest:
             raise DataError(
                 f"the images are {max(ratio, 1 / ratio):.0f} times as long as they are wide: a short side of "
-                f"{short_side} pixels makes the long side {long_side}, more than {LONGEST}; cut the images into pieces "
+                f"{short_side} pixels makes the long side {long_side}, more than {longest}; cut the images into pieces "
                 "or choose a smaller --short-side or --aspect square"
             )
         return cls(short_side, long_side, "contain") if ratio > 1 else cls(long_side, short_side, "contain")
@@ -98,11 +102,11 @@ class InputSize:
         return dict(self.__dict__)
 
     @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> "InputSize":
+    def from_dict(cls, fields: dict[str, Any], longest: int = LONGEST) -> "InputSize":
         """Return the input size `to_dict` described; raises TypeError or ValueError if the fields are malformed."""
         input_size = cls(**fields)
         sides = (input_size.height, input_size.width)
-        whole = all(isinstance(side, int) and 1 <= side <= LONGEST for side in sides)
+        whole = all(isinstance(side, int) and 1 <= side <= longest for side in sides)
         if not whole or input_size.fit not in ("stretch", "contain"):
             raise ValueError(f"{fields} is no input size")
         return input_size
@@ -170,16 +174,62 @@ class Letterbox:
             scaled[self.content] = area_mean(narrow, self.content_height).T >= 0.5 - 1e-9
         return scaled
 
-    def invert(self, heatmap: Float[np.ndarray, "H W"]) -> Float32[np.ndarray, "h w"]:
+    def invert(
+        self, heatmap: Float[np.ndarray, "H W"], rows: slice = EVERYTHING, columns: slice = EVERYTHING
+    ) -> Float32[np.ndarray, "_h _w"]:
         """Scale a heatmap of the input size back to the pixels of the image, without the padding.
 
-        Bilinear between the centers of pixels; the geometry is the exact inverse of `apply`. Raises ImageError if the
-        heatmap has another size than the input size.
+        Bilinear between the centers of pixels; the geometry is the exact inverse of `apply`. A part has the values that
+        the whole would have there.
+
+        Args:
+            heatmap: At the input size.
+            rows: Of the image; default: all.
+            columns: Of the image; default: all.
+
+        Raises:
+            ImageError: If the heatmap has another size than the input size.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot.images import InputSize
+            >>> letterbox = InputSize(2, 2, "stretch").letterbox(4, 4)
+            >>> letterbox.invert(np.array([[0.0, 1.0], [2.0, 3.0]]), rows=slice(1, 2)).tolist()
+            [[0.5, 0.75, 1.25, 1.5]]
+
         """
         self._check("heatmap", heatmap.shape, (self.input_size.height, self.input_size.width))
-        content = np.asarray(heatmap[self.content], dtype=np.float32)
+        down = bilinear_taps(self.content_height, self.height, rows)
+        across = bilinear_taps(self.content_width, self.width, columns)
+        if not len(down.first):
+            return np.empty((0, len(across.first)), np.float32)
+        top = int(down.first[0])
+        content = np.asarray(heatmap[self.content][top : int(down.second[-1]) + 1], dtype=np.float32)
         # The smaller intermediate result first: the last step costs the most.
-        return bilinear(bilinear(content, self.width, axis=1), self.height)
+        return bilinear(bilinear(content, across, axis=1), Taps(down.first - top, down.second - top, down.share))
+
+    def box_above(self, heatmap: Float[np.ndarray, "H W"], level: float) -> tuple[slice, slice] | None:
+        """Return rows and columns of the image outside of which the inverted heatmap is at most `level`, if any.
+
+        The box is found at the input size, so that only its pixels need be computed.
+
+        Args:
+            heatmap: At the input size.
+            level: Excluded.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot.images import InputSize
+            >>> heatmap = np.zeros((8, 8))
+            >>> heatmap[4, 1] = 1.0
+            >>> InputSize(8, 8, "stretch").letterbox(80, 80).box_above(heatmap, 0.5)
+            (slice(35, 55, None), slice(5, 25, None))
+
+        """
+        above: Bool[np.ndarray, "_h _w"] = heatmap[self.content] > level
+        if not above.any():
+            return None
+        return _reach(np.any(above, axis=1), self.height), _reach(np.any(above, axis=0), self.width)
 
     def _check(self, kind: str, given: tuple[int, ...], expected: tuple[int, int]) -> None:
         if tuple(given) != expected:
@@ -188,6 +238,15 @@ class Letterbox:
                 f"{article} {kind} of {given[0]} x {given[1]} pixels (height x width) was given, {expected[0]} x "
                 f"{expected[1]} were expected; use the letterbox of its size"
             )
+
+
+def _reach(set_places: Bool[np.ndarray, "_old"], new: int) -> slice:
+    """Return the part of an axis resampled bilinearly to `new` places that depends on the set ones."""
+    places, scale = np.flatnonzero(set_places), new / len(set_places)
+    # A value reaches to the center of its neighbor; the edge is repeated beyond the outermost centers.
+    first = math.floor((int(places[0]) - 0.5) * scale)
+    last = math.ceil((int(places[-1]) + 1.5) * scale)
+    return slice(max(0, first), min(new, last))
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,23 @@ from PIL import (
 from hyperspot.errors import ExifWarning, HyperspotError, ImageError, ImageWarning, SettingsError
 from hyperspot.images.arrays import array_to_rgb, is_array, to_8_bits
 from hyperspot.images.jpeg_damage import has_hole
+from hyperspot.images.lightings import Lightings, stack
 from hyperspot.images.pillow_warnings import heard, pillow_hushed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     ImageInput = (
-        str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | np.ndarray[Any, Any] | Tensor
+        str
+        | os.PathLike[str]
+        | bytes
+        | bytearray
+        | memoryview
+        | BinaryIO
+        | Image.Image
+        | np.ndarray[Any, Any]
+        | Tensor
+        | Lightings
     )
     ChannelOrder = Literal["RGB", "BGR"]
 else:
@@ -59,6 +69,8 @@ TURNS = {
 }
 """The transposition that makes an image upright, by EXIF orientation."""
 SIDEWAYS = (5, 6, 7, 8)
+GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of one channel, with or without alpha."""
 OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 """Pillow's raw modes of 16 bits, and the mode that reads the low bytes instead of the high ones."""
 
@@ -105,6 +117,9 @@ def read_image(
         raise SettingsError(f"there is no channel order '{channel_order}'; choose RGB or BGR")
     if is_array(source):
         return array_to_rgb(source, channel_order)
+    if isinstance(source, Lightings):
+        read = [read_image(one, channel_order=channel_order, max_pixels=max_pixels) for one in source.images]
+        return stack(read, ", ".join(map(_name, source.images)))
     name = _name(source)
     try:
         data = source if isinstance(source, Image.Image) else _encoded(source, name)
@@ -151,6 +166,33 @@ def read_size(source: Path | str | Image.Image) -> tuple[int, int]:
         path = _existing(source)
         with pillow_hushed(), path.open("rb") as file, _open(file, name, MAX_PIXELS) as image:
             return _upright_size(image)
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything
+        raise _unreadable(name, error) from None
+
+
+def is_gray(source: ImageInput) -> bool:
+    """Return whether an image has one channel, by its header; raises ImageError if it cannot be read.
+
+    Examples:
+        >>> is_gray(np.zeros((2, 4), np.uint8)), is_gray(Image.new("RGB", (4, 2)))
+        (True, False)
+
+    """
+    if is_array(source):
+        shape = np.shape(source)  # type: ignore[arg-type]
+        return len(shape) == 2 or 1 in (shape[0], shape[-1])
+    if isinstance(source, Image.Image):
+        return source.mode in GRAY_MODES
+    name = _name(source)
+    try:
+        if isinstance(source, str | os.PathLike):
+            opened: io.BytesIO | io.BufferedReader = _existing(source).open("rb")
+        else:
+            opened = io.BytesIO(_encoded(source, name))
+        with pillow_hushed(), opened as file, _open(file, name, MAX_PIXELS) as image:
+            return image.mode in GRAY_MODES
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything

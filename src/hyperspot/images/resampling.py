@@ -1,7 +1,9 @@
 """Resamples images, masks and heatmaps between the centers of pixels."""
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from PIL import Image
 
 from hyperspot.hardware.native import resizing
@@ -23,17 +25,35 @@ def resize(image: UInt8[np.ndarray, "_h _w 3"], height: int, width: int) -> UInt
     return np.asarray(narrowed.resize((width, height), Image.Resampling.BILINEAR)).copy()
 
 
-def bilinear(values: Float32[np.ndarray, "h w"], length: int, axis: int = 0) -> Float32[np.ndarray, "_h _w"]:
-    """Resample one axis bilinearly without antialiasing; beyond the outermost centers the edge is repeated."""
-    old = values.shape[axis]
-    if old == length:
-        return values.copy()
-    place = np.clip((np.arange(length) + 0.5) * (old / length) - 0.5, 0, old - 1)
+class Taps(NamedTuple):
+    """Where the values of a resampled axis come from: two neighbors, and the share of the second."""
+
+    first: Int[np.ndarray, "n"]
+    second: Int[np.ndarray, "n"]
+    share: Float32[np.ndarray, "n"]
+
+
+def bilinear_taps(old: int, new: int, part: slice = EVERYTHING) -> Taps:
+    """Return the taps of an axis without antialiasing; beyond the outermost centers the edge is repeated.
+
+    Args:
+        old: Length of the axis.
+        new: Length of the resampled axis.
+        part: The places of the resampled axis that are computed.
+
+    """
+    place = np.clip((np.arange(new)[part] + 0.5) * (old / new) - 0.5, 0, old - 1)
     first = place.astype(np.intp)
-    second = np.minimum(first + 1, old - 1)
-    share = (place - first).astype(np.float32)
-    result = np.empty((length, values.shape[1]) if axis == 0 else (len(values), length), np.float32)
-    room = np.empty((BLOCK_ROWS, result.shape[1]), np.float32)
+    return Taps(first, np.minimum(first + 1, old - 1), (place - first).astype(np.float32))
+
+
+def bilinear(values: Float32[np.ndarray, "h w"], taps: Taps, axis: int = 0) -> Float32[np.ndarray, "_h _w"]:
+    """Resample one axis bilinearly."""
+    first, second, share = taps
+    if not share.any():
+        return values.take(first, axis)
+    result = np.empty((len(first), values.shape[1]) if axis == 0 else (len(values), len(first)), np.float32)
+    room = np.empty((min(BLOCK_ROWS, len(result)), result.shape[1]), np.float32)
     for start in range(0, len(result), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
         lower = result[rows]
@@ -50,13 +70,17 @@ def bilinear(values: Float32[np.ndarray, "h w"], length: int, axis: int = 0) -> 
 
 def area_mean(values: np.ndarray, length: int) -> Float[np.ndarray, "_h _w"]:
     """Resample the columns: each new pixel is the mean of the area it covers."""
-    old = values.shape[1]
-    # Integers for masks: their sums are faster, and exact.
-    total = np.zeros((values.shape[0], old + 1), dtype=np.int32 if values.dtype == np.bool_ else np.float64)
-    np.cumsum(values, axis=1, dtype=total.dtype, out=total[:, 1:])
+    rows, old = values.shape
     edges = np.arange(length + 1) * (old / length)
     first = np.minimum(edges.astype(np.intp), old - 1)
     share = edges - first
-    at_edges = total[:, first] * (1 - share) + total[:, first + 1] * share
-    mean: Float[np.ndarray, "_h _w"] = np.diff(at_edges, axis=1) * (length / old)
+    mean: Float[np.ndarray, "_h _w"] = np.empty((rows, length))
+    # Integers for masks: their sums are faster, and exact.
+    total = np.zeros((min(BLOCK_ROWS, rows), old + 1), dtype=np.int32 if values.dtype == np.bool_ else np.float64)
+    for start in range(0, rows, BLOCK_ROWS):
+        block = values[start : start + BLOCK_ROWS]
+        sums = total[: len(block)]
+        np.cumsum(block, axis=1, dtype=total.dtype, out=sums[:, 1:])
+        at_edges = sums[:, first] * (1 - share) + sums[:, first + 1] * share
+        mean[start : start + BLOCK_ROWS] = np.diff(at_edges, axis=1) * (length / old)
     return mean

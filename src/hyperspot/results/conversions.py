@@ -1,11 +1,14 @@
 """Results in the formats of other tools: COCO, YOLO and supervision."""
 
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 
 from hyperspot.images.masks import connected_runs
-from hyperspot.results.regions import Region, find_regions
+from hyperspot.results.regions import Region
 from hyperspot.results.verdict import Verdict
 from hyperspot.utils.optional_packages import require
 
@@ -62,7 +65,7 @@ class CocoBuilder:
                     "bbox": [region.left, region.top, region.width, region.height],
                     "area": region.area,
                     "score": region.score,
-                    "segmentation": _run_lengths(mask),
+                    "segmentation": _run_lengths(region, mask, (height, width)),
                     "iscrowd": 0,
                 }
             )
@@ -120,35 +123,55 @@ def to_supervision(verdict: Verdict) -> Any:
     supervision = require("supervision", "supervision", "converting to supervision.Detections")
     if not verdict.regions:
         return supervision.Detections.empty()
-    regions, masks = zip(*region_masks(verdict), strict=True)
+    regions = verdict.regions
+    masks = np.zeros((len(regions), *verdict.mask.shape), dtype=bool)
+    for whole, (region, mask) in zip(masks, region_masks(verdict), strict=True):
+        whole[region.top : region.top + region.height, region.left : region.left + region.width] = mask
     return supervision.Detections(
         xyxy=np.array([region.xyxy for region in regions], dtype=np.float32),
-        mask=np.stack(masks),
+        mask=masks,
         confidence=np.array([region.score for region in regions], dtype=np.float32),
         class_id=np.zeros(len(regions), dtype=int),
         data={"class_name": np.array(["anomaly"] * len(regions))},
     )
 
 
-def region_masks(verdict: Verdict) -> list[tuple[Region, np.ndarray]]:
-    """Return each region with its mask, bool of the image's height x width, in the order of `verdict.regions`."""
+def region_masks(verdict: Verdict) -> Iterator[tuple[Region, Bool[np.ndarray, "_h _w"]]]:
+    """Yield each region with its mask inside of its box, in the order of `verdict.regions`."""
     if not verdict.regions:
-        return []
+        return
     runs = connected_runs(verdict.mask)
-    found = []
-    for part in range(int(runs.parts.max()) + 1):
-        mask = np.zeros(verdict.mask.shape, dtype=bool)
-        for row, start, stop in zip(*(one[runs.parts == part] for one in runs[:3]), strict=True):
-            mask[row, start:stop] = True
-        (region,) = find_regions(mask, verdict.heatmap)
-        found.append((region, mask))
-    return sorted(found, key=lambda one: -one[0].score)
+    order = np.argsort(runs.parts, kind="stable")
+    rows, starts, stops = (one[order] for one in runs[:3])
+    firsts = np.searchsorted(runs.parts[order], np.arange(int(runs.parts.max()) + 1))
+    # Two connected components never have the same box: they would cross.
+    lefts, rights = np.minimum.reduceat(starts, firsts), np.maximum.reduceat(stops, firsts)
+    tops, bottoms = np.minimum.reduceat(rows, firsts), np.maximum.reduceat(rows, firsts) + 1
+    boxes = zip(*(one.tolist() for one in (lefts, tops, rights, bottoms)), strict=True)
+    spans = dict(zip(boxes, itertools.pairwise([*firsts.tolist(), len(rows)]), strict=True))
+    for region in verdict.regions:
+        mask = np.zeros((region.height, region.width), dtype=bool)
+        for place in range(*spans[region.xyxy]):
+            mask[rows[place] - region.top, starts[place] - region.left : stops[place] - region.left] = True
+        yield region, mask
 
 
-def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """Return uncompressed COCO run lengths: column by column, first of zeros."""
-    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    counts = np.diff(np.concatenate([[0], edges, [mask.size]]))
+def _run_lengths(region: Region, mask: Bool[np.ndarray, "_h _w"], size: tuple[int, int]) -> dict[str, Any]:
+    """Return uncompressed COCO run lengths of an image: column by column, first of zeros.
+
+    Args:
+        region: Where the mask lies.
+        mask: Inside of the box of the region.
+        size: Height and width of the image.
+
+    """
+    bordered = np.zeros((region.width, region.height + 2), dtype=bool)
+    bordered[:, 1:-1] = mask.T
+    columns, rows = np.nonzero(bordered[:, 1:] != bordered[:, :-1])
+    edges = (columns + region.left) * size[0] + rows + region.top
+    # A run that goes on at the top of the next column is one run.
+    goes_on = np.flatnonzero(edges[1::2][:-1] == edges[2::2])
+    edges = np.delete(edges, np.concatenate([2 * goes_on + 1, 2 * goes_on + 2]))
+    counts = np.diff(np.concatenate([[0], edges, [size[0] * size[1]]]))
     # The last run is empty if the mask ends with a set pixel.
-    return {"size": list(mask.shape), "counts": [int(count) for count in (counts if counts[-1] else counts[:-1])]}
+    return {"size": list(size), "counts": [int(count) for count in (counts if counts[-1] else counts[:-1])]}

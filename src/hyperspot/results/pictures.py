@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
+from hyperspot.images.resampling import resize
 from hyperspot.results.drawing import TRUTH_COLOR, outline, overlay_heatmap
 from hyperspot.results.verdict import Verdict
 
@@ -17,19 +18,19 @@ def report_pictures(verdict: Verdict, truth: Bool[np.ndarray, "h w"] | None) -> 
     """Return JPEG files of the image, the heatmap over it, and the outlines of the predicted and the true mask."""
     height, width = verdict.image.shape[:2]
     scale = min(1.0, PICTURE_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(Image.fromarray(verdict.image).resize(size, Image.Resampling.BOX))
-    heatmap = np.asarray(Image.fromarray(verdict.heatmap).resize(size, Image.Resampling.BILINEAR))
-    outlined = outline(small, _small_mask(verdict.mask, size))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    small = resize(verdict.image, *size)
+    heatmap = np.asarray(Image.fromarray(verdict.heatmap).resize(size[::-1], Image.Resampling.BILINEAR))
+    outlined = outline(small, small_mask(verdict.mask, size))
     if truth is not None:
-        outlined = outline(outlined, _small_mask(truth, size), TRUTH_COLOR)
+        outlined = outline(outlined, small_mask(truth, size), TRUTH_COLOR)
     return tuple(_jpeg(picture) for picture in (small, overlay_heatmap(small, heatmap, verdict.heat_range), outlined))
 
 
-def _small_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "_H _W"]:
+def small_mask(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "_H _W"]:
     """Shrink a mask without losing defects smaller than a pixel of the picture."""
-    share = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
-    return np.asarray(share) > 0
+    rows, columns = (np.arange(new) * old // new for new, old in zip(size, mask.shape, strict=True))
+    return np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
 
 
 def _jpeg(picture: np.ndarray) -> bytes:

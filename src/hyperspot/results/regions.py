@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from hyperspot.images.masks import connected_runs
+from hyperspot.images.masks import connected_runs, maxima
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,15 @@ class Region:
         return dict(self.__dict__)
 
 
-def find_regions(mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"]) -> tuple[Region, ...]:
+def find_regions(
+    mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"], origin: tuple[int, int] = (0, 0)
+) -> tuple[Region, ...]:
     """Return the 8-connected regions of a mask, highest score first.
+
+    Args:
+        mask: Of the image, or of a part of it with all set pixels.
+        heatmap: Of the same part.
+        origin: Row and column of the part in the image.
 
     Examples:
         >>> mask = np.array([[True, False, False], [False, False, True]])
@@ -54,27 +61,17 @@ def find_regions(mask: Bool[np.ndarray, "h w"], heatmap: Float[np.ndarray, "h w"
     """
     if not mask.any():
         return ()
-    rows, starts, stops, parts = connected_runs(mask)
-    lengths = stops - starts
-    count = int(parts.max()) + 1
+    runs = connected_runs(mask)
+    count = int(runs.parts.max()) + 1
     top, left = np.full((2, count), max(mask.shape))
-    bottom, right, areas = np.zeros((3, count), dtype=np.intp)
-    scores = np.full(count, -np.inf, dtype=heatmap.dtype)
-    np.minimum.at(top, parts, rows)
-    np.maximum.at(bottom, parts, rows + 1)
-    np.minimum.at(left, parts, starts)
-    np.maximum.at(right, parts, stops)
-    np.add.at(areas, parts, lengths)
-    np.maximum.at(scores, parts, np.maximum.reduceat(heatmap[mask], np.cumsum(lengths) - lengths))
-    regions = [
-        Region(
-            left=int(left[part]),
-            top=int(top[part]),
-            width=int(right[part] - left[part]),
-            height=int(bottom[part] - top[part]),
-            area=int(areas[part]),
-            score=float(scores[part]),
-        )
-        for part in range(count)
-    ]
-    return tuple(sorted(regions, key=lambda region: -region.score))
+    bottom, right = np.zeros((2, count), dtype=np.intp)
+    np.minimum.at(top, runs.parts, runs.rows)
+    np.maximum.at(bottom, runs.parts, runs.rows + 1)
+    np.minimum.at(left, runs.parts, runs.starts)
+    np.maximum.at(right, runs.parts, runs.stops)
+    areas = np.bincount(runs.parts, runs.stops - runs.starts).astype(np.intp)
+    scores = maxima(heatmap, mask, runs)
+    # Stable, so that regions of equal score keep the reading order.
+    order = np.argsort(-scores, kind="stable")
+    columns = (left + origin[1], top + origin[0], right - left, bottom - top, areas, scores.astype(np.float64))
+    return tuple(Region(*values) for values in zip(*(column[order].tolist() for column in columns), strict=True))

@@ -1,5 +1,7 @@
 """A detector read from an exported file: the whole verdict without torch."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from hyperspot.decision.rule import DecisionRule
 from hyperspot.errors import CalibrationError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.images import Crop, InputSize
+from hyperspot.images.tiles import Tiling
 from hyperspot.predictor import Predictor
 from hyperspot.runtime import exported_file
 from hyperspot.runtime.engines import Engine, open_engine
@@ -41,10 +44,14 @@ class ExportedDetector(Predictor):
 
     """
 
-    def __init__(self, engine: Engine, description: dict[str, Any], path: Path | None = None) -> None:
-        self.engine = engine
+    def __init__(self, engines: Sequence[Engine], description: dict[str, Any], path: Path | None = None) -> None:
+        self.engine, *_ = self._engines = tuple(engines)
         self.description = description
-        self.input_size = InputSize.from_dict(description["input_size"])
+        tiling = description.get("tiling")
+        self.tiling = None if tiling is None else Tiling.from_dict(tiling)
+        self.input_size = (
+            InputSize.from_dict(description["input_size"]) if self.tiling is None else self.tiling.input_size
+        )
         self.crops = tuple(Crop(**crop) for crop in description["crops"])
         self.decision_rule = DecisionRule.from_dict(description["decision_rule"])
         self.has_image_score = bool(description["has_image_score"])
@@ -77,8 +84,17 @@ class ExportedDetector(Predictor):
         exported_file.check(path)
         opened = open_engine(path, engine, threads=threads, precision=precision)
         description = exported_file.read_description(path, opened.description)
+        engines = [opened]
+        for beside in _files(path, description)[1:]:
+            if not beside.is_file():
+                raise ModelFileError(f"{beside} with the view of the whole image does not exist; copy it beside {path}")
+            exported_file.check(beside)
+            engines.append(open_engine(beside, engine, threads=threads, precision=precision))
+            other = exported_file.read_description(beside, engines[-1].description)
+            if {**other, "checksum": None} != {**description, "checksum": None}:
+                raise ModelFileError(f"{beside} is not of the same export as {path.name}; copy both files again")
         try:
-            return cls(opened, description, path)
+            return cls(engines, description, path)
         except (KeyError, TypeError, ValueError, CalibrationError) as error:
             raise ModelFileError(
                 f"{path} does not hold a whole detector ({type(error).__name__}: {error}); export it again"
@@ -88,7 +104,13 @@ class ExportedDetector(Predictor):
         self, batch: UInt8[np.ndarray, "b H W 3"]
     ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
         """Return the anomaly maps and, if the method has its own, the image scores."""
-        maps, scores = self.engine.run(batch)
+        runs = [partial(self._run_engine, engine) for engine in self._engines]
+        return runs[0](batch) if self.tiling is None else self.tiling.run(batch, runs)
+
+    def _run_engine(
+        self, engine: Engine, batch: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
+        maps, scores = engine.run(batch)
         return maps, scores if self.has_image_score else None
 
     def describe(self) -> dict[str, Any]:
@@ -109,6 +131,15 @@ class ExportedDetector(Predictor):
         path = Path(path)
         if self._path is None or path.suffix.lower() != self._path.suffix.lower():
             raise ModelFileError(f"{path} cannot be written: only a copy of {self._path} in the same format")
-        exported_file.check(self._path)
-        exported_file.rewrite(self._path, path, {**self.description, "decision_rule": self.decision_rule.to_dict()})
+        changed = {**self.description, "decision_rule": self.decision_rule.to_dict()}
+        files = _files(self._path, self.description), _files(path, self.description)
+        for source, target in reversed(list(zip(*files, strict=True))):
+            exported_file.check(source)
+            exported_file.rewrite(source, target, changed)
         return path
+
+
+def _files(path: Path, description: dict[str, Any]) -> list[Path]:
+    """Return the files of an exported detector, one per view."""
+    tiling = description.get("tiling")
+    return exported_file.view_files(path, 1 if not isinstance(tiling, dict) else len(tiling.get("stats", ())))

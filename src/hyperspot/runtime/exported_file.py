@@ -69,6 +69,11 @@ def check(path: Path) -> None:
         raise ModelFileError(f"{path} is damaged (its checksum does not match); export it again or copy it anew")
 
 
+def view_files(path: Path, views: int) -> list[Path]:
+    """Return the files of the views of a tiling: the exported file itself, and that of the whole image beside it."""
+    return [path, path.with_name(f"{path.stem}.whole{path.suffix}")][:views]
+
+
 def read_description(path: Path, text: str | None) -> dict[str, Any]:
     """Return the metadata of an exported file; raises ModelFileError if it is foreign, too old or too new."""
     try:

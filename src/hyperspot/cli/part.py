@@ -1,0 +1,404 @@
+"""`hyperspot part train | predict | evaluate | recalibrate | export | info`: parts that are seen in several views."""
+
+import shlex
+import sys
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hyperspot.choices import DEFAULTS, LightingMode, Models
+from hyperspot.cli import console, options, summaries
+from hyperspot.cli.predict import FOUND_ANOMALIES
+from hyperspot.cli.progress import Bars
+from hyperspot.errors import DataError, HyperspotError
+
+if TYPE_CHECKING:
+    from hyperspot.data.part_sets import PartSet
+    from hyperspot.evaluation import Evaluation
+    from hyperspot.parts import PartEvaluation, PartInspector, PartVerdict
+
+part = typer.Typer(
+    help="Inspect parts that several cameras see: one verdict per part, whose promised false-alarm rate accounts for "
+    "the number of views.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Data = Annotated[
+    Path,
+    typer.Argument(
+        help="Parts: VIEW/train/good/ID.png, train/good/ID/VIEW.png, ID/VIEW.png, Real-IAD, or a CSV table with the "
+        "columns part, view and path.",
+        show_default=False,
+    ),
+]
+PartFile = Annotated[
+    Path, typer.Argument(help="A file made by `hyperspot part train` or `hyperspot part export`.", show_default=False)
+]
+Output = Annotated[Path, typer.Option("--output", "-o", help="File to write (.hyperspot).", show_default=False)]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Regular expression with the groups part and view, and optionally light, found in the path of an image "
+        r"below DATA, e.g. '(?P<part>\d+)_(?P<view>[a-z]+)'.",
+        show_default=False,
+    ),
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing",
+        help="Decide about parts without all views by those they have: anomalous, or no decision, never good.",
+    ),
+]
+
+
+@part.command(short_help="Train on good parts.")
+def train(
+    data: Data,
+    output: Output,
+    pattern: Pattern = None,
+    models: Annotated[
+        Models, typer.Option(help="A model for each view, or one shared by all, for views that look alike.")
+    ] = "each",
+    lightings: Annotated[
+        LightingMode,
+        typer.Option(
+            help="Two or three lightings of a view as the channels of one input, or each as a view of its own; auto: "
+            "as channels if they are gray."
+        ),
+    ] = "auto",
+    method: options.MethodName = DEFAULTS.method,
+    setting: options.MethodSetting = None,
+    backbone: options.BackboneName = None,
+    weights: options.Weights = None,
+    short_side: options.ShortSide = DEFAULTS.short_side,
+    aspect: options.AspectOption = DEFAULTS.aspect,
+    crops: options.CropsOption = DEFAULTS.crops,
+    sigma: options.Sigma = DEFAULTS.sigma,
+    seed: options.Seed = DEFAULTS.seed,
+    false_alarm_rate: options.FalseAlarmRate = DEFAULTS.false_alarm_rate,
+    calibration: options.CalibrationOption = DEFAULTS.calibration,
+    background_weight: options.BackgroundWeight = DEFAULTS.background_weight,
+    mask_false_alarm_rate: options.MaskFalseAlarmRate = DEFAULTS.mask_false_alarm_rate,
+    group_by: options.GroupBy = None,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Train a model for each view, or one for all, on good parts, and write one file."""
+    from hyperspot.data.grouping import groups_of
+    from hyperspot.data.part_sets import open_part_set
+    from hyperspot.detector.settings import make_settings, parse_assignments
+    from hyperspot.hardware.devices import resolve
+    from hyperspot.parts import PartInspector, part_file
+
+    resolve(device)
+    settings = make_settings(
+        {
+            "method": method,
+            "method_settings": parse_assignments(setting or []),
+            **({} if backbone is None else {"backbone": backbone}),
+            "short_side": short_side,
+            "aspect": aspect,
+            "crops": crops,
+            "sigma": sigma,
+            "seed": seed,
+            "false_alarm_rate": false_alarm_rate,
+            "calibration": calibration,
+            "background_weight": background_weight,
+            "mask_false_alarm_rate": mask_false_alarm_rate,
+        }
+    )
+    part_file.require_writable(output)
+    parts = open_part_set(data, pattern=pattern, layout=layout, category=category)
+    summaries.print_problems(parts.problems)
+    groups = None
+    if group_by is not None:
+        groups = groups_of([next(iter(one.images.values())) for one in parts.train], group_by)
+    inspector = PartInspector.fit(
+        parts,
+        models=models,
+        lightings=lightings,
+        settings=settings,
+        weights=weights,
+        device=device,
+        groups=groups,
+        progress=Bars(),
+    )
+    inspector.save(output)
+    _print({"model": str(output), **_of_training(inspector)}, f"Trained on {parts.name}", json)
+
+
+@part.command(short_help="Predict parts.")
+def predict(
+    model: PartFile,
+    data: Data,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the contact sheet and JSON of each part, and results of its views."),
+    ] = None,
+    overlay: options.Overlay = None,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    pattern: Pattern = None,
+    allow_missing: AllowMissing = False,
+    false_alarm_rate: options.OtherFalseAlarmRate = None,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    engine: options.Engine = None,
+    precision: options.PrecisionOption = None,
+    device: options.Device = "auto",
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with 3 if a part is anomalous.")
+    ] = False,
+) -> None:
+    """Predict all parts of a folder or a table: score, p-value, decision, and the verdicts on the views.
+
+    A part with a missing view or an unreadable image is reported on stderr and the run continues; the exit code is
+    then 1.
+    """
+    from hyperspot.decision.drift import MOST_RECENT, detect_drift
+    from hyperspot.decision.planning import has_groups
+
+    if overlay is not None and out is None:
+        raise typer.BadParameter("--overlay chooses the pictures that are written; give --out FOLDER")
+    inspector = _load(model, engine, precision, device, false_alarm_rate)
+    parts = _open(inspector, data, pattern, layout, category)
+    summaries.print_problems(parts.problems)
+    anomalies = failed = 0
+    passed: deque[float] = deque(maxlen=MOST_RECENT)
+    results = inspector.predict_many(parts.parts, allow_missing=allow_missing, errors="return")
+    for result in Bars().track(results, "predicting parts", len(parts.parts)) if _is_piped() else results:
+        if isinstance(result, HyperspotError):
+            console.print_error(str(result))
+            failed += 1
+            continue
+        anomalies += result.is_anomalous is True
+        if result.is_anomalous is False:
+            passed.append(result.score)
+        files = {} if out is None else _save(result, out, overwrite, overlay or "outline")
+        if json:
+            console.print_json({**result.to_dict(), **{name: str(path) for name, path in files.items()}})
+        else:
+            _print_verdict(result)
+    grouped = has_groups(inspector.describe())
+    drift = detect_drift(inspector.calibration.calibration, list(passed), grouped=grouped)
+    if drift is not None and drift.is_significant:
+        console.print_warning(drift.describe(f"the last {drift.images} passed parts"))
+    if failed:
+        raise typer.Exit(1)
+    if fail_on_anomaly and anomalies:
+        raise typer.Exit(FOUND_ANOMALIES)
+
+
+@part.command(short_help="Evaluate a model on labeled parts.")
+def evaluate(
+    model: PartFile,
+    data: Data,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="HTML report to write; it shows each part by the view that decides.", show_default=False),
+    ] = None,
+    pattern: Pattern = None,
+    allow_missing: AllowMissing = False,
+    false_alarm_rate: options.OtherFalseAlarmRate = None,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    engine: options.Engine = None,
+    precision: options.PrecisionOption = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Evaluate a model on labeled parts: found defects and false alarms of the parts, and of each view."""
+    from hyperspot.report import require_writable, write_report
+
+    if report is not None:
+        require_writable(report)
+    inspector = _load(model, engine, precision, device, false_alarm_rate)
+    parts = _open(inspector, data, pattern, layout, category)
+    summaries.print_problems(parts.problems)
+    command = shlex.join(["hyperspot", *sys.argv[1:]])
+    evaluation = inspector.evaluate(parts, allow_missing=allow_missing, progress=Bars(), command=command)
+    summaries.print_problems(problem for problem in evaluation.part.problems if problem not in parts.problems)
+    if report is not None:
+        write_report(evaluation.part, report)
+    if json:
+        console.print_json({**evaluation.to_dict(), "report": None if report is None else str(report)})
+        return
+    _print_evaluation(evaluation)
+    if report is not None:
+        console.print_line(f"report: {report}")
+
+
+@part.command(short_help="Set the thresholds of a model with other good parts.")
+def recalibrate(
+    model: PartFile,
+    data: Data,
+    output: Output,
+    pattern: Pattern = None,
+    false_alarm_rate: options.OtherFalseAlarmRate = None,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    overwrite: options.Overwrite = False,
+    engine: options.Engine = None,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Set the thresholds of a model with other good parts, in seconds and without training."""
+    from hyperspot.results.verdict import refuse_existing
+
+    if not overwrite:
+        refuse_existing([output])
+    inspector = _load(model, engine, None, device, None)
+    parts = _open(inspector, data, pattern, layout, category)
+    summaries.print_problems(parts.problems)
+    changed = inspector.recalibrate(parts, false_alarm_rate=false_alarm_rate, progress=Bars())
+    changed.save(output)
+    calibration = changed.calibration.calibration
+    summary = {
+        "model": str(output),
+        "parts": len(calibration.scores),
+        "false_alarm_rate": calibration.false_alarm_rate,
+        "threshold": calibration.threshold,
+        "threshold_before": inspector.calibration.calibration.threshold,
+    }
+    _print(summary, "Recalibrated", json)
+
+
+@part.command(short_help="Export a model to a file that needs no torch.")
+def export(model: PartFile, output: Output, json: options.Json = False) -> None:
+    """Write a file with ONNX models, which predicts without torch."""
+    inspector = _load(model, None, None, "cpu", None)
+    inspector.export(output)
+    summary = {"model": str(output), "views": list(inspector.views), "megabytes": round(output.stat().st_size / 1e6, 3)}
+    _print(summary, "Exported", json)
+
+
+@part.command(short_help="Describe a model file or a set of parts.")
+def info(
+    path: Annotated[Path, typer.Argument(help="A file made by `hyperspot part train`, or parts.", show_default=False)],
+    pattern: Pattern = None,
+    layout: options.Layout = "auto",
+    category: options.Category = None,
+    json: options.Json = False,
+) -> None:
+    """Describe a model file and how it was made, or what was recognized in a set of parts."""
+    from hyperspot.data.part_sets import open_part_set
+    from hyperspot.parts import part_file
+
+    if path.is_file() and path.suffix.lower() == part_file.SUFFIX:
+        manifest = part_file.read_manifest(path)
+        if json:
+            console.print_json({"model": str(path), **manifest})
+            return
+        calibration = dict(manifest["calibration"])
+        calibration["parts"] = len(calibration.pop("scores"))
+        inputs = {view: ", ".join(values["images"]) for view, values in manifest["views"].items()}
+        _print({**manifest["record"], "views": inputs, "calibration": calibration}, str(path), False)
+        return
+    described = open_part_set(path, pattern=pattern, layout=layout, category=category).describe()
+    if json:
+        console.print_json(described)
+    else:
+        summaries.print_data(str(path), [described])
+
+
+def _load(
+    model: Path, engine: str | None, precision: str | None, device: str, false_alarm_rate: float | None
+) -> "PartInspector":
+    from hyperspot.parts import PartInspector
+
+    return PartInspector.load(
+        model, engine=engine, precision=precision, device=device, false_alarm_rate=false_alarm_rate
+    )
+
+
+def _open(inspector: "PartInspector", data: Path, pattern: str | None, layout: str, category: str | None) -> "PartSet":
+    from hyperspot.data.part_sets import open_part_set
+
+    return open_part_set(data, pattern=pattern, layout=layout, category=category, views=inspector.image_names)
+
+
+def _is_piped() -> bool:
+    return not sys.stdout.isatty()
+
+
+def _save(verdict: "PartVerdict", out: Path, overwrite: bool, overlay: Any) -> dict[str, Path]:
+    try:
+        return verdict.save(out, overwrite=overwrite, overlay=overlay)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written to ({error.strerror}); choose another --out") from None
+    except DataError as error:
+        raise DataError(f"{str(error).partition(';')[0]}; choose another --out, or pass --overwrite") from None
+
+
+def _print(values: dict[str, Any], title: str, json: bool) -> None:
+    if json:
+        console.print_json(values)
+    else:
+        console.table(title, values)
+
+
+def _of_training(inspector: "PartInspector") -> dict[str, Any]:
+    calibration, described = inspector.calibration.calibration, inspector.describe()
+    training = described["training"]
+    return {
+        "parts": training["data"]["parts"],
+        "views": {view: list(names) for view, names in inspector.images.items()},
+        "models": training["models"],
+        "method": described["settings"]["method"],
+        "backbone": training["backbone"]["name"],
+        "weights": training["backbone"]["weights_source"],
+        "calibration": calibration.kind,
+        "false_alarm_rate": calibration.false_alarm_rate,
+        "threshold": calibration.threshold,
+        "steadiness": _of_parts(calibration.steadiness()),
+        "seconds": training["seconds"],
+    }
+
+
+def _print_verdict(verdict: "PartVerdict") -> None:
+    missing = f"  missing {', '.join(verdict.missing)}" if verdict.missing else ""
+    p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"
+    console.print_line(
+        summaries.DECISIONS[verdict.is_anomalous],
+        f"  score {verdict.score:.4g}{p_value}  view {verdict.deciding_view}{missing}  {verdict.part}",
+    )
+
+
+def _print_evaluation(evaluation: "PartEvaluation") -> None:
+    """Print the table of the part and its views, and what follows from the calibration of the part."""
+    whole = evaluation.part
+    rows = [_row("part", whole), *(_row(view, found) for view, found in evaluation.views.items())]
+    console.grid(f"Evaluated on {whole.name}", rows)
+    console.print_line(
+        f"promised for the part: at most {console.percent(whole.promised_false_alarm_rate)} false alarms"
+    )
+    console.print_line(_of_parts(str(whole.steadiness)))
+    for sentence in whole.advice:
+        console.print_line(("advice:", "bold cyan"), f" {_of_parts(sentence)}")
+
+
+def _of_parts(sentence: str) -> str:
+    """Return a sentence on images as one on parts: what is counted and calibrated here."""
+    return sentence.replace("image", "part").replace("hyperspot recalibrate", "hyperspot part recalibrate")
+
+
+def _row(name: str, evaluation: "Evaluation") -> dict[str, str]:
+    results = evaluation.image_results
+    alarms = {label: sum(one.is_anomalous is True for one in results if one.label == label) for label in (0, 1)}
+    counts = {label: sum(one.label == label for one in results) for label in (0, 1)}
+    auroc = evaluation.image_auroc
+    return {
+        "view": name,
+        "found": f"{alarms[1]} of {counts[1]}",
+        "detection rate": console.percent(evaluation.detection_rate),
+        "false alarms": f"{alarms[0]} of {counts[0]}",
+        "observed rate": console.percent(evaluation.observed_false_alarm_rate),
+        "AUROC": "–" if auroc is None else f"{100 * auroc:.2f} %",
+    }

@@ -1,0 +1,196 @@
+"""Detectors with tiles: one model sees all tiles, and an image has one anomaly map and one calibrated score."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hyperspot import Detector, ExportedDetector, make_product_set
+from hyperspot.data import open_dataset
+from hyperspot.detector.settings import Settings
+from hyperspot.detector.tile_choice import choose_tiles
+from hyperspot.errors import DataError, ModelFileError, SettingsError
+from hyperspot.images.tiles import TileGrid
+from hyperspot.methods import METHODS
+
+SETTINGS = {"short_side": 64, "tile": 64, "false_alarm_rate": 0.2, "device": "cpu"}
+FAST = {
+    "cflow": {"steps": 2}, "cutpaste": {"steps": 2}, "patch_svdd": {"steps": 2}, "vae": {"steps": 2},
+    "patchcore": {"dimensions": 64}, "padim": {"channels": 16}, "spade": {"images": 5},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def photos():
+    """Return twelve good photos with a smooth texture, larger than a tile."""
+    random = np.random.default_rng(0)
+    return [
+        np.clip(random.normal(120, 6, (128, 192, 3)) + random.normal(0, 4), 0, 255).astype(np.uint8) for _ in range(12)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tiled(photos):
+    return Detector.fit(photos, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def defective(photos):
+    bad = photos[0].copy()
+    bad[70:78, 120:128] = 255
+    return bad
+
+
+@pytest.mark.parametrize("calibration", ["leave-one-out", "split", "cross", "none"])
+def test_every_calibration_scores_whole_images(photos, defective, calibration):
+    rate = None if calibration == "none" else 0.25
+    detector = Detector.fit(photos, **{**SETTINGS, "calibration": calibration, "false_alarm_rate": rate})
+    verdict = detector.predict(defective)
+    assert verdict.heatmap.shape == (128, 192)
+    assert np.unravel_index(verdict.heatmap.argmax(), (128, 192)) == pytest.approx((74, 124), abs=8)
+    if calibration != "none":
+        assert verdict.is_anomalous
+        images = {"leave-one-out": 12, "cross": 12}.get(calibration, len(detector.held_out))
+        assert len(detector.decision_rule.calibration.scores) == images
+        assert len({one.index for one in detector.held_out}) == images
+
+
+def test_a_left_out_image_is_scored_as_a_new_one(photos):
+    """With PaDiM leaving out is exact: refitting without the image gives its score."""
+    found = Detector.fit(photos, method="padim", method_settings={"channels": 16}, **SETTINGS)
+    others = Detector.fit(
+        photos[1:], method="padim", method_settings={"channels": 16}, **{**SETTINGS, "calibration": "none"}
+    )
+    others.anomaly_model.tiling = found.tiling
+    assert others.predict(photos[0]).score == pytest.approx(found.held_out[0].score, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_takes_tiles(photos, defective, name):
+    detector = Detector.fit(
+        photos[:6], method=name, method_settings=FAST.get(name, {}), **{**SETTINGS, "calibration": "none"}
+    )
+    verdict = detector.predict(defective)
+    assert verdict.heatmap.shape == (128, 192)
+    assert np.isfinite(verdict.score)
+
+
+def test_the_file_holds_the_tiling(tiled, defective, tmp_path):
+    loaded = Detector.load(tiled.save(tmp_path / "part.safetensors"), device="cpu")
+    assert loaded.tiling == tiled.tiling
+    assert loaded.input_size == tiled.input_size
+    assert loaded.predict(defective).score == tiled.predict(defective).score
+
+
+@pytest.mark.parametrize(("engine", "suffix"), [("onnxruntime", "onnx"), ("openvino", "onnx"), ("openvino", "xml")])
+def test_exported_files_give_the_same_verdicts(tiled, photos, defective, tmp_path, engine, suffix):
+    pytest.importorskip(engine, reason="this engine is not installed")
+    from hyperspot.export import export
+
+    exported = ExportedDetector.load(export(tiled, tmp_path / f"part.{suffix}"), engine=engine, precision="f32")
+    for image in (photos[1], defective):
+        expected = tiled.predict(image)
+        found = exported.predict(image)
+        assert found.score == pytest.approx(expected.score, rel=1e-4)
+        # Rounding may choose another of two equally near neighbors.
+        np.testing.assert_allclose(found.heatmap, expected.heatmap, rtol=1e-3, atol=0.03)
+    assert exported.tiling == tiled.tiling
+    again = ExportedDetector.load(exported.recalibrate(photos).save(tmp_path / f"again.{suffix}"), precision="f32")
+    assert again.predict(defective).score == pytest.approx(exported.predict(defective).score, rel=1e-5)
+
+
+def test_both_files_of_an_export_are_needed_and_belong_together(tiled, photos, tmp_path):
+    from hyperspot.export import export
+
+    path = export(tiled, tmp_path / "part.onnx")
+    whole = tmp_path / "part.whole.onnx"
+    other = Detector.fit(photos[:8], **SETTINGS)
+    export(other, tmp_path / "other.onnx")
+    (tmp_path / "other.whole.onnx").replace(whole)
+    with pytest.raises(ModelFileError, match="not of the same export"):
+        ExportedDetector.load(path)
+    whole.unlink()
+    with pytest.raises(ModelFileError, match="copy it beside"):
+        ExportedDetector.load(path)
+
+
+def test_quantized_files_take_tiles(photos, defective, tmp_path):
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    from hyperspot.export import export
+
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for number, photo in enumerate(photos):
+        Image.fromarray(photo).save(folder / f"{number:02}.png")
+    detector = Detector.fit(open_dataset(folder), **{**SETTINGS, "calibration": "split", "false_alarm_rate": 0.25})
+    exported = ExportedDetector.load(export(detector, tmp_path / "part.xml", int8=folder))
+    assert exported.engine.precision == "int8"
+    verdict = exported.predict(defective)
+    assert verdict.is_anomalous
+    assert np.unravel_index(verdict.heatmap.argmax(), (128, 192)) == pytest.approx((74, 124), abs=8)
+    assert verdict.score > detector.predict(photos[0]).score
+
+
+def test_shifting_the_grid_moves_no_pixel_by_more_than_a_twentieth(tmp_path):
+    """The bound that docs/how-to/inspect-large-images.md states, relative to the range of the heatmap."""
+    data = open_dataset(make_product_set(tmp_path, train=6, good=1, defective=2, size=512))
+    tiled = Detector.fit(data, short_side=128, tile=256, false_alarm_rate=0.2, device="cpu")
+    view, model = tiled.tiling.views[0], next(tiled.anomaly_model.views)
+    assert view.tops == (0, 128, 256)
+    cold, hot = tiled.decision_rule.heat_range
+    # The view is one of two that are standardized and averaged.
+    allowed = (hot - cold) * tiled.tiling.stats[0].map_deviation * 2 / 20
+    for sample in (data.test[0], data.test[-1]):
+        image = tiled.preprocess(sample.path).pixels
+        maps = []
+        for middle in (128, 136, 144, 160):
+            grid = TileGrid(512, 512, 256, 256, (0, middle, 256), (0, middle, 256))
+            maps.append(grid.blend(one for tiles in grid.batches(image) for one in model.run(tiles)[0]))
+        assert max(np.abs(one - maps[0]).max() for one in maps[1:]) <= allowed
+
+
+def test_what_auto_chooses():
+    def choose(sizes, **settings):
+        return choose_tiles(Settings(**settings), [sizes] * 3)
+
+    assert choose((1024, 1024)).tiling is None
+    assert choose((300, 400), tile="auto").tiling is None
+    large = choose((2048, 3072), tile="auto")
+    assert (large.input_size.height, large.input_size.width, large.scale) == (512, 768, 4.0)
+    assert (large.tiling.tile, large.tiling.whole.height) == (512, 256)
+    small = choose((2048, 3072), tile="auto", smallest_defect=12)
+    assert (small.input_size.height, small.scale) == (2048, 1.0)
+    coarse = choose((2048, 3072), tile="auto", smallest_defect=48)
+    assert (coarse.input_size.height, coarse.scale, coarse.tiling.tile) == (683, 2048 / 683, 512)
+    assert choose((2048, 3072), tile=512, pixels_per_tile_pixel=2).input_size.height == 1024
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tile": 100}, "multiple of 32"),
+        ({"tile": 32}, "multiple of 32"),
+        ({"tile": 64, "crops": "fused"}, "choose --crops full"),
+        ({"smallest_defect": 4}, "need tiles"),
+        ({"tile": "auto", "pixels_per_tile_pixel": 0.5}, "pixels_per_tile_pixel"),
+        ({"tile": "some"}, "tile"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(photos, settings, message):
+    with pytest.raises(SettingsError, match=message):
+        Detector.fit(photos, **settings)
+
+
+def test_images_smaller_than_a_tile_are_one_tile(photos):
+    choice = choose_tiles(Settings(tile=256), [(128, 192)] * 3)
+    assert choice.tiling.whole is None
+    assert [(view.tile_height, view.tile_width, len(view)) for view in choice.tiling.views] == [(128, 192, 1)]
+
+
+def test_a_scale_that_leaves_too_few_pixels_is_refused():
+    with pytest.raises(SettingsError, match="choose a smaller --pixels-per-tile-pixel"):
+        choose_tiles(Settings(tile=256, pixels_per_tile_pixel=10), [(500, 500)])
+
+
+def test_images_too_long_for_tiles_are_refused():
+    with pytest.raises(DataError, match="more than 65536"):
+        choose_tiles(Settings(tile=256, short_side=64), [(1000, 70_000)])
