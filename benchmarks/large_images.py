@@ -2,11 +2,11 @@
 
     python -m benchmarks.large_images [--sizes 1,4,16,36,64,100]
 
-Trains on 24 synthetic sheets of 1 megapixel in tiles of 512 pixels at full resolution, calibrated for a false-alarm rate
-of 10 %. The tiles do not depend on the size of the image, so the same models then inspect larger sheets with five
-defects each, one process per size. Prints the defects under a region, milliseconds per megapixel, the peak memory of
-the process (and without the model, of a process that only decodes the file), and plots the time against a straight line
-through the smallest size with --plot FILE.
+Trains on 24 synthetic sheets of 1 megapixel in tiles of 512 pixels at full resolution, calibrated for a false-alarm
+rate of 10 %. The tiles do not depend on the size of the image, so the same models then inspect larger sheets with five
+defects each, one process per size. Prints the defects under a region, milliseconds per megapixel, and the peak memory
+of the process and of one that only decodes the file. --plot FILE draws the time against a straight line through the
+smallest size.
 """
 
 import argparse

@@ -136,3 +136,19 @@ def test_evaluate_tells_the_shift_of_good_images(model_file: Path, shifted_model
     shifted = json.loads(out)
     assert shifted["drift"] < 0.001
     assert any("good test images score higher than the calibration images" in one for one in shifted["advice"])
+
+
+def test_tiles_are_chosen_described_and_refused(run, product, tmp_path):
+    model = tmp_path / "tiled.safetensors"
+    train = ("train", product, "-o", model, "--short-side", 64, "--false-alarm-rate", 0.2, "--json")
+    code, out, _ = run(*train, "--tile", "auto")
+    assert code == 0
+    assert json.loads(out)["tiles"].startswith("1 tile of 128 x 128 pixels per image, and the whole image")
+    code, out, _ = run("predict", model, product / "test" / "good", "--json")
+    assert code == 0
+    assert all("score" in json.loads(line) for line in out.splitlines())
+    code, out, _ = run("info", model, "--json")
+    assert json.loads(out)["input_size"]["height"] == 128
+    code, _, err = run(*train, "--tile", "some")
+    assert code == 2
+    assert "tile" in err

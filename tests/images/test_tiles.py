@@ -110,3 +110,12 @@ def test_malformed_tilings_are_refused(change):
     assert Tiling.from_dict(tiling.to_dict()) == tiling
     with pytest.raises((TypeError, ValueError)):
         Tiling.from_dict({**tiling.to_dict(), **change})
+
+
+def test_the_whole_view_is_enlarged_like_a_heatmap():
+    """Between the centers of pixels, as `Letterbox.invert` does."""
+    tiling = Tiling(InputSize(200, 130, "stretch"), 64, WHOLE, (ViewStats(), ViewStats()))
+    coarse = np.random.default_rng(0).random((64, 64), np.float32)
+    fine = [(np.zeros((64, 64), np.float32), None)] * len(tiling.views[0])
+    found, _ = tiling.assemble([iter(fine), iter([(coarse, None)])])
+    np.testing.assert_allclose(found, WHOLE.letterbox(200, 130).invert(coarse) / 2, rtol=1e-5)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from hyperspot.images.geometry import LONGEST_TILED, InputSize
-from hyperspot.images.resampling import bilinear, resize
+from hyperspot.images.resampling import bilinear, bilinear_taps, resize
 
 Run = Callable[[UInt8[np.ndarray, "b h w 3"]], tuple[Float32[np.ndarray, "b h w"], Float32[np.ndarray, "b"] | None]]
 """Runs a model on tiles: 8-bit RGB to anomaly maps and, if the method has its own, image scores."""
@@ -233,7 +233,9 @@ class Tiling:
             for image in images
         ]
         scores = [score for _, score in results if score is not None]
-        return np.stack([found for found, _ in results]), np.array(scores, np.float32) if scores else None
+        # No copy of the map of a single large image.
+        maps = results[0][0][None] if len(results) == 1 else np.stack([found for found, _ in results])
+        return maps, np.array(scores, np.float32) if scores else None
 
     def assemble(self, tiles: Sequence[Iterator[Scored]]) -> tuple[Float32[np.ndarray, "H W"], float | None]:
         """Return the anomaly map and the image score of an image from those of its tiles, for each view row by row.
@@ -325,13 +327,7 @@ def scored_tiles(
 
 def _add_scaled(total: Float32[np.ndarray, "H W"], coarse: Float32[np.ndarray, "_h _w"]) -> None:
     """Add a coarse map to a fine one in place, in bands of rows: no map of the full size is made."""
-    wide = bilinear(coarse, total.shape[1], axis=1)
-    height = len(wide)
-    place = np.clip((np.arange(len(total)) + 0.5) * (height / len(total)) - 0.5, 0, height - 1)
-    first = place.astype(np.intp)
-    second = np.minimum(first + 1, height - 1)
-    share = (place - first).astype(np.float32)[:, None]
+    wide = bilinear(coarse, bilinear_taps(coarse.shape[1], total.shape[1]), axis=1)
     for start in range(0, len(total), BAND):
         rows = slice(start, start + BAND)
-        lower = wide[first[rows]]
-        total[rows] += lower + share[rows] * (wide[second[rows]] - lower)
+        total[rows] += bilinear(wide, bilinear_taps(len(wide), len(total), rows))
