@@ -241,7 +241,7 @@ def _replay_tiles(model: TiledModel, left_out: Sequence[Iterator[LeftOut]]) -> R
 
 
 @torch.inference_mode()
-def _assembled(model: AnomalyModel, raw: Sequence[LeftOut]) -> tuple[np.ndarray, np.ndarray | None]:
+def _assembled(model: AnomalyModel, raw: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the result of a model for one input, from the raw map and the image score of each crop."""
     with computing_on(model.device):
         maps, scores = model.assemble([(found[None], None if score is None else score[None]) for found, score in raw])
