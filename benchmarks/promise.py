@@ -19,13 +19,16 @@ from torch import Tensor
 
 from hyperspot.backbones import create
 from hyperspot.benchmark.plots import Series, draw
-from hyperspot.decision.calibration import default_rate
+from hyperspot.decision.calibration import LARGEST_DEFAULT, Calibration, default_rate
+from hyperspot.decision.merging import merge_good_images
 from hyperspot.decision.planning import Plan, one_per_group, split
+from hyperspot.decision.rule import DecisionRule
 from hyperspot.detector.loading import ImageLoader, normalize
 from hyperspot.features.coresets import k_centers, substitutes
 from hyperspot.features.neighbors import Exchange, nearest_centered
 from hyperspot.features.patches import concatenate, pool
 from hyperspot.images import InputSize, find_images
+from hyperspot.methods.base import OLD
 
 SIZES = (10, 20, 50, 100, 300)
 """Numbers of good images."""
@@ -37,7 +40,17 @@ LOT = 5
 PATCHES, CHANNELS = 4, 6
 SHARE = 0.1
 """Share of the patches in the coreset."""
-KINDS = ("split", "cross", "leave-one-out", "leave-one-out, lots of 5", "lots of 5, groups ignored")
+ARRIVALS = 10
+"""Parts in which images arrive: one is trained on, the others are learned by updates."""
+KINDS = (
+    "split",
+    "cross",
+    "leave-one-out",
+    "leave-one-out, lots of 5",
+    "lots of 5, groups ignored",
+    "leave-one-out, 10 arrivals",
+    "10 arrivals, scores of all ages",
+)
 
 
 @dataclass(frozen=True)
@@ -87,12 +100,17 @@ def real(folder: Path) -> Images:
 
 
 class Coreset:
-    """The greedy coreset of some images, with the largest distance of a patch as the image score."""
+    """The greedy coreset of some images, with the largest distance of a patch as the image score.
 
-    def __init__(self, features: Tensor, seed: int) -> None:
+    With a coreset before, it is chosen from its vectors and the new images, as an update does.
+    """
+
+    def __init__(self, features: Tensor, seed: int, before: "Coreset | None" = None) -> None:
         self.patches = features.shape[1]
-        points = features.flatten(0, 1)
-        count = max(1, int(SHARE * len(points)))
+        self.old = features.new_empty(0, features.shape[2]) if before is None else before.bank + before.center
+        self.seen = len(features) + (0 if before is None else before.seen)
+        points = torch.cat([self.old, features.flatten(0, 1)])
+        count = max(1, int(SHARE * self.seen * self.patches))
         self.chosen = torch.tensor(list(k_centers(points, count, torch.Generator().manual_seed(seed))))
         self.center = points[self.chosen].mean(0)
         self.points = points - self.center
@@ -105,8 +123,9 @@ class Coreset:
         return self._largest(near)
 
     def left_out(self, groups: np.ndarray) -> np.ndarray:
-        """Return the score of each training image without its group."""
-        owners = torch.from_numpy(groups).repeat_interleave(self.patches)
+        """Return the score of each image, or of each new one, without its group."""
+        new = torch.from_numpy(groups).repeat_interleave(self.patches)
+        owners = torch.cat([new.new_full((len(self.old),), OLD), new])
         found = nearest_centered(self.points, self.bank, self.squares, min(3, len(self.bank)))
         bank_owners = owners[self.chosen]
         added = substitutes(found, owners, self.bank, bank_owners, self.points.__getitem__)
@@ -116,10 +135,28 @@ class Coreset:
             exchange = Exchange(bank_owners == group, self.points[instead])
             part = (found[0][own], found[1][own])
             near[own] = exchange.nearest(part, self.points[own], self.bank, self.squares, 1)[0]
-        return self._largest(near)
+        return self._largest(near[len(self.old) :])
 
     def _largest(self, squares: Tensor) -> np.ndarray:
         return squares.reshape(-1, self.patches).amax(1).double().numpy()
+
+
+def learned(features: Tensor, seed: int, *, all_ages: bool) -> tuple[Coreset, Calibration]:
+    """Return the coreset and the calibration of images that arrive in parts."""
+    first, *others = features.chunk(ARRIVALS)
+    model = Coreset(first, seed)
+    scores = model.left_out(np.arange(len(first)))
+    maps = [np.array([score]) for score in scores]
+    calibration = Calibration.from_scores("leave-one-out", LARGEST_DEFAULT, scores)
+    rule = DecisionRule.from_good_images(calibration, maps, mask_false_alarm_rate=0.1)
+    known = np.full(len(first), len(first))
+    for part in others:
+        seen, model = model.seen, Coreset(part, seed, model)
+        new = model.left_out(np.arange(len(part)))
+        maps = [np.array([score]) for score in new]
+        calibrating = np.arange(len(new))
+        rule, known = merge_good_images(rule, known, seen, list(new), maps, calibrating, None, alike=not all_ages)
+    return model, rule.calibration
 
 
 def share_of_alarms(kind: str, n: int, images: Images, seed: int) -> tuple[float, float]:
@@ -142,6 +179,10 @@ def share_of_alarms(kind: str, n: int, images: Images, seed: int) -> tuple[float
         for part in split(n, plan, seed):
             scores[part] = Coreset(features[np.setdiff1d(np.arange(n), part)], seed).scores(features[part])
         model = Coreset(features, seed)
+    elif "arrivals" in kind:
+        model, calibration = learned(features, seed, all_ages="all ages" in kind)
+        alarms = model.scores(fresh) > calibration.threshold
+        return float(np.mean(alarms)), calibration.false_alarm_rate
     else:
         rate = default_rate(int(groups.max()) + 1)
         plan = Plan("leave-one-out", n, 0, rate)
@@ -171,11 +212,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, default=1000)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--images", type=Path, help="a folder of good images; default: synthetic features")
     parser.add_argument("--plot", type=Path, help="an .svg or .png file")
     chosen = parser.parse_args(arguments)
     images = None if chosen.images is None else real(chosen.images)
-    kinds = [kind for kind in KINDS if images is None or "lots" not in kind]
+    kinds = [kind for kind in chosen.kinds if images is None or "lots" not in kind]
     series = []
     print("| calibration | n | promised, % | observed, % | ± |\n|---|---|---|---|---|")
     for kind in kinds:

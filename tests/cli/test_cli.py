@@ -25,7 +25,7 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "saf
 
 CLI = (
     "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "part", "predict", "progress",
-    "recalibrate", "roi", "summaries", "train",
+    "recalibrate", "roi", "summaries", "train", "update",
 )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def test_help_is_made_without_heavy_libraries():
     }
     assert {name.partition(".")[0] for name in loaded - set(sys.stdlib_module_names)} & HEAVY == set()
     assert len(loaded) < 400, "as of 2026 it takes 230 modules, those of Python itself, rich and typer included"
-    for command in ("demo", "train", "predict", "evaluate", "recalibrate", "benchmark", "info"):
+    for command in ("demo", "train", "predict", "evaluate", "recalibrate", "update", "benchmark", "info"):
         assert command in done.stdout
 
 

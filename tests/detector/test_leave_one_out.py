@@ -206,7 +206,7 @@ def test_padim_without_a_group_equals_the_gaussian_of_the_others(groups, scale):
     features = scale * torch.randn(2, 6, 4, generator=generator).double()
     groups = torch.tensor(groups)
     offsets = features - features.mean(1, keepdim=True)
-    found = left_out_distances(offsets, offsets.mT @ offsets, groups, 0.01)
+    found = left_out_distances(offsets, offsets.mT @ offsets, groups, offsets.shape[1], 0.01)
     for place in range(2):
         for index in range(6):
             others = features[place, groups != groups[index]].numpy()

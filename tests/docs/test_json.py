@@ -11,6 +11,7 @@ COMMANDS = {
     "train": ("train", "images/good", "-o", "json.safetensors", "--false-alarm-rate", "0.1", "--short-side", "96"),
     "predict": ("predict", "part.safetensors", "new.png", "--out", "results"),
     "recalibrate": ("recalibrate", "part.onnx", "images/today", "-o", "json.onnx"),
+    "update": ("update", "part.safetensors", "images/today", "-o", "json.safetensors"),
     "export": ("export", "part.safetensors", "-o", "json.onnx"),
     "info": ("info", "data", "--check"),
     "engines": ("info", "--engines"),

@@ -47,6 +47,89 @@ def test_the_default_of_cfa_leaves_one_out(settings):
     METHOD_RULES["leave one out"](MethodCase(METHODS["cfa"], settings=settings))
 
 
+@pytest.mark.parametrize(("name", "settings"), [("cfa", {}), ("patchcore", {"image_score": "reweighted"})])
+def test_settings_that_learn_more_images(name, settings):
+    assert METHODS[name].can_update(METHODS[name].Settings(**settings))
+    METHOD_RULES["update"](MethodCase(METHODS[name], settings=settings))
+
+
+def test_which_methods_learn_more_images():
+    assert {name for name, method in METHODS.items() if method.can_update(method.Settings())} == {
+        "cfa",
+        "patchcore",
+        "padim",
+    }
+
+
+class Alters(METHODS["padim"]):
+    """Updates its tensors in place."""
+
+    name = "brightness"
+
+    def update(self, images, groups, *, seed, progress):
+        old = self.mean
+        found = list(super().update(images, groups, seed=seed, progress=progress))
+        old.copy_(self.mean)
+        return iter(found)
+
+
+class Appends(METHODS["patchcore"]):
+    """Keeps the old memory beside that of the new images."""
+
+    name = "brightness"
+
+    def update(self, images, groups, *, seed, progress):
+        bank, center = self.bank, self.center
+        found = list(super().update(images, groups, seed=seed, progress=progress))
+        self.bank = torch.cat([self.bank, bank + center - self.center])
+        self.squares = self.bank.square().sum(1)
+        return iter(found)
+
+
+class ForgetsTheNew(METHODS["padim"]):
+    """Learns nothing."""
+
+    name = "brightness"
+
+    def update(self, images, groups, *, seed, progress):
+        return ((self(image[None])[0][0].clone(), None) for image in torch.cat(list(images)))
+
+
+class ForgetsTheOld(METHODS["padim"]):
+    """Learns the new images alone."""
+
+    name = "brightness"
+
+    def update(self, images, groups, *, seed, progress):
+        return self.fit_leave_one_out(images, groups, seed=seed, progress=progress)
+
+
+class KeepsNew(METHODS["patchcore"]):
+    """Scores new images with themselves in the memory."""
+
+    name = "brightness"
+
+    def update(self, images, groups, *, seed, progress):
+        list(super().update(images, groups, seed=seed, progress=progress))
+        results = [self(image[None]) for image in torch.cat(list(images))]
+        return ((maps[0], scores[0]) for maps, scores in results)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (Alters, "mean differs"),
+        (Appends, "bank has"),
+        (ForgetsTheNew, "a learned place"),
+        (ForgetsTheOld, "unseen images are"),
+        (KeepsNew, "an odd place"),
+    ],
+)
+def test_a_wrong_update_is_named(broken, message):
+    with torch.no_grad(), pytest.raises(AssertionError, match=message):
+        METHOD_RULES["update"](MethodCase(broken))
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "support"),
     [

@@ -23,6 +23,7 @@ from hyperspot.cli.predict import predict
 from hyperspot.cli.recalibrate import recalibrate
 from hyperspot.cli.roi import roi
 from hyperspot.cli.train import train
+from hyperspot.cli.update import update
 from hyperspot.errors import HyperspotError
 from hyperspot.utils.optional_packages import explain
 
@@ -65,6 +66,7 @@ app.command(short_help="Predict images.")(predict)
 app.command(short_help="Evaluate a model on labeled images and write a report.")(evaluate)
 app.command(short_help="Draw the region of interest, zones and the scale.")(roi)
 app.command(short_help="Set the thresholds of a model with other good images.")(recalibrate)
+app.command(short_help="Learn more images of good parts without those before.")(update)
 app.add_typer(part, name="part", short_help="Inspect parts that are seen in several views.")
 app.command(help=BENCHMARK_HELP, short_help="Measure methods and print the papers' tables.")(benchmark)
 app.command(short_help="Export a model to a file that needs no torch.")(export)

@@ -116,7 +116,10 @@ def print_model(name: str, metadata: Mapping[str, Any]) -> None:
     """Print how a model was made, its settings that have an effect, and its decision rule."""
     record = dict(metadata["record"])
     unused = record.pop("unused_settings", ())
+    updates = record.pop("updates", ())
     console.table(name, {"format": metadata["format"], **record})
+    if updates:
+        console.grid("Updates", [_update_row(one) for one in updates])
     inner = {key: value for key, value in metadata["settings"]["method_settings"].items() if key not in unused}
     console.table("Settings", {**metadata["settings"], "method_settings": inner})
     rule = dict(metadata["decision_rule"])
@@ -139,6 +142,17 @@ def _without_pixels(inspection: Mapping[str, Any]) -> dict[str, Any]:
     if "registration" in shown:
         shown["registration"] = {"lowest_correlation": shown["registration"]["lowest_correlation"]}
     return shown
+
+
+def _update_row(update: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "created": update["created"],
+        "images": update["images"],
+        "known before": update["images_known"],
+        "odd": update["images_odd"],
+        "shifted": "yes" if update["is_shifted"] else "no",
+        "data": update["name"],
+    }
 
 
 def print_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:

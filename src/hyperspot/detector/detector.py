@@ -1,10 +1,7 @@
 """The detector: trained on good images, in torch. Fit, predict, evaluate, save, load."""
 
 import datetime as dt
-import importlib.metadata
-import platform
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, UInt8
+from jaxtyping import Float32, Int, Int64, UInt8
 from PIL import Image
 
-import hyperspot
 from hyperspot.backbones import Backbone, create
 from hyperspot.backbones import restore as restore_backbone
 from hyperspot.data import Dataset, open_dataset
-from hyperspot.decision.calibration import FEW, Calibration
 from hyperspot.decision.inspection_plan import InspectionPlan, prepare_plan
+from hyperspot.decision.merging import NewImages
+from hyperspot.decision.planning import has_groups
 from hyperspot.decision.planning import plan as plan_calibration
 from hyperspot.decision.rule import DecisionRule
 from hyperspot.detector import model_file
@@ -28,10 +25,12 @@ from hyperspot.detector.anomaly_model import AnomalyModel, ScoreStats
 from hyperspot.detector.fitting import BeforeTraining, Fitted, HeldOut, crops_of, fit
 from hyperspot.detector.loading import ImageLoader
 from hyperspot.detector.power import COUNT, PowerEstimate, estimate_power
+from hyperspot.detector.record import described, images_learned, versions, warn_of_few
 from hyperspot.detector.settings import Settings, SettingsChanges, make_settings
 from hyperspot.detector.tile_choice import choose_tiles
 from hyperspot.detector.tiled_model import TiledModel
-from hyperspot.errors import CalibrationWarning, DataError, HyperspotError, MissingPackageError, ModelFileError
+from hyperspot.detector.updating import Updater, fingerprints, require_updatable, updated_record, warn_of
+from hyperspot.errors import DataError, HyperspotError, MissingPackageError, ModelFileError
 from hyperspot.hardware.cpu import Precision
 from hyperspot.hardware.devices import resolve
 from hyperspot.images import Crop, InputSize, read_image, read_size
@@ -68,7 +67,9 @@ class Detector(Predictor):
         settings: All settings that decided the result.
         record: How the detector was made: data, versions, backbone, times. Stored in the model file.
         held_out: The good images that calibrated it, each with the score by a model that was not trained on it, in the
-            order given. Not stored in the model file: empty for a loaded detector.
+            order given; after `update` the new ones. Not stored in the model file: empty for a loaded detector.
+        fingerprints: Of the images learned, so that `update` leaves them out.
+        new_images: After `update`: what the detector before said about the new images. Not stored in the model file.
 
     Examples:
         >>> import numpy as np
@@ -91,7 +92,14 @@ class Detector(Predictor):
 
     """
 
-    def __init__(self, fitted: Fitted, settings: Settings, record: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        fitted: Fitted,
+        settings: Settings,
+        record: dict[str, Any],
+        fingerprints: Int64[np.ndarray, "_images"] | None = None,
+        images_known: Int64[np.ndarray, "_scores"] | None = None,
+    ) -> None:
         self.anomaly_model = fitted.anomaly_model.eval()
         self.decision_rule = fitted.decision_rule
         self.held_out: tuple[HeldOut, ...] = fitted.held_out
@@ -99,6 +107,9 @@ class Detector(Predictor):
         self.crops = self.anomaly_model.crops
         self.settings = settings
         self.record = record
+        self.fingerprints = np.empty(0, np.int64) if fingerprints is None else fingerprints
+        self.new_images: NewImages | None = None
+        self._images_known = images_known
 
     @on_the_class
     def fit(
@@ -190,10 +201,10 @@ class Detector(Predictor):
         )
         fitted = replace(fitted, held_out=tuple(replace(one, index=given[one.index]) for one in fitted.held_out))
         if settings.false_alarm_rate is None:
-            _warn_of_few(fitted.decision_rule.calibration)
+            warn_of_few(fitted.decision_rule.calibration)
         record = {
             "data": {
-                **_described(dataset),
+                **described(dataset),
                 "images": len(sources),
                 **({} if numbers is None else {"groups": int(numbers.max()) + 1}),
             },
@@ -213,7 +224,101 @@ class Detector(Predictor):
             record["tiles"] = choice.describe()
         if plugins := plugins_of(settings.method, settings.backbone):
             record["plugins"] = plugins
-        return cls(fitted, settings, record)
+        return cls(fitted, settings, record, fingerprints(sources, channel_order))
+
+    def update(
+        self,
+        good_images: Path | str | Dataset | Sequence[ImageInput],
+        *,
+        groups: Sequence[str] | None = None,
+        channel_order: ChannelOrder = "RGB",
+        progress: Progress = SILENT,
+    ) -> "Detector":
+        """Return a detector that has learned more images of good parts, without those before; this one stays.
+
+        CFA (without training), PatchCore and PaDiM merge the new images into their memory, which grows no larger than
+        that of a training on all images. The new images calibrate, too, each scored by the model without it, beside the
+        calibration scores before. The promise is then approximate, as with `leave-one-out`. A rate that was the default
+        of the images follows their number. Calibration scores of a model that knew less than a third of the images are
+        left out if the new images score like those before, as long as enough others calibrate.
+
+        Images that were learned before (byte for byte) are left out; a CalibrationWarning names them. Another one says
+        if the new images score higher than the calibration images.
+
+        Args:
+            good_images: A folder or data set, whose good training images are used, or a list of images.
+            groups: Label of the group of each image, as for `fit`. A detector that was trained with groups needs them,
+                and they are new groups.
+            channel_order: Of arrays and tensors.
+            progress: Reports stages and steps.
+
+        Raises:
+            SettingsError: If the method with these settings cannot learn more images.
+            DataError, ImageError: If there is no new good image, one cannot be read, or there are not as many groups.
+            DeviceError: If the device runs out of memory.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (18, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good[:12], short_side=64, false_alarm_rate=0.2)
+            >>> updated = detector.update(good[12:])
+            >>> [len(one.decision_rule.calibration.scores) for one in (detector, updated)]
+            [12, 18]
+            >>> updated.record["updates"][0]["images"]
+            6
+
+        """
+        started = time.perf_counter()
+        dataset = open_dataset(Path(good_images)) if isinstance(good_images, str | Path) else good_images
+        sources = good_inputs(dataset)
+        given = range(len(sources)) if isinstance(dataset, Dataset) else distinct(dataset)
+        numbers = None if groups is None else _numbered(groups, dataset, given)
+        learned = self.updater().learn(sources, numbers, channel_order, progress)
+        warn_of(learned.new, sources)
+        known = fingerprints([sources[index] for index in learned.new.kept], channel_order, self.fingerprints)
+        held_out = tuple(replace(one, index=given[one.index]) for one in learned.fitted.held_out)
+        record = updated_record(self.record, learned, described(dataset), time.perf_counter() - started)
+        fitted = replace(learned.fitted, held_out=held_out)
+        updated = Detector(fitted, self.settings, record, known, learned.images_known)
+        updated.new_images = learned.new.renumbered(given)
+        return updated
+
+    def updater(self) -> Updater:
+        """Return what `update` does in steps, for example to look at new images before they are learned.
+
+        Raises:
+            SettingsError: If the method with these settings cannot learn more images.
+
+        Examples:
+            >>> import numpy as np
+            >>> from hyperspot import Detector
+            >>> from hyperspot.utils.progress import SILENT
+            >>> good = list(np.random.default_rng(0).integers(100, 140, (12, 64, 64, 3), dtype=np.uint8))
+            >>> detector = Detector.fit(good, short_side=64, false_alarm_rate=0.2)
+            >>> new, _ = detector.updater().compare([*good[:2], good[0] + 50], "RGB", SILENT)
+            >>> new.known, new.odd
+            ((0, 1), (2,))
+
+        """
+        return Updater(
+            require_updatable(self.settings, self.anomaly_model),
+            self.decision_rule,
+            self.settings,
+            images_learned(self.record),
+            self.images_known,
+            self.fingerprints,
+            has_groups(self.describe()),
+        )
+
+    @property
+    def images_known(self) -> Int64[np.ndarray, "_scores"]:
+        """For each calibration score, the number of images that the model knew; fewer than now after updates."""
+        calibration = self.decision_rule.calibration
+        # Only `recalibrate` makes a split of an updated model, and the model knows all images then.
+        if self._images_known is None or calibration.kind == "split":
+            return np.full(len(calibration.scores), images_learned(self.record))
+        return self._images_known
 
     @property
     def tiling(self) -> Tiling | None:
@@ -314,6 +419,8 @@ class Detector(Predictor):
         metadata = self.metadata()
         scores = metadata["decision_rule"].pop("scores")
         tensors["calibration.scores"] = torch.tensor(scores, dtype=torch.float64)
+        tensors["calibration.images_known"] = torch.from_numpy(self.images_known)
+        tensors["images.fingerprints"] = torch.from_numpy(self.fingerprints)
         model_file.write(path, tensors, metadata)
         return path
 
@@ -406,19 +513,10 @@ class Detector(Predictor):
                 _require_usable(view)
             model = TiledModel(views, tiling)
         rule = DecisionRule.from_dict({**metadata["decision_rule"], "scores": tensors["calibration.scores"].numpy()})
-        return cls(Fitted(model, rule), settings, record)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of hyperspot, Python, torch, NumPy and Pillow."""
-    packages = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "pillow")}
-    return {"hyperspot": hyperspot.__version__, "python": platform.python_version(), **packages}
-
-
-def _described(data: Dataset | Sequence[ImageInput]) -> dict[str, Any]:
-    if isinstance(data, Dataset):
-        return {"name": data.name, "layout": data.layout, "fingerprint": data.fingerprint()}
-    return {"name": "images", "layout": "memory", "fingerprint": None}
+        known = tensors["calibration.images_known"].numpy()
+        if len(known) != len(rule.calibration.scores):
+            raise ValueError(f"{len(rule.calibration.scores)} calibration scores have {len(known)} numbers of images")
+        return cls(Fitted(model, rule), settings, record, tensors["images.fingerprints"].numpy(), known)
 
 
 def _numbered(
@@ -429,21 +527,6 @@ def _numbered(
     if len(groups) != images:
         raise DataError(f"{images} good images have {len(groups)} groups; give one group per image")
     return np.unique([str(groups[index]) for index in used], return_inverse=True)[1]
-
-
-def _warn_of_few(calibration: Calibration) -> None:
-    """Warn if few images calibrate, which makes the default rate high and the threshold unsteady."""
-    n = len(calibration.scores)
-    if calibration.threshold is None or n >= FEW:
-        return
-    low, high = calibration.rate_interval()
-    warnings.warn(
-        f"{n} good images calibrate the threshold, so that {calibration.false_alarm_rate:.0%} of good parts may be "
-        f"called anomalous (true rate {low:.0%} to {high:.0%} with 90% confidence); "
-        f"{calibration.images_for(0.05).default} images would allow 5%",
-        CalibrationWarning,
-        stacklevel=3,
-    )
 
 
 def _size(source: ImageInput, channel_order: ChannelOrder) -> tuple[int, int]:

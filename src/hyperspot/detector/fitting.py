@@ -143,7 +143,7 @@ def fit(
             left_out.append(method.fit_leave_one_out(batches, of_inputs, seed=settings.seed, progress=progress))
 
         model = fit_on(everything, fit_method)
-        run = _replay(model, left_out) if isinstance(model, AnomalyModel) else _replay_tiles(model, left_out)
+        run = replay(model, left_out) if isinstance(model, AnomalyModel) else _replay_tiles(model, left_out)
         tracked = progress.track(images.load(everything), "scoring without each image", len(images))
         scored.add(everything, run, tracked)
     parts = split(len(images), plan, settings.seed, groups)
@@ -232,7 +232,7 @@ def _always(result: tuple[np.ndarray, np.ndarray | None]) -> Run:
     return run
 
 
-def _replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
+def replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
     """Return a function that gives the results of the left-out images in order, whatever the pixels."""
 
     def run(_pixels: UInt8[np.ndarray, "b H W 3"]) -> tuple[np.ndarray, np.ndarray | None]:
@@ -242,7 +242,7 @@ def _replay(model: AnomalyModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
 
 
 def _replay_tiles(model: TiledModel, left_out: Sequence[Iterator[LeftOut]]) -> Run:
-    """As `_replay`, from the tiles of each view; sets the statistics of the views from the first images."""
+    """As `replay`, from the tiles of each view; sets the statistics of the views from the first images."""
     # Raw maps are small: the same first images give the statistics and are scored.
     first = [
         list(itertools.islice(results, STATS_IMAGES * len(view)))
@@ -266,7 +266,7 @@ def _replay_tiles(model: TiledModel, left_out: Sequence[Iterator[LeftOut]]) -> R
 
 
 @torch.inference_mode()
-def _assembled(model: AnomalyModel, raw: Sequence[LeftOut]) -> tuple[np.ndarray, np.ndarray | None]:
+def _assembled(model: AnomalyModel, raw: Sequence[Any]) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the result of a model for one input, from the raw map and the image score of each crop."""
     with computing_on(model.device):
         maps, scores = model.assemble([(found[None], None if score is None else score[None]) for found, score in raw])

@@ -65,7 +65,7 @@ def substitutes(
 
     Args:
         found: Squared distances and indices of the w nearest vectors of the coreset, for each point.
-        owners: The owner of each point, for example its image.
+        owners: The owner of each point, for example its image. Negative ones are no owners: their points stay.
         bank: The coreset, centered.
         bank_owners: The owner of each of its vectors.
         vectors: Returns some of the points, minus the center of the coreset.
@@ -86,7 +86,7 @@ def substitutes(
     radius = distances[:, 0].max()
     squares = bank.square().sum(1)
     replaced = {}
-    for owner in bank_owners.unique():
+    for owner in bank_owners[bank_owners >= 0].unique():
         own = bank_owners == owner
         rows = ((covered_by == owner) & (owners != owner) & (far > radius)).nonzero()[:, 0]
         if not len(rows):

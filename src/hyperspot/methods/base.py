@@ -18,6 +18,8 @@ StepCallback = Callable[[int, int, Finalize | None], None]
 """Called after each training step with the step (from 1), the number of steps, and `finalize` if it is needed."""
 LeftOut = tuple[Float[Tensor, "h w"], Float[Tensor, ""] | None]
 """Raw anomaly map and image score of a training image, by the method without this image."""
+OLD = -1
+"""Group of what an update keeps of the images before it. They stay when an image is left out."""
 
 
 Level = Annotated[int, Field(ge=1, le=6)]
@@ -51,7 +53,8 @@ class Method(nn.Module, ABC):
       through a model file.
 
     A method may also score its training images as if each had not been trained on (`leave_one_out`,
-    `fit_leave_one_out`). The threshold then comes from all images, without further training.
+    `fit_leave_one_out`). The threshold then comes from all images, without further training. And it may learn more
+    images later, without those before (`can_update`, `update`).
 
     A method that trains its own network sets `uses_backbone` to False: its backbone is then `NoBackbone`, no weights
     are loaded, and images are pixels in 0..1.
@@ -90,8 +93,8 @@ class Method(nn.Module, ABC):
         >>> other.load_fitted_state(method.fitted_state())
         >>> other.fitted_state()["mean"].tolist(), Brightness.backbone_options(other.settings)
         ([0.0, 0.0, 0.0], {})
-        >>> Brightness.leave_one_out(other.settings) is None
-        True
+        >>> Brightness.leave_one_out(other.settings) is None, Brightness.can_update(other.settings)
+        (True, False)
         >>> sorted(Brightness.unused_settings(other.settings))
         []
 
@@ -180,6 +183,47 @@ class Method(nn.Module, ABC):
 
         """
         raise NotImplementedError(f"{type(self).__name__} cannot leave a training image out")
+
+    @classmethod
+    def can_update(cls, settings: Any) -> bool:  # noqa: ARG003
+        """Return whether a fitted method can learn more images under these settings, without those before."""
+        return False
+
+    def update(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Learn more images, then yield the result of each new image without this image and its group.
+
+        The fitted state grows no larger than `fit` makes it from all images. Tensors of the state are replaced and not
+        changed in place, so that other instances that share them stay as they are.
+
+        Args:
+            images: New images, as for `fit`.
+            groups: Group of each new image, from 0, as for `fit_leave_one_out`; one group is enough.
+            seed: Of every random choice.
+            progress: Reports stages and steps.
+
+        Returns:
+            An iterator over the new images in order. The method is updated when it is returned.
+
+        Raises:
+            NotImplementedError: If `can_update` returns False.
+
+        Examples:
+            >>> import torch
+            >>> from hyperspot.backbones import create
+            >>> from hyperspot.methods import PaDiM, PaDiMSettings
+            >>> from hyperspot.utils.progress import SILENT
+            >>> images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+            >>> method, everything = (PaDiM(create("compact"), PaDiMSettings(channels=8)) for _ in range(2))
+            >>> method.fit([images[:5]], seed=0, progress=SILENT)
+            >>> left_out = method.update([images[5:]], torch.arange(3), seed=0, progress=SILENT)
+            >>> everything.fit([images], seed=0, progress=SILENT)
+            >>> torch.allclose(method(images)[0], everything(images)[0], rtol=1e-3), len(list(left_out))
+            (True, 3)
+
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot learn more images; fit it again on all of them")
 
     def step_done(self, step: int, steps: int, finalize: Finalize | None = None) -> None:
         """Report a finished training step to `step_callback`; `fit` calls it after each step.

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from hyperspot.backbones import Backbone
 from hyperspot.features.clustering import k_means
 from hyperspot.features.coresets import k_centers, substitutes
-from hyperspot.features.neighbors import Exchange, Search, nearest_distances, principal_axes
+from hyperspot.features.neighbors import Exchange, Search, nearest_centered, nearest_distances, principal_axes
 from hyperspot.features.patches import PatchCache, coordinates, pool, pool_to_grid, sum_levels
 from hyperspot.features.whitening import partial_whitening
-from hyperspot.methods.base import LeftOut, Method, MethodSettings
+from hyperspot.methods.base import OLD, LeftOut, Method, MethodSettings
 from hyperspot.methods.cfa_settings import LARGEST_PATCH_BANK, TRAINING_SETTINGS, CFASettings
 from hyperspot.utils.progress import Progress
 
@@ -55,6 +55,7 @@ class CFA(Method):
     bank: Tensor
     center: Tensor
     squares: Tensor
+    images_seen: Tensor
 
     def __init__(self, backbone: Backbone, settings: CFASettings | None = None) -> None:
         super().__init__(backbone, settings)
@@ -62,7 +63,7 @@ class CFA(Method):
         self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
         self.bias = nn.Parameter(torch.empty(0), requires_grad=False)
         self.radius = nn.Parameter(torch.empty(0), requires_grad=False)
-        self.register_empty_buffers("bank", "center", "squares")
+        self.register_empty_buffers("bank", "center", "squares", "images_seen")
         self.search = Search()
 
     @classmethod
@@ -91,8 +92,7 @@ class CFA(Method):
     @classmethod
     def leave_one_out(cls, settings: Any) -> Literal["exact", "approximate"] | None:
         """Return `approximate` for a coreset without training: its vectors are patches, each of one image."""
-        trains = settings.losses != "none" and settings.steps > 0
-        return "approximate" if settings.bank == "coreset" and not trains else None
+        return "approximate" if _is_untrained_coreset(settings) else None
 
     def fit_leave_one_out(
         self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
@@ -104,34 +104,61 @@ class CFA(Method):
         if self.leave_one_out(self.settings) is None:
             raise NotImplementedError("only CFA with a coreset and without training can leave an image out")
         cache, sampled, chosen = self._fit(images, seed, progress)
-        return self._left_out(cache, sampled, chosen, groups, progress)
+        return self._left_out(cache, self.bank[:0], sampled, chosen, groups, progress)
+
+    @classmethod
+    def can_update(cls, settings: Any) -> bool:
+        """Return whether the bank is a coreset and nothing is trained: a coreset of coresets covers all images."""
+        return _is_untrained_coreset(settings)
+
+    @torch.no_grad()
+    def update(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Choose the bank anew from its vectors and the patches of new images (merge and reduce).
+
+        The descriptor stays that of `fit`: the vectors could not be described anew.
+        """
+        if not self.can_update(self.settings):
+            raise NotImplementedError("only CFA with a coreset and without training can learn more images")
+        generator = torch.Generator().manual_seed(seed)
+        cache = PatchCache.collect(self.pooled_levels(batch) for batch in progress.track(images, "reading features"))
+        self.images_seen = self.images_seen + cache.images
+        old = self.bank + self.center
+        vectors, sampled, chosen = self._bank_of_patches(cache, old, self._bank_size(cache), generator, progress)
+        self._set_bank(vectors)
+        axes = self._rotate()
+        return self._left_out(cache, old @ axes, sampled, chosen, groups, progress)
 
     @torch.no_grad()
     def _left_out(
         self,
         cache: PatchCache,
+        old: Float[Tensor, "_o d"],
         sampled: Int[Tensor, "s"],
         chosen: Int[Tensor, "m"],
         groups: Int[Tensor, "n"],
         progress: Progress,
     ) -> Iterator[LeftOut]:
-        """Return the map of each image without its group; `sampled` and `chosen` are numbers of patches."""
-        places = coordinates(*cache.sizes[0], cache.device)
+        """Return the map of each image without its group.
 
-        def describe(patches: Int[Tensor, "_r"]) -> Float[Tensor, "_r d"]:
-            where = patches % cache.positions
-            features = cache.gather(patches // cache.positions, where)
-            return self._describe_patches(features, places[where.to(cache.device)]) - self.center
+        `sampled` and `chosen` are numbers of candidates: first the vectors `old` of the bank before, then the patches.
+        """
 
-        def group_of(patches: Int[Tensor, "_r"]) -> Int[Tensor, "_r"]:
-            return groups[patches // cache.positions].to(cache.device)
+        def describe(candidates: Int[Tensor, "_r"]) -> Float[Tensor, "_r d"]:
+            return self._describe_candidates(cache, old, candidates) - self.center
+
+        def group_of(candidates: Int[Tensor, "_r"]) -> Int[Tensor, "_r"]:
+            images = (candidates - len(old)).clamp(min=0) // cache.positions
+            return torch.where(candidates < len(old), OLD, groups[images]).to(cache.device)
 
         affine, wanted = self.affine(), min(max(NEAREST, self.settings.neighbors), len(self.bank))
         found = [
             self.search.nearest(self.project(cache.pyramid(index)), affine, self.bank, self.squares, wanted)
             for index in progress.track(range(cache.images), "searching neighbors", cache.images)
         ]
-        distances, columns = (torch.cat(one) for one in zip(*found, strict=True))
+        found_old = nearest_centered(old - self.center, self.bank, self.squares, wanted)
+        distances, columns = (torch.cat(one) for one in zip(found_old, *found, strict=True))
         numbers, owners = sampled.to(cache.device), group_of(chosen)
         added = substitutes(
             (distances[numbers], columns[numbers]),
@@ -163,6 +190,7 @@ class CFA(Method):
             cache = PatchCache.collect(
                 self.pooled_levels(batch) for batch in progress.track(images, "reading features")
             )
+            self.images_seen = torch.tensor(cache.images, device=cache.device)
             self._initialize(cache, generator)
             sampled, chosen = self._build_bank(cache, seed, generator, progress)
         if self.settings.losses != "none" and self.settings.steps:
@@ -262,7 +290,7 @@ class CFA(Method):
         Training does not change the bank.
         """
         sampled = chosen = torch.empty(0, dtype=torch.long)
-        size = max(1, cache.positions * self.settings.bank_ratio // self.settings.gamma_c)
+        size = self._bank_size(cache)
         places = coordinates(*cache.sizes[0], cache.device)
         if self.settings.bank == "mean":
             vectors = self._describe_patches(cache.mean(), places)
@@ -272,32 +300,41 @@ class CFA(Method):
             described = (self._describe_patches(image, places) for image in cache.all_images())
             vectors = algorithm_1(described, size, self.settings.beta, seed)
         else:
-            vectors, sampled, chosen = self._bank_of_patches(cache, size, generator, progress)
+            none = self.weight.new_empty(0, len(self.weight))
+            vectors, sampled, chosen = self._bank_of_patches(cache, none, size, generator, progress)
+        self._set_bank(vectors)
+        return sampled, chosen
+
+    def _set_bank(self, vectors: Float[Tensor, "m d"]) -> None:
         self.center = vectors.mean(0)
         self.bank = vectors - self.center
         self.squares = self.bank.square().sum(1)
-        return sampled, chosen
+
+    def _bank_size(self, cache: PatchCache) -> int:
+        """Return the number of memory vectors for all images seen."""
+        size = max(1, cache.positions * self.settings.bank_ratio // self.settings.gamma_c)
+        if self.settings.bank in ("mean", "algorithm1"):
+            return size
+        total = int(self.images_seen) * cache.positions
+        # With few images, a vector per second patch would copy the images at high cost.
+        return min(size, LARGEST_PATCH_BANK, max(total // PATCHES_PER_VECTOR, min(cache.positions, total)))
 
     def _bank_of_patches(
-        self, cache: PatchCache, size: int, generator: torch.Generator, progress: Progress
+        self,
+        cache: PatchCache,
+        old: Float[Tensor, "_o d"],
+        size: int,
+        generator: torch.Generator,
+        progress: Progress,
     ) -> tuple[Float[Tensor, "m d"], Int[Tensor, "_s"], Int[Tensor, "_m"]]:
-        """Return memory vectors chosen from the described training patches, or from a sample of them.
+        """Return memory vectors chosen from those of the bank before and from described patches, or a sample of them.
 
-        And the numbers of the sampled patches, and of those chosen; none are chosen as clusters.
+        And the numbers of the sampled candidates, and of those chosen (see `_left_out`); none are chosen as clusters.
         """
-        total = cache.images * cache.positions
-        # With few images, a vector per second patch would copy the images at high cost.
-        size = min(size, LARGEST_PATCH_BANK, max(total // PATCHES_PER_VECTOR, min(cache.positions, total)))
-        places = coordinates(*cache.sizes[0], cache.device)
-        described = []
         # Ascending, so that neighbors in memory are read together.
-        sampled = torch.randperm(total, generator=generator)[:SAMPLED_PATCHES].sort().values
-        # In parts: all features would take several times the memory of the descriptions.
-        for part in sampled.split(LARGEST_PATCH_BANK):
-            where = part % cache.positions
-            features = cache.gather(part // cache.positions, where)
-            described.append(self._describe_patches(features, places[where.to(cache.device)]))
-        points = torch.cat(described)
+        patches = torch.randperm(cache.images * cache.positions, generator=generator)[:SAMPLED_PATCHES].sort().values
+        sampled = torch.cat([torch.arange(len(old)), len(old) + patches])
+        points = self._describe_candidates(cache, old, sampled)
         if self.settings.bank == "clusters":
             start = points[torch.randperm(len(points), generator=generator)[:size].to(points.device)]
             return k_means(points, size, start=start, iterations=ITERATIONS), sampled, sampled[:0]
@@ -307,8 +344,24 @@ class CFA(Method):
         chosen = torch.tensor(list(progress.track(k_centers(few, size, generator), "choosing the coreset", size)))
         return points[chosen.to(points.device)], sampled, sampled[chosen]
 
-    def _rotate(self) -> None:
-        """Rotate the described space to the principal axes of the bank, which keeps all distances.
+    def _describe_candidates(
+        self, cache: PatchCache, old: Float[Tensor, "_o d"], candidates: Int[Tensor, "r"]
+    ) -> Float[Tensor, "r d"]:
+        """Return the vectors of candidates: some of the bank before, then, ascending or not, described patches."""
+        places = coordinates(*cache.sizes[0], cache.device)
+        is_old = candidates < len(old)
+        described = torch.empty(len(candidates), len(self.weight), device=cache.device)
+        described[is_old] = old[candidates[is_old].to(old.device)]
+        # In parts: all features would take several times the memory of the descriptions.
+        for rows in (~is_old).nonzero()[:, 0].split(LARGEST_PATCH_BANK):
+            patches = candidates[rows] - len(old)
+            where = patches % cache.positions
+            features = cache.gather(patches // cache.positions, where)
+            described[rows.to(cache.device)] = self._describe_patches(features, places[where.to(cache.device)])
+        return described
+
+    def _rotate(self) -> Float[Tensor, "d d"]:
+        """Rotate the described space to the principal axes of the bank, which keeps all distances; return the axes.
 
         The neighbor search then finds its candidates in few channels.
         """
@@ -318,6 +371,7 @@ class CFA(Method):
         self.center = self.center @ axes
         self.bank = self.bank @ axes
         self.squares = self.bank.square().sum(1)
+        return axes
 
     def _train_descriptor(self, cache: PatchCache, generator: torch.Generator, progress: Progress) -> None:
         parameters = [self.weight, self.bias] + ([self.radius] if self.settings.learn_radius else [])
@@ -365,6 +419,11 @@ class CFA(Method):
         attracted = float((near > self.radius**2).float().mean())
         numbers = {"loss": float(loss.detach()), "radius": float(self.radius.detach())}
         return loss * settings.loss_scale, {**numbers, "attracted": attracted, "repelled": repelled}
+
+
+def _is_untrained_coreset(settings: CFASettings) -> bool:
+    """Return whether each memory vector is the description of a patch, and the descriptor is not trained."""
+    return settings.bank == "coreset" and (settings.losses == "none" or settings.steps == 0)
 
 
 def certainty_score(distances: Float[Tensor, "n k"]) -> Float[Tensor, "n"]:

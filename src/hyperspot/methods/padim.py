@@ -5,7 +5,7 @@ distance to the Gaussian of its position, so parts must be aligned in all images
 the channels keeps the covariances small.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -49,6 +49,7 @@ class PaDiM(Method):
         mean: Position x channel.
         whitening: Position x channel x channel, the inverse of the lower Cholesky factor of each covariance, so that
             the score is the norm of a product and never the root of a negative number.
+        images_seen: Number of images that it was fitted on.
 
     """
 
@@ -58,18 +59,19 @@ class PaDiM(Method):
     channels: Tensor
     mean: Tensor
     whitening: Tensor
+    images_seen: Tensor
 
     def __init__(self, backbone: Backbone, settings: PaDiMSettings | None = None) -> None:
         super().__init__(backbone, settings)
-        self.register_empty_buffers("channels", "mean", "whitening")
+        self.register_empty_buffers("channels", "mean", "whitening", "images_seen")
 
     @torch.no_grad()
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
         """Accumulate means and covariances batch by batch, then factorize: images are read once and not kept."""
-        self._choose_channels(seed)
+        self._start(seed)
         batches = progress.track(images, "reading features")
-        count, _ = self._accumulate(self._patches_of(batch) for batch in batches)
-        self._factorize(count, progress)
+        self._accumulate(self._patches_of(batch) for batch in batches)
+        self._factorize(progress)
 
     @classmethod
     def leave_one_out(cls, settings: Any) -> Literal["exact", "approximate"] | None:  # noqa: ARG003
@@ -81,24 +83,52 @@ class PaDiM(Method):
         self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
     ) -> Iterator[LeftOut]:
         """Fit from cached features, then score all images, position by position, by the Gaussians without each."""
-        self._choose_channels(seed)
+        self._start(seed)
+        return self._learn(images, groups, progress)
+
+    @classmethod
+    def can_update(cls, settings: Any) -> bool:  # noqa: ARG003
+        """Return True: number, mean and covariance are all that further images need."""
+        return True
+
+    @torch.no_grad()
+    def update(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Add images to the means and covariances: within rounding the same as to fit on all images at once.
+
+        The channels stay those of `fit`.
+        """
+        del seed  # nothing is drawn
+        self.mean, self.whitening = self.mean.clone(), self._scatter(progress)
+        return self._learn(images, groups, progress)
+
+    def _learn(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Add images to the means and scatter matrices, factorize, and return the results without each."""
         batches = progress.track(images, "reading features")
         cache = PatchCache.collect([self._patches_of(batch)] for batch in batches)
-        each = (cache.pyramid(index)[0] for index in range(cache.images))
-        count, scatter = self._accumulate(each)
+        self._accumulate(cache.pyramid(index)[0] for index in range(cache.images))
+        count, scatter = int(self.images_seen), self.whitening
         distances = torch.empty(cache.images, len(scatter))
         rows = max(1, CHUNK_BYTES // (8 * (scatter[0].numel() + cache.images * scatter.shape[1])))
         parts = torch.arange(len(scatter)).split(rows)
         for where in progress.track(parts, "leaving images out", len(parts)):
             offsets = cache.levels[0][:, where].to(cache.device).double().transpose(0, 1) - self.mean[where, None]
             distances[:, where] = (
-                left_out_distances(offsets, scatter[where].double(), groups, self.settings.regularization)
+                left_out_distances(offsets, scatter[where].double(), groups, count, self.settings.regularization)
                 .T.float()
                 .cpu()
             )
-        self._factorize(count, progress)
+        self._factorize(progress)
         height, width = cache.sizes[0]
         return ((one.reshape(height, width).to(cache.device), None) for one in distances)
+
+    def _start(self, seed: int) -> None:
+        self._choose_channels(seed)
+        self.mean = self.whitening = torch.empty(0)
+        self.images_seen = torch.tensor(0)
 
     def _choose_channels(self, seed: int) -> None:
         total = sum(self.backbone.channels)
@@ -110,10 +140,9 @@ class PaDiM(Method):
         self.channels = self.channels.to(batch.device)
         return self.patches(batch)
 
-    def _accumulate(self, batches: Iterable[Float[Tensor, "_b d h w"]]) -> tuple[int, Float[Tensor, "_n _d _d"]]:
-        """Set the means, and `whitening` to the scatter matrices; return the number of images, and the matrices."""
-        self.mean = self.whitening = torch.empty(0)
-        count = 0
+    def _accumulate(self, batches: Iterable[Float[Tensor, "_b d h w"]]) -> None:
+        """Add images to the number, the means, and the scatter matrices in `whitening`."""
+        count = int(self.images_seen)
         for patches in batches:
             features = _by_position(patches)
             if not count:
@@ -122,14 +151,22 @@ class PaDiM(Method):
             count = _accumulate(features, count, self.mean, self.whitening)
         if not count:
             raise ValueError("no image to train on")
-        return count, self.whitening
+        self.images_seen = torch.tensor(count, device=self.mean.device)
 
-    def _factorize(self, count: int, progress: Progress) -> None:
+    def _factorize(self, progress: Progress) -> None:
         """Turn the scatter matrices of `whitening` into its factors, in place."""
-        covariances = self.whitening.div_(max(count - 1, 1))
-        rows = max(1, CHUNK_BYTES // (8 * covariances[0].numel()))
-        for part in progress.track(covariances.split(rows), "inverting covariances", -(-len(covariances) // rows)):
+        covariances = self.whitening.div_(max(int(self.images_seen) - 1, 1))
+        for part in progress.track(_chunks(covariances), "inverting covariances", len(_chunks(covariances))):
             part.copy_(whitening(part, self.settings.regularization))
+
+    def _scatter(self, progress: Progress) -> Float[Tensor, "_n _d _d"]:
+        """Return the scatter matrices that `whitening` was made from."""
+        matrices = self.whitening.clone()
+        unit = torch.eye(matrices.shape[1], dtype=torch.double, device=matrices.device)
+        for part in progress.track(_chunks(matrices), "restoring covariances", len(_chunks(matrices))):
+            factors = torch.linalg.solve_triangular(part.double(), unit.expand(part.shape), upper=False)
+            part.copy_(factors @ factors.mT - self.settings.regularization * unit)
+        return matrices.mul_(max(int(self.images_seen) - 1, 1))
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the Mahalanobis distance of each patch, and no image score."""
@@ -167,6 +204,12 @@ def _accumulate(
     return count + added
 
 
+def _chunks(matrices: Float[Tensor, "n d d"]) -> Sequence[Float[Tensor, "_n d d"]]:
+    """Return the matrices in parts of bounded size in float64, which share their memory."""
+    parts: Sequence[Tensor] = matrices.split(max(1, CHUNK_BYTES // (8 * matrices[0].numel())))
+    return parts
+
+
 def whitening(covariances: Float[Tensor, "n d d"], regularization: float) -> Float[Tensor, "n d d"]:
     """Return the inverse of the lower Cholesky factor of each regularized covariance, in float64."""
     unit = torch.eye(covariances.shape[1], dtype=torch.double, device=covariances.device)
@@ -176,7 +219,11 @@ def whitening(covariances: Float[Tensor, "n d d"], regularization: float) -> Flo
 
 
 def left_out_distances(
-    offsets: Float[Tensor, "p n d"], scatter: Float[Tensor, "p d d"], groups: Int[Tensor, "n"], regularization: float
+    offsets: Float[Tensor, "p n d"],
+    scatter: Float[Tensor, "p d d"],
+    groups: Int[Tensor, "n"],
+    count: int,
+    regularization: float,
 ) -> Float[Tensor, "p n"]:
     """Return the Mahalanobis distance of each image to the Gaussian of the images of other groups.
 
@@ -186,12 +233,13 @@ def left_out_distances(
 
     Args:
         offsets: Of the features of each image from the mean of all, in float64, per position.
-        scatter: Sum of the outer products of the offsets, in float64.
+        scatter: Sum of the outer products of the offsets of all images, in float64.
         groups: Group of each image.
+        count: Number of all images; some of them may have no offsets here.
         regularization: Added to the diagonal of each covariance.
 
     """
-    n = offsets.shape[1]
+    n = count
     unit = torch.eye(scatter.shape[1], dtype=scatter.dtype, device=scatter.device)
     distances = offsets.new_empty(offsets.shape[:2])
     labels, sizes = groups.unique(return_counts=True)

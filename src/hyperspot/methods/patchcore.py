@@ -21,7 +21,7 @@ from hyperspot.backbones import Backbone
 from hyperspot.features.coresets import k_centers, substitutes
 from hyperspot.features.neighbors import Exchange, Prepared, nearest, nearest_centered
 from hyperspot.features.patches import concatenate
-from hyperspot.methods.base import LeftOut, Level, Method, MethodSettings
+from hyperspot.methods.base import OLD, LeftOut, Level, Method, MethodSettings
 from hyperspot.utils.progress import Progress
 
 NEIGHBORHOOD = 3
@@ -64,11 +64,12 @@ class PatchCore(Method):
     bank: Tensor
     center: Tensor
     squares: Tensor
+    images_seen: Tensor
 
     def __init__(self, backbone: Backbone, settings: PatchCoreSettings | None = None) -> None:
         super().__init__(backbone, settings)
         backbone.positions(self.settings.levels)
-        self.register_empty_buffers("bank", "center", "squares")
+        self.register_empty_buffers("bank", "center", "squares", "images_seen")
         self._prepared = Prepared()
 
     def fit(self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], *, seed: int, progress: Progress) -> None:
@@ -77,7 +78,8 @@ class PatchCore(Method):
         Memory is bounded: all patches are held in their 128 projected dimensions, full features up to a budget. Beyond
         it the images are read a second time.
         """
-        self._fit(images, seed, progress)
+        self._start()
+        self._learn(images, seed, progress)
 
     @classmethod
     def leave_one_out(cls, settings: Any) -> Literal["exact", "approximate"] | None:  # noqa: ARG003
@@ -91,9 +93,28 @@ class PatchCore(Method):
 
         The vectors that the greedy selection would have chosen in their place are added (see `substitutes`).
         """
-        kept, owners, added = self._fit(images, seed, progress, groups)
-        numbers = torch.cat(list(added.values())).sort().values
-        vectors = torch.cat(list(self._chosen_features(images, kept, numbers))) - self.center
+        self._start()
+        return self._learn_leave_one_out(images, groups, seed, progress)
+
+    @classmethod
+    def can_update(cls, settings: Any) -> bool:  # noqa: ARG003
+        """Return True: a coreset of coresets covers all images."""
+        return True
+
+    def update(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], *, seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        """Choose the bank anew from its vectors and the patches of new images (merge and reduce)."""
+        return self._learn_leave_one_out(images, groups, seed, progress)
+
+    def _start(self) -> None:
+        self.bank, self.center = torch.empty(0, self.settings.dimensions), torch.zeros(self.settings.dimensions)
+        self.images_seen = torch.tensor(0)
+
+    def _learn_leave_one_out(
+        self, images: Iterable[Float[Tensor, "_b 3 _H _W"]], groups: Int[Tensor, "n"], seed: int, progress: Progress
+    ) -> Iterator[LeftOut]:
+        kept, owners, (numbers, vectors), added = self._learn(images, seed, progress, groups)
         places = {group: torch.searchsorted(numbers, own) for group, own in added.items()}
         return self._left_out(images, kept, owners, vectors, places, groups)
 
@@ -114,46 +135,62 @@ class PatchCore(Method):
             yield scores[0], highest[0]
 
     @torch.no_grad()
-    def _fit(
+    def _learn(
         self,
         images: Iterable[Float[Tensor, "_b 3 _H _W"]],
         seed: int,
         progress: Progress,
         groups: Int[Tensor, "n"] | None = None,
-    ) -> tuple[list[Float[Tensor, "_b _h _w d"]], Int[Tensor, "_m"], dict[int, Int[Tensor, "_e"]]]:
-        """Fit, and return the features that were kept; with groups, the group of each vector and its substitutes.
+    ) -> tuple[
+        list[Float[Tensor, "_b _h _w d"]],
+        Int[Tensor, "_m"],
+        tuple[Int[Tensor, "_v"], Float[Tensor, "_v d"]],
+        dict[int, Int[Tensor, "_e"]],
+    ]:
+        """Choose the bank from its vectors and the patches of images, and return the features that were kept.
 
-        Patches are numbered image by image.
+        With groups, also the group of each vector, all substitutes (numbers, ascending, and vectors), and the numbers
+        of those of each group. Candidates are numbered: first the vectors of the bank before, then the patches, image
+        by image.
         """
         generator = torch.Generator().manual_seed(seed)
         bound = self.settings.dimensions**-0.5
         projection = (torch.rand(self.settings.dimensions, PROJECTED, generator=generator) * 2 - 1) * bound
+        old = self.bank + self.center
         kept: list[Tensor] = []
-        projected, room = [], KEPT_BYTES
+        projected, room, learned = [old @ projection.to(old)], KEPT_BYTES, 0
         for batch in progress.track(images, "reading features"):
             features = self.embed(batch)
             projected.append(features.flatten(0, 2) @ projection.to(features))
+            learned += len(features)
             room -= features.nbytes
             if room >= 0:
                 kept.append(features)
-        points = torch.cat(projected)
+        points = torch.cat([part.to(projected[-1].device) for part in projected])
+        positions = (len(points) - len(old)) // learned
         del projected
-        count = max(1, int(len(points) * self.settings.ratio))
+        self.images_seen = self.images_seen + learned
+        count = max(1, int(int(self.images_seen) * positions * self.settings.ratio))
         numbers = list(progress.track(k_centers(points, count, generator), "choosing the coreset", count))
         chosen = torch.tensor(numbers, device=points.device).sort().values
         owners, added = chosen[:0], {}
         if groups is not None:
-            group_of_points = groups.to(points.device).repeat_interleave(len(points) // len(groups))
+            of_patches = groups.to(points.device).repeat_interleave(positions)
+            group_of_points = torch.cat([of_patches.new_full((len(old),), OLD), of_patches])
             owners = group_of_points[chosen]
             points -= points[chosen].mean(0)
             found = nearest(points, points[chosen], min(NEAREST, count))
             added = substitutes(found, group_of_points, points[chosen], owners, points.__getitem__)
         del points
-        vectors = torch.cat(list(self._chosen_features(images, kept, chosen)))
+        instead = torch.cat([chosen[:0], *added.values()]).sort().values
+        vectors = torch.cat(list(self._chosen_features(images, kept, old, chosen)))
         self.center = vectors.mean(0)
         self.bank = vectors.sub_(self.center)
         self.squares = self.bank.square().sum(1)
-        return kept, owners, added
+        substituted = vectors[:0]
+        if len(instead):
+            substituted = torch.cat(list(self._chosen_features(images, kept, old, instead))) - self.center
+        return kept, owners, (instead, substituted), added
 
     def forward(self, images: Float[Tensor, "b 3 H W"]) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b"] | None]:
         """Return the squared distance of each patch to the nearest in the bank, and the image score."""
@@ -200,10 +237,11 @@ class PatchCore(Method):
         return joined.reshape(joined.shape[0], *used[0].shape[-2:], -1)
 
     def _chosen_features(
-        self, images: Iterable[Tensor], kept: list[Tensor], chosen: Int[Tensor, "k"]
+        self, images: Iterable[Tensor], kept: list[Tensor], old: Float[Tensor, "o d"], chosen: Int[Tensor, "k"]
     ) -> Iterator[Float[Tensor, "_k d"]]:
-        """Yield the features of the chosen patches, in ascending order of index, batch by batch."""
-        first = 0
+        """Yield the features of the chosen candidates, in ascending order of number, batch by batch."""
+        yield old[chosen[chosen < len(old)].to(old.device)].to(chosen.device)
+        first = len(old)
         for batch in self._features(images, kept):
             features = batch.flatten(0, 2)
             inside = (chosen >= first) & (chosen < first + len(features))
