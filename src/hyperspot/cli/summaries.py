@@ -36,7 +36,7 @@ def of_training(detector: "Detector") -> dict[str, Any]:
         "backbone": detector.record["backbone"]["name"],
         "weights": detector.record["backbone"]["weights_source"],
         "input_size": f"{size.width} x {size.height}",
-        **({"tiles": detector.record["tiles"]} if "tiles" in detector.record else {}),
+        "tiles": detector.record.get("tiles"),
         "calibration": calibration.kind,
         "false_alarm_rate": calibration.false_alarm_rate,
         "threshold": calibration.threshold,
