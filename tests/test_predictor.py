@@ -6,6 +6,7 @@ import math
 import re
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -259,3 +260,14 @@ def test_a_path_given_twice_is_used_once(product):
     with pytest.warns(ImageWarning, match=r"000\.png is given more than once; it is used once"):
         fitted = Detector.fit([*good, good[0]], short_side=64, false_alarm_rate=0.2)
     assert fitted.record["data"]["images"] == 10
+
+
+def test_an_image_at_the_input_size_is_not_changed_or_copied(detector):
+    height, width = detector.input_size.height, detector.input_size.width
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        verdict = detector.predict(image)
+    assert verdict.image is image
+    assert np.shares_memory(detector.preprocess(image).pixels, image)

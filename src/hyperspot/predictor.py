@@ -397,7 +397,11 @@ class Predictor(ABC):
         if not batch:
             return []
         started = time.perf_counter()
-        maps, scores = self.run(np.stack([one.pixels for one in batch]))
+        # No copy of a single image, which may be large.
+        pixels = (
+            np.ascontiguousarray(batch[0].pixels)[None] if len(batch) == 1 else np.stack([one.pixels for one in batch])
+        )
+        maps, scores = self.run(pixels)
         seconds = (time.perf_counter() - started) / len(batch)
         return [
             self.decision_rule.decide(

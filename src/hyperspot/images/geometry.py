@@ -153,8 +153,13 @@ class Letterbox:
         )
 
     def apply(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
-        """Scale and pad an image to the input size; raises ImageError if it has another size than the letterbox."""
+        """Scale and pad an image to the input size; an image of that size is returned itself.
+
+        Raises ImageError if it has another size than the letterbox.
+        """
         self._check("image", image.shape[:2], (self.height, self.width))
+        if image.shape[:2] == (self.input_size.height, self.input_size.width):
+            return image
         content = resize(image, self.content_height, self.content_width)
         if content.shape[:2] == (self.input_size.height, self.input_size.width):
             return content
