@@ -397,10 +397,9 @@ class Predictor(ABC):
         if not batch:
             return []
         started = time.perf_counter()
+        first = np.ascontiguousarray(batch[0].pixels)
         # No copy of a single image, which may be large.
-        pixels = (
-            np.ascontiguousarray(batch[0].pixels)[None] if len(batch) == 1 else np.stack([one.pixels for one in batch])
-        )
+        pixels = first[None] if len(batch) == 1 else np.stack([one.pixels for one in batch])
         maps, scores = self.run(pixels)
         seconds = (time.perf_counter() - started) / len(batch)
         return [

@@ -85,8 +85,7 @@ class AnomalyModel(nn.Module):
 
         Raises DeviceError if the device runs out of memory.
         """
-        # torch warns of arrays that cannot be written to, although nothing is written.
-        given = torch.from_numpy(images if images.flags.writeable else images.copy())
+        given = torch.from_numpy(images)
         device = self.device
         if device.type == "cpu":
             maps, scores = self(given)
