@@ -86,7 +86,7 @@ def choose_tiles(settings: Settings, sizes: Sequence[tuple[int, int]]) -> TileCh
             f"the images are {side} pixels at the scale of the tiles, less than {LEAST_SIDE}; choose a smaller "
             f"{given}, or --tile off"
         )
-    tile = AUTO_TILE if settings.tile == "auto" else settings.tile
+    tile = settings.tile if isinstance(settings.tile, int) else AUTO_TILE
     exact = InputSize.for_sizes(sizes, side, settings.aspect, multiple=1, longest=LONGEST_TILED)
     input_size = InputSize(_rounded(exact.height, tile), _rounded(exact.width, tile), exact.fit)
     larger = whole is not None and min(input_size.height, input_size.width) > min(whole.height, whole.width)
