@@ -135,6 +135,9 @@ def test_a_table(tmp_path: Path):
         ("7,top,no.png", "names the image 'no.png', which does not exist"),
         (",top,a.png", "line 2 .* names no part"),
         ("7,,a.png", "line 2 .* names no view"),
+        ("../../7,top,a.png", r"line 2 .* names '\.\./\.\./7', which is a path to another place"),
+        ("/tmp/7,top,a.png", "line 2 .* names '/tmp/7', which is a path"),
+        ("7,../top,a.png", r"line 2 .* names '\.\./top', which is a path"),
     ],
 )
 def test_faults_of_a_table(tmp_path: Path, rows: str, message: str):
@@ -191,6 +194,12 @@ def test_damage_is_named(tmp_path: Path):
 def test_useless_patterns_are_refused(tmp_path: Path, pattern: str):
     with pytest.raises(DataError, match="--pattern '"):
         open_part_set(tmp_path, pattern=pattern)
+
+
+def test_patterns_that_find_paths_are_refused(tmp_path: Path):
+    image(tmp_path / "a" / "top.png")
+    with pytest.raises(DataError, match=r"--pattern in a/top.png names '/top', which is a path to another place"):
+        open_part_set(tmp_path, pattern=r"(?P<view>a)(?P<part>/\w+)")
 
 
 def test_no_parts(tmp_path: Path):

@@ -13,6 +13,7 @@ from hyperspot.data.layouts.base import label_of, masks_by_stem, split_of, table
 from hyperspot.data.problems import check, relative
 from hyperspot.errors import DataError
 from hyperspot.images.finding import find_folders, find_images, natural_key
+from hyperspot.utils.names import leads_elsewhere
 
 REAL_IAD = r"(?P<part>[^/]+)_(?P<view>C\d+)_[^/]*$"
 """Names of Real-IAD: `audiojack_0001_NG_HS_C3_20230922.jpg` is the view C3 of the part `audiojack_0001_NG_HS`."""
@@ -186,8 +187,8 @@ def open_part_set(
         views: Known names of images; they decide what is a view in folders of images.
 
     Raises:
-        DataError: Nothing is there, no convention fits, a part has two images of one view, or one image is in two
-            parts or in both splits.
+        DataError: Nothing is there, no convention fits, a part has two images of one view, one image is in two parts
+            or in both splits, or a name of a part or a view is a path to another place.
 
     Examples:
         >>> import tempfile
@@ -257,12 +258,14 @@ def _from_table(table: Path) -> Iterator[_Placed]:
             raise DataError(f"{where} names the image '{row['path']}', which does not exist; correct the path")
         if not row["part"] or not row["view"]:
             raise DataError(f"{where} names no {'part' if not row['part'] else 'view'}; fill the column in")
+        image = _image(row["view"], row.get("light", ""))
+        _refuse_elsewhere(where, row["part"], image)
         label = label_of(row["label"], where) if "label" in row else 0
         split = split_of(row["split"], where) if row.get("split") else "train" if label == 0 else "test"
         masks = tuple(table.parent / part.strip() for part in row.get("mask", "").split("|") if part.strip())
         defect = {0: "good", 1: row.get("defect") or "defect", None: ""}[label]
         sample = Sample(path, label, split, defect, masks if label == 1 else ())
-        yield _Placed(sample, row["part"], _image(row["view"], row.get("light", "")))
+        yield _Placed(sample, row["part"], image)
 
 
 def _view_folders(root: Path, layout: str) -> _Found:
@@ -358,14 +361,22 @@ def _by_name(root: Path, pattern: re.Pattern[str], layout: str, category: str | 
         if match is None or not match["part"] or not match["view"]:
             others.append(relative(sample.path, root))
         else:
-            light = match.groupdict().get("light") or ""
-            placed.append(_Placed(sample, match["part"], _image(match["view"], light)))
+            image = _image(match["view"], match.groupdict().get("light") or "")
+            _refuse_elsewhere(f"--pattern in {relative(sample.path, root)}", match["part"], image)
+            placed.append(_Placed(sample, match["part"], image))
     if others and not placed:
         raise DataError(f"{root} holds no part with several views ({others[0]} names none); {CONVENTIONS}")
     if others:
         verb = "image names" if len(others) == 1 else "images name"
         problems.append(f"{len(others)} {verb} no part and view ({others[0]}); left out")
     return _Found("names", placed, problems, checked)
+
+
+def _refuse_elsewhere(where: str, *names: str) -> None:
+    """Raise DataError if the results of a part would be written outside their folder: its names become file names."""
+    for name in names:
+        if leads_elsewhere(name):
+            raise DataError(f"{where} names '{name}', which is a path to another place; use a name without '..' or a leading '/'")
 
 
 def _image(view: str, light: str) -> str:
