@@ -49,7 +49,14 @@ def test_predict(run, part_file, part_folder, tmp_path):
     assert lines[0]["overlay"] == str(tmp_path / "out" / "000.overlay.png")
     code, _, err = run("part", "predict", part_file, stains, "--out", tmp_path / "out")
     assert code == 1
-    assert "choose another --out, or pass --overwrite" in err
+    assert err.count("choose another --out, or pass --overwrite") == 3
+    (tmp_path / "out" / "001.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "001")
+    (tmp_path / "out" / "001.overlay.png").unlink()
+    code, out, err = run("part", "predict", part_file, stains, "--out", tmp_path / "out")
+    assert (code, len(out.splitlines())) == (1, 3)
+    assert [part for part in ("000", "001", "002") if f"error: the part {part} was not saved" in err] == ["000", "002"]
+    assert (tmp_path / "out" / "001.json").is_file()
     code, out, _ = run("part", "predict", part_file, stains, "--fail-on-anomaly", "--false-alarm-rate", 0.3)
     assert code == 3
     assert out.splitlines()[0].startswith("ANOMALOUS  score ")
@@ -95,6 +102,9 @@ def test_recalibrate_and_export(run, part_file, part_folder, tmp_path):
     assert code == 0, err
     assert (json.loads(out)["parts"], json.loads(out)["false_alarm_rate"]) == (24, 0.1)
     assert run(*command)[0] == 1
+    code, _, err = run("part", "recalibrate", tmp_path / "none.hyperspot", part_folder, "-o", tmp_path / "part.onnx")
+    assert code == 1
+    assert "part.onnx does not end in .hyperspot; choose another name" in err
     line = tmp_path / "line.hyperspot"
     code, out, err = run("part", "export", changed, "-o", line)
     assert code == 0, err

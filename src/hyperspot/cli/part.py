@@ -159,8 +159,8 @@ def predict(
 ) -> None:
     """Predict all parts of a folder or a table: score, p-value, decision, and the verdicts on the views.
 
-    A part with a missing view or an unreadable image is reported on stderr and the run continues; the exit code is
-    then 1.
+    A part with a missing view or an unreadable image, or whose results cannot be written, is reported on stderr and the
+    run continues; the exit code is then 1.
     """
     from hyperspot.decision.drift import MOST_RECENT, detect_drift
     from hyperspot.decision.planning import has_groups
@@ -181,7 +181,13 @@ def predict(
         anomalies += result.is_anomalous is True
         if result.is_anomalous is False:
             passed.append(result.score)
-        files = {} if out is None else _save(result, out, overwrite, overlay or "outline")
+        files = {}
+        if out is not None:
+            try:
+                files = _save(result, out, overwrite, overlay or "outline")
+            except DataError as error:
+                console.print_error(f"the part {result.part} was not saved: {error}")
+                failed += 1
         if json:
             console.print_json({**result.to_dict(), **{name: str(path) for name, path in files.items()}})
         else:
@@ -250,8 +256,10 @@ def recalibrate(
     json: options.Json = False,
 ) -> None:
     """Set the thresholds of a model with other good parts, in seconds and without training."""
+    from hyperspot.parts import part_file
     from hyperspot.results.verdict import refuse_existing
 
+    part_file.require_writable(output)
     if not overwrite:
         refuse_existing([output])
     inspector = _load(model, engine, None, device, None)
