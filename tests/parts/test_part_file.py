@@ -86,6 +86,53 @@ def test_damage_is_found(part_file, tmp_path):
         PartInspector.load(tmp_path / "cut.hyperspot")
 
 
+def small_archive(path):
+    """Return an archive whose headers and directory are most of it."""
+    model = path.with_name("model0.onnx")
+    model.write_bytes(bytes(64))
+    archive.write(path, dict.fromkeys(("views", "calibration", "record"), {}), [model])
+    return path
+
+
+def test_damaged_headers_and_directories_are_found(tmp_path):
+    """Flip bits all over the ZIP structure; where a flip changes nothing that is read, the content is whole."""
+    content = small_archive(tmp_path / "part.hyperspot").read_bytes()
+    damaged = tmp_path / "damaged.hyperspot"
+    manifest, _ = archive.read(tmp_path / "part.hyperspot")
+    refused = 0
+    places = [*range(content.index(b"{")), *range(content.rindex(b"}") + 1, len(content))]
+    for place in places:
+        for bit in (0, 3, 6):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            damaged.write_bytes(changed)
+            try:
+                found, unpacked = archive.read(damaged)
+            except ModelFileError:
+                refused += 1
+            else:
+                assert found == manifest
+                assert (unpacked.folder / "model0.onnx").read_bytes() == bytes(64)
+    assert refused > len(places)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_archives_are_refused(tmp_path, method):
+    path = small_archive(tmp_path / "part.hyperspot")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "packed.hyperspot", "w", method) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ModelFileError, match="is damaged"):
+        archive.read(tmp_path / "packed.hyperspot")
+
+
+def test_a_large_manifest_is_refused(tmp_path, monkeypatch):
+    path = small_archive(tmp_path / "part.hyperspot")
+    monkeypatch.setattr(archive, "LARGEST_MANIFEST", 100)
+    with pytest.raises(ModelFileError, match="is damaged"):
+        archive.read_manifest(path)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
