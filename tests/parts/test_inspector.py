@@ -148,7 +148,7 @@ def test_results_are_saved_in_their_folder_and_whole_or_not_at_all(inspector, pa
     assert not list(tmp_path.rglob("*"))
     (out / "7").mkdir(parents=True)
     (out / "7" / "right.mask.png").touch()
-    with pytest.raises(DataError, match="right.mask.png already exists"):
+    with pytest.raises(DataError, match=r"right\.mask\.png already exists"):
         verdict.save(out)
     assert [path.name for path in out.rglob("*.*")] == ["right.mask.png"]
 

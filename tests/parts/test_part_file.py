@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 
 from hyperspot import PartInspector, open_part_set
@@ -72,6 +73,24 @@ def test_exported_models_are_saved_again(inspector, part_folder, tmp_path):
         again.export(tmp_path / "twice.hyperspot")
 
 
+def test_tiled_models_are_exported_whole(tmp_path):
+    """The model of the whole image lies beside that of the tiles."""
+    pixels = np.random.default_rng(0).integers(100, 140, (12, 2, 128, 160), dtype=np.uint8)
+    parts = [{"top/dark": dark, "top/bright": bright, "side": dark} for dark, bright in pixels]
+    inspector = PartInspector.fit(
+        parts, models="shared", short_side=64, tile=128, method="padim", false_alarm_rate=0.2, device="cpu"
+    )
+    assert all(one.tiling is not None for one in inspector.predictors.values())
+    path = PartInspector.load(inspector.save(tmp_path / "part.hyperspot")).export(tmp_path / "line.hyperspot")
+    with zipfile.ZipFile(path) as opened:
+        assert opened.namelist() == [archive.MANIFEST, "model0.onnx", "model0.whole.onnx"]
+    exported = PartInspector.load(path)
+    again = PartInspector.load(exported.with_false_alarm_rate(0.4).save(tmp_path / "again.hyperspot"))
+    expected = inspector.predict(parts[0]).score
+    assert exported.predict(parts[0]).score == pytest.approx(expected, rel=1e-3)
+    assert again.predict(parts[0]).score == exported.predict(parts[0]).score
+
+
 def test_damage_is_found(part_file, tmp_path):
     content = bytearray(part_file.read_bytes())
     for place in (len(content) // 3, 200):
@@ -90,7 +109,7 @@ def small_archive(path):
     """Return an archive whose headers and directory are most of it."""
     model = path.with_name("model0.onnx")
     model.write_bytes(bytes(64))
-    archive.write(path, dict.fromkeys(("views", "calibration", "record"), {}), [model])
+    archive.write(path, {"views": {}, "calibration": {}, "record": {}}, [model])
     return path
 
 

@@ -168,7 +168,9 @@ class PartVerdict:
         stem = stem or self.part
         for name in (stem, *self.views):
             if leads_elsewhere(name):
-                raise DataError(f"the name '{name}' leads out of the folder {folder}; name parts and views without '..'")
+                raise DataError(
+                    f"the name '{name}' leads out of the folder {folder}; name parts and views without '..'"
+                )
         paths = {name: path for name, path in result_paths(Path(folder), stem).items() if name in ("overlay", "json")}
         if not overwrite:
             inner = [path for view in self.views for path in result_paths(Path(folder), f"{stem}/{view}").values()]
