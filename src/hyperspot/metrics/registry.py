@@ -49,7 +49,8 @@ class Metric:
         name: JSON name.
         title: Name in the report and in the terminal.
         short_title: Column title of benchmark tables.
-        unit: `percent` for rates in 0..1 that are shown as percentages; `seconds`; `ratio`, shown as times; `score` for plain numbers.
+        unit: `percent` for rates in 0..1 that are shown as percentages; `seconds`; `ratio`, shown as times; `score` for
+            plain numbers.
         description: One sentence, without a period.
         level: What it is computed from.
         function: Computes it.
