@@ -94,7 +94,7 @@ def alarms(textures, backbone, mode, splits, method="cfa"):
 
 def test_a_split_keeps_its_promise_and_hardly_more(textures, backbone):
     """The p-value of exchangeable photos without ties is uniform over 1/(n+1) .. 1: the promise is kept and used up."""
-    splits = 300
+    splits = 200
     called = alarms(textures, backbone, "split", splits)
     held_out = 9
     assert LEARNED * 0.2 < held_out == round(1 / RATE) - 1
@@ -122,7 +122,7 @@ def test_crossing_keeps_its_promise_about(textures, backbone):
     assert shares.mean() - stats.norm.isf(UNLIKELY) * error >= 0.25 * RATE
 
 
-@pytest.mark.parametrize(("method", "splits"), [("cfa", 40), ("patchcore", 30), ("padim", 30)])
+@pytest.mark.parametrize(("method", "splits"), [("cfa", 30), ("patchcore", 20), ("padim", 20)])
 def test_leaving_one_out_keeps_its_promise_about(textures, backbone, method, splits):
     """Each photo is scored by the memory of all others, so the promise is approximate, as in cross-fitting."""
     called = alarms(textures, backbone, "leave-one-out", splits, method)
@@ -142,11 +142,13 @@ def test_the_benchmark_of_the_promise_finds_what_the_docs_say(kind):
         assert observed - margin > rate
     else:
         assert observed - margin <= rate
-        assert observed + margin >= 0.3 * rate
+        # Scores of models that knew few images are too high: kept, they leave few alarms, as the docs say.
+        assert (observed + margin < 0.5 * rate) if "all ages" in kind else (observed + margin >= 0.3 * rate)
 
 
 def test_the_benchmark_of_the_promise_prints_and_draws(tmp_path, capsys):
     promise.main(["--splits", "2", "--sizes", "10", "20", "--plot", str(tmp_path / "promise.svg")])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 2 * len(promise.KINDS)
+    # Ten arrivals need twenty images.
+    assert len(lines) == 2 + 2 * len(promise.KINDS) - sum("arrivals" in kind for kind in promise.KINDS)
     assert (tmp_path / "promise.svg").read_text().startswith("<?xml")
