@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folders `images`, `data`, `parts`, `today` and `new`, `new.png`, `roi.json`, and the files of `part`."""
+    """Return `images`, `data`, `parts`, `today`, `new`, `new.png`, `roi.json`, and the files of `part`."""
     from hyperspot import Detector, PartInspector, make_product_set
     from hyperspot.export import export
     from hyperspot.images import find_images

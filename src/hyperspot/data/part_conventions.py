@@ -145,13 +145,13 @@ def _part_folders(root: Path, views: Sequence[str]) -> PartsFound:
                     lit = folder.sample(path, masks_by_stem(folder.truth / outer.name / view.name))
                     placed.append(Placed(lit, relative(outer, root), _image(view.name, path.stem)))
     known, outers = set(views), {outer for _, outer, _ in flat}
-    stems, lit = {sample.path.stem for _, _, sample in flat}, {one.image for one in placed}
-    if known and known.isdisjoint(outers | stems | lit):
+    stems, lightings = {sample.path.stem for _, _, sample in flat}, {one.image for one in placed}
+    if known and known.isdisjoint(outers | stems | lightings):
         own = list(_own_folder(root, known))
         if own:
             return PartsFound("folders", own, [])
     # Lightings lie in folders of parts.
-    folders_are_views = known.isdisjoint(lit) and _folders_are_views(root, outers, stems, known)
+    folders_are_views = known.isdisjoint(lightings) and _folders_are_views(root, outers, stems, known)
     for folder, outer_name, sample in flat:
         names = (sample.path.stem, outer_name) if folders_are_views else (outer_name, sample.path.stem)
         placed.append(Placed(sample, relative(folder.path / names[0], root), names[1]))
