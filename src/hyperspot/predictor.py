@@ -203,7 +203,9 @@ class Predictor(ABC):
             except ImageError as error:
                 return error
 
-        for batch in prefetch_batches(preprocess, images, batch_size):
+        # One by one, several images do not have to fit in memory.
+        one_by_one = ([preprocess(image)] for image in images)
+        for batch in one_by_one if self.input_size.is_large else prefetch_batches(preprocess, images, batch_size):
             verdicts = iter(self._verdicts([one for one in batch if isinstance(one, PreparedImage)]))
             for one in batch:
                 if isinstance(one, PreparedImage):
@@ -331,7 +333,8 @@ class Predictor(ABC):
             rate = default_rate(len(images)) if kept is None else kept.false_alarm_rate
         plan = self._inspection(inspection)
         read = partial(prepare, input_size=self.input_size, area=plan.area, channel_order=channel_order)
-        prepared = progress.track(prefetch_map(read, images), "scoring good images", len(images))
+        load = map if self.input_size.is_large else prefetch_map
+        prepared = progress.track(load(read, images), "scoring good images", len(images))
         old = self.decision_rule
         good = score_good_images(self.run, prepared, old.background_weight, plan)
         rule, _ = calibrate("split", rate, good, old.mask_false_alarm_rate, old.background_weight, plan)

@@ -149,6 +149,12 @@ def test_tiles_are_chosen_described_and_refused(run, product, tmp_path):
     assert all("score" in json.loads(line) for line in out.splitlines())
     code, out, _ = run("info", model, "--json")
     assert json.loads(out)["input_size"]["height"] == 128
+    code, _, err = run(*train, "--tile", 64, "--smallest-defect", "0.4mm")
+    assert code == 1
+    assert "--mm-per-pixel" in err
+    code, out, err = run(*train, "--tile", 64, "--smallest-defect", "0.4mm", "--mm-per-pixel", "0.02")
+    assert code == 0, err
+    assert "at 1.25 image pixels per tile pixel" in json.loads(out)["tiles"]
     code, _, err = run(*train, "--tile", "some")
-    assert code == 2
+    assert code == 1
     assert "tile" in err

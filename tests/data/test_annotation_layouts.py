@@ -34,9 +34,10 @@ def shape(label: str, points: list, kind: str = "polygon", **values: object) -> 
     return {"label": label, "points": points, "shape_type": kind, **values}
 
 
-def labelme(folder: Path, name: str, *shapes: dict, size: tuple[int, int] = SIZE) -> None:
+def labelme(folder: Path, name: str, *shapes: dict, size: tuple[int, int] = SIZE, **values: object) -> None:
     images(folder, (name,))
     content = {"version": "5.4", "shapes": shapes, "imagePath": name, "imageHeight": size[0], "imageWidth": size[1]}
+    content |= values
     (folder / name).with_suffix(".json").write_text(json.dumps(content))
 
 
@@ -102,6 +103,26 @@ def test_labelme_folders_are_splits_and_mistakes_are_named(tmp_path: Path) -> No
     (tmp_path / "test" / "d.json").write_text("{")
     with pytest.raises(DataError, match=r"d\.json is no JSON file"):
         open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["0", "1", ""])
+def test_a_class_with_a_number_for_a_name_is_a_defect(tmp_path: Path, name: str) -> None:
+    labelme(tmp_path / "labelme", "a.png", shape(name, SQUARE))
+    document = coco(tmp_path / "coco" / "a.json", {"a.png": [BOX]})
+    document.write_text(document.read_text().replace('"hole"', f'"{name}"'))
+    images(tmp_path / "coco", ("a.png",))
+    yolo(tmp_path / "yolo" / "images", tmp_path / "yolo" / "labels", a="0 0.5 0.5 0.5 0.3333333\n")
+    (tmp_path / "yolo" / "data.yaml").write_text(f"names: ['{name}', '']\n")
+    for layout in ("labelme", "coco", "yolo"):
+        (sample,) = open_dataset(tmp_path / layout, layout).samples
+        assert (sample.label, sample.has_mask) == (1, True), layout
+
+
+@pytest.mark.parametrize("name", ["good", "OK", "Normal"])
+def test_a_class_for_good_images_marks_no_defect(tmp_path: Path, name: str) -> None:
+    yolo(tmp_path / "images", tmp_path / "labels", a="0 0.5 0.5 0.5 0.3333333\n")
+    (tmp_path / "data.yaml").write_text(f"names: ['{name}']\n")
+    assert [sample.label for sample in open_dataset(tmp_path).samples] == [0]
 
 
 def coco(path: Path, names: dict[str, list[dict]], **size: int) -> Path:

@@ -86,11 +86,11 @@ def test_a_verdict_is_saved_whole_or_not_at_all(detector, photo, tmp_path, monke
     verdict.save(tmp_path, "it")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
-    def full(_, path, **__):
+    def full(path, _):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", full)
+    monkeypatch.setattr("hyperspot.results.verdict.write_png", full)
     with pytest.raises(OSError, match="No space left"):
         detector.predict(photo).save(tmp_path, "it", overwrite=True)
     with pytest.raises(OSError, match="No space left"):

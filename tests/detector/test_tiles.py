@@ -171,6 +171,8 @@ def test_what_auto_chooses():
         ({"tile": 32}, "multiple of 32"),
         ({"tile": 64, "crops": "fused"}, "choose --crops full"),
         ({"smallest_defect": 4}, "need tiles"),
+        ({"tile": "auto", "smallest_defect": 4, "pixels_per_tile_pixel": 2}, "leave --pixels-per-tile-pixel out"),
+        ({"tile": 64, "sigma": 20}, "choose a smaller --sigma"),
         ({"tile": "auto", "pixels_per_tile_pixel": 0.5}, "pixels_per_tile_pixel"),
         ({"tile": "some"}, "tile"),
     ],
@@ -189,6 +191,50 @@ def test_images_smaller_than_a_tile_are_one_tile(photos):
 def test_a_scale_that_leaves_too_few_pixels_is_refused():
     with pytest.raises(SettingsError, match="choose a smaller --pixels-per-tile-pixel"):
         choose_tiles(Settings(tile=256, pixels_per_tile_pixel=10), [(500, 500)])
+
+
+def test_a_smallest_defect_that_leaves_too_few_pixels_is_named():
+    with pytest.raises(SettingsError, match="choose a smaller --smallest-defect"):
+        choose_tiles(Settings(tile=256, smallest_defect=400), [(500, 500)])
+
+
+def test_long_strips_are_tiles_alone():
+    choice = choose_tiles(Settings(tile=64, short_side=256), [(100, 4000)])
+    assert choice.tiling.whole is None
+    assert (choice.input_size.height, choice.input_size.width, choice.scale) == (100, 4000, 1.0)
+    thin = choose_tiles(Settings(tile=256, short_side=64), [(80, 2000)])
+    assert thin.input_size.letterbox(80, 2000).content == (slice(8, 88), slice(0, 2000))
+
+
+@pytest.mark.parametrize("calibration", ["split", "cross", "none"])
+def test_statistics_are_of_images_that_the_views_were_not_trained_on(photos, calibration):
+    """SPADE scores its training images at almost zero."""
+    detector = Detector.fit(
+        photos, method="spade", **{**SETTINGS, "calibration": calibration, "false_alarm_rate": 0.25}
+    )
+    assert all(0.001 < stats.map_deviation < 1 for stats in detector.tiling.stats)
+    assert all(stats.map_mean > 0.01 for stats in detector.tiling.stats)
+
+
+def test_an_untiled_export_removes_the_view_of_the_whole_image_and_nothing_else(tiled, photos, tmp_path):
+    from hyperspot.export import export
+    from hyperspot.export.exporting import summary
+
+    for name in ("part.onnx", "part.xml"):
+        path = export(tiled, tmp_path / name)
+        whole = path.with_name(f"part.whole{path.suffix}")
+        assert whole.is_file()
+        before = summary(path)["megabytes"]
+        untiled = Detector.fit(photos, short_side=64, false_alarm_rate=0.2, device="cpu")
+        export(untiled, path)
+        assert not whole.exists()
+        assert not whole.with_suffix(".bin").exists()
+        assert summary(path)["megabytes"] < before
+    mine = tmp_path / "part.whole.onnx"
+    mine.write_bytes(b"something else")
+    with pytest.raises(ModelFileError, match="move it or choose another name"):
+        export(tiled, tmp_path / "part.onnx")
+    assert mine.read_bytes() == b"something else"
 
 
 def test_images_too_long_for_tiles_are_refused():

@@ -99,6 +99,8 @@ def test_the_maps_of_views_lie_at_the_same_place():
     "change",
     [
         {"tile": 0},
+        {"tile": 7},
+        {"input_size": {"height": 65_536, "width": 65_536, "fit": "stretch"}},
         {"tile": 10**9},
         {"stats": []},
         {"stats": [{"map_deviation": 0.0}, {}]},

@@ -127,7 +127,8 @@ def _fit(
 def _size(detector: Detector) -> dict[str, Any]:
     """Return the size of the fitted state, and the shapes that its formula needs."""
     fitted_state = [method.fitted_state() for method in detector.anomaly_model.methods]  # type: ignore[operator]
-    backbone, crop = detector.backbone, detector.anomaly_model.crops[0]
+    seen = detector.anomaly_model
+    backbone, crop = detector.backbone, (seen if isinstance(seen, AnomalyModel) else next(seen.views)).crops[0]
     levels: list[torch.Tensor] = []
     if detector.settings.backbone != NONE:
         with torch.inference_mode():

@@ -97,9 +97,12 @@ PixelsPerTilePixel = Annotated[
     ),
 ]
 SmallestDefect = Annotated[
-    float | None,
+    str | None,
     typer.Option(
-        metavar="PIXELS", help="Width of the smallest defect of interest, in image pixels.", show_default=False
+        metavar="LENGTH",
+        help="Width of the smallest defect of interest, for example 8px, or 0.5mm with a scale; it sets the scale of "
+        "the tiles.",
+        show_default=False,
     ),
 ]
 Sigma = Annotated[float, typer.Option(help="Smoothing of the anomaly map: standard deviation in input pixels.")]

@@ -61,7 +61,7 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train on images of good parts and write a model file."""
-    from hyperspot.cli.inspection import RuleOptions, plan_of
+    from hyperspot.cli.inspection import RuleOptions, in_pixels, plan_of
     from hyperspot.cli.training import find_copies, report_on
     from hyperspot.data import open_dataset
     from hyperspot.data.grouping import groups_of
@@ -82,7 +82,7 @@ def train(
             "crops": crops,
             "tile": int(tile) if tile.isdecimal() else tile,
             "pixels_per_tile_pixel": pixels_per_tile_pixel,
-            "smallest_defect": smallest_defect,
+            "smallest_defect": None if smallest_defect is None else in_pixels(smallest_defect, inspection),
             "sigma": sigma,
             "seed": seed,
             "false_alarm_rate": false_alarm_rate,

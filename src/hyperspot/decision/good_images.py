@@ -15,6 +15,8 @@ Run = Callable[[UInt8[np.ndarray, "b H W 3"]], tuple[Float32[np.ndarray, "b H W"
 
 MEDIAN_STEP = 4
 """Rows and columns of the input map from one value to the next, for its median."""
+MOST_VALUES = 50_000
+"""Map values that are kept of an image, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +118,8 @@ def score_good_images(
         method_score = None if method_scores is None else float(method_scores[0])
         maxima = zone_maxima(maps[0], image, plan)
         # All that a rule takes from a map: its maximum, and a median over all images that a sample gives.
-        values = np.append(_sample(maps[0], image.letterbox, image.inside), maps[0].dtype.type(maxima.max()))
+        sampled = _sample(maps[0], image.letterbox, image.inside)
+        values = np.append(sampled[:: -(-sampled.size // MOST_VALUES)], maps[0].dtype.type(maxima.max()))
         scores = zone_scores(maps[0], image, method_score, background_weight, plan)
         correlation = None if image.alignment is None else image.alignment.correlation
         good.append(GoodImage(scores, maxima, values, correlation))

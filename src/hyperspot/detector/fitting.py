@@ -31,6 +31,8 @@ STATS_IMAGES = 32
 """Training images for the statistics of a crop, and for the heat range of a model without calibration."""
 HIGHEST_MAPS = 12
 """Held-out images, those with the highest scores, whose anomaly maps are kept; and as many that calibrate."""
+MAP_BYTES = 200_000_000
+"""Memory of these maps, at most; of large images fewer are kept, but at least one."""
 RULE_IMAGES = 1000
 """Calibration images at most whose map values set the floor of masks; all of them give scores."""
 
@@ -55,7 +57,7 @@ class HeldOut:
         index: Of the image among those given.
         score: Its image score.
         input_map: Its anomaly map at the input size; None unless its score is among the 12 highest, of all images or of
-            those that calibrate.
+            those that calibrate. Of large images fewer maps are kept.
         calibrates: Whether its score calibrates the threshold; with groups, one image of each group does.
 
     """
@@ -219,7 +221,7 @@ class _Scored:
 
 def _keep_highest(kept: list[Scored], one: Scored) -> None:
     heapq.heappush(kept, one)
-    if len(kept) > HIGHEST_MAPS:
+    if len(kept) > max(1, min(HIGHEST_MAPS, MAP_BYTES // one[2].nbytes)):
         heapq.heappop(kept)
 
 
@@ -284,9 +286,18 @@ def fit_model(
     fit_method: FitMethod | None = None,
     tiling: Tiling | None = None,
 ) -> AnomalyModel | TiledModel:
-    """Fit one method per crop, or per view of a tiling: in f32, then in the precision that suits the device."""
+    """Fit one method per crop, or per view of a tiling: in f32, then in the precision that suits the device.
+
+    Without `fit_method` a tenth of the images is kept from the training of several views, for their statistics: a
+    method may score an image that it has seen at almost zero.
+    """
     backbone.to(device).precision = "f32"
     indices = [int(index) for index in chosen]
+    measured = indices[:STATS_IMAGES]
+    if tiling is not None and len(tiling.views) > 1 and fit_method is None and len(indices) > 1:
+        count = min(STATS_IMAGES, max(1, len(indices) // 10))
+        measured = [indices[place] for place in np.linspace(0, len(indices) - 1, count).round().astype(int)]
+        indices = [index for index in indices if index not in set(measured)]
 
     def fitted(crop: Crop, tiles: TileGrid | None = None) -> Method:
         method = method_class(settings.method)(backbone, settings.method_settings)
@@ -312,12 +323,12 @@ def fit_model(
         views.append(AnomalyModel([fitted(crop, view)], [crop], view.tile_size, settings.sigma))
     model_of_tiles = TiledModel(views, tiling).move(device)
     if fit_method is None:
-        model_of_tiles.tiling = _tiling_stats(model_of_tiles, images, indices[:STATS_IMAGES])
+        model_of_tiles.tiling = _tiling_stats(model_of_tiles, images, measured)
     return model_of_tiles
 
 
 def _tiling_stats(model: TiledModel, images: ImageLoader, chosen: Sequence[int]) -> Tiling:
-    """Return the tiling with the statistics of its views over some training images."""
+    """Return the tiling with the statistics of its views over some good images."""
 
     def scored(view: TileGrid, run: Run) -> Iterator[ScoredTile]:
         return scored_tiles(run(tiles) for image in images.load(chosen) for tiles in view.batches(image.pixels))

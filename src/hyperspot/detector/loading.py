@@ -50,7 +50,8 @@ class ImageLoader:
 
     def load(self, indices: Sequence[int] | np.ndarray) -> Iterator[LetterboxedImage]:
         """Yield the images of some indices, in order, prefetched."""
-        return prefetch_map(self.__getitem__, [int(index) for index in indices])
+        load = map if self.input_size.is_large else prefetch_map
+        return load(self.__getitem__, map(int, indices))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ from hyperspot.errors import SettingsError
 from hyperspot.images.tiles import LARGEST_TILE
 from hyperspot.methods import MethodSettings, method_class
 
+TILED_SIGMA = 16
+"""Smoothing of tiles, at most: their overlap hides its reach."""
+
 
 class Settings(BaseModel):
     """Settings of a detector.
@@ -72,6 +75,10 @@ class Settings(BaseModel):
     def _tiles_fit(self) -> "Settings":
         if self.tile == "off" and (self.pixels_per_tile_pixel is not None or self.smallest_defect is not None):
             raise SettingsError("the scale of tiles and the smallest defect need tiles; add --tile auto or a size")
+        if self.pixels_per_tile_pixel is not None and self.smallest_defect is not None:
+            raise SettingsError("the smallest defect sets the scale of the tiles; leave --pixels-per-tile-pixel out")
+        if self.tile != "off" and self.sigma > TILED_SIGMA:
+            raise SettingsError(f"tiles cannot be smoothed by more than {TILED_SIGMA} pixels; choose a smaller --sigma")
         if self.tile != "off" and self.crops != "full":
             raise SettingsError(f"tiles are cut from the full input; choose --crops full instead of {self.crops}")
         if isinstance(self.tile, int) and (not 64 <= self.tile <= LARGEST_TILE or self.tile % 32):

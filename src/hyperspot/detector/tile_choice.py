@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hyperspot.detector.settings import Settings
-from hyperspot.errors import SettingsError
+from hyperspot.errors import DataError, SettingsError
 from hyperspot.images import InputSize
 from hyperspot.images.geometry import LONGEST_TILED
 from hyperspot.images.tiles import Tiling
@@ -23,7 +23,7 @@ AUTO_TILE = 512
 LEAST_SIDE = 64
 """Short side of an input that is cut into tiles, at least."""
 MULTIPLE = 32
-"""A side that fits into one tile is rounded to a multiple of it."""
+"""A side that fits into one tile is rounded up to a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -72,31 +72,47 @@ def choose_tiles(settings: Settings, sizes: Sequence[tuple[int, int]]) -> TileCh
 
     Raises:
         DataError: If there is no image, or the images are so long that the input would exceed the memory.
-        SettingsError: If tiles were asked for and the images are smaller than one.
+        SettingsError: If the images have fewer than 64 pixels at the scale of the tiles.
 
     """
-    whole = InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
     short = float(np.median([min(size) for size in sizes]))
-    untiled = TileChoice(None, whole, short / min(whole.height, whole.width))
-    if settings.tile == "off":
-        return untiled
-    tile = AUTO_TILE if settings.tile == "auto" else settings.tile
-    side = round(short / (settings.pixels_per_tile_pixel or _scale(settings, short)))
-    if settings.tile == "auto" and side < WORTHWHILE * settings.short_side:
-        return untiled
+    whole = _whole(settings, sizes)
+    if whole is not None and not _is_tiled(settings, short):
+        return TileChoice(None, whole, short / min(whole.height, whole.width))
+    side = round(short / _scale(settings, short))
     if side < LEAST_SIDE:
+        given = "--pixels-per-tile-pixel" if settings.smallest_defect is None else "--smallest-defect"
         raise SettingsError(
-            f"the images are {side} pixels at the scale of the tiles; choose a smaller --pixels-per-tile-pixel, or "
-            "--tile off"
+            f"the images are {side} pixels at the scale of the tiles, less than {LEAST_SIDE}; choose a smaller "
+            f"{given}, or --tile off"
         )
+    tile = settings.tile if isinstance(settings.tile, int) else AUTO_TILE
     exact = InputSize.for_sizes(sizes, side, settings.aspect, multiple=1, longest=LONGEST_TILED)
     input_size = InputSize(_rounded(exact.height, tile), _rounded(exact.width, tile), exact.fit)
-    larger = min(input_size.height, input_size.width) > min(whole.height, whole.width)
+    larger = whole is not None and min(input_size.height, input_size.width) > min(whole.height, whole.width)
     return TileChoice(Tiling(input_size, tile, whole if larger else None), input_size, short / side)
+
+
+def _whole(settings: Settings, sizes: Sequence[tuple[int, int]]) -> InputSize | None:
+    """Return the size of an input that is seen whole; None if the images are too long for it and tiles are allowed."""
+    try:
+        return InputSize.for_sizes(sizes, settings.short_side, settings.aspect)
+    except DataError:
+        if settings.tile == "off" or not sizes:
+            raise
+        return None
+
+
+def _is_tiled(settings: Settings, short: float) -> bool:
+    if settings.tile == "auto":
+        return short / _scale(settings, short) >= WORTHWHILE * settings.short_side
+    return settings.tile != "off"
 
 
 def _scale(settings: Settings, short: float) -> float:
     """Return the image pixels per tile pixel: never enlarged."""
+    if settings.pixels_per_tile_pixel is not None:
+        return settings.pixels_per_tile_pixel
     if settings.smallest_defect is not None:
         return max(1.0, settings.smallest_defect / DEFECT_PIXELS)
     if settings.tile == "auto":
@@ -105,4 +121,4 @@ def _scale(settings: Settings, short: float) -> float:
 
 
 def _rounded(side: int, tile: int) -> int:
-    return side if side > tile else min(tile, max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE))
+    return side if side > tile else min(tile, -(-side // MULTIPLE) * MULTIPLE)

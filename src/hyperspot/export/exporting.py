@@ -28,7 +28,15 @@ from hyperspot.export.quantization import GoodImages, quantize
 from hyperspot.hardware.devices import CPU
 from hyperspot.runtime.engines import HEATMAP, INPUT, IR_PROPERTY, SCORE
 from hyperspot.runtime.exported_detector import ExportedDetector
-from hyperspot.runtime.exported_file import PROPERTY, metadata_text, read_description, view_files, with_checksum
+from hyperspot.runtime.exported_file import (
+    PROPERTY,
+    metadata_text,
+    read_description,
+    remove_stale,
+    require_replaceable,
+    view_files,
+    with_checksum,
+)
 from hyperspot.runtime.openvino_import import import_nncf, import_openvino
 from hyperspot.runtime.openvino_partition import PYRAMID, SEARCH
 from hyperspot.utils.atomic_files import sync
@@ -105,6 +113,7 @@ def export(
         import_nncf()
     if not path.parent.is_dir():
         raise ModelFileError(f"{path} cannot be written: there is no folder {path.parent}; make it or choose another")
+    require_replaceable(path)
     good = None if int8 is None else GoodImages.of(detector, int8)
     if good is not None and not len(good.held_out) and detector.decision_rule.calibration.threshold is not None:
         warnings.warn(
@@ -131,6 +140,7 @@ def export(
                 if chosen == "openvino":
                     _publish(draft.with_suffix(".bin"), target.with_suffix(".bin"))
                 _publish(draft, target)
+            remove_stale(path, len(drafts))
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise ModelFileError(f"{path} cannot be written: {reason}; choose another folder") from None

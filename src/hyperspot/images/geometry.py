@@ -18,6 +18,8 @@ LONGEST = 8192
 """Limit of the sides of an input that the model sees whole, in pixels: memory grows with their square."""
 LONGEST_TILED = 65_536
 """Limit of the sides of an input that is cut into tiles, in pixels."""
+LARGE = 8_000_000
+"""Pixels of an input above which images are read and run one by one: several would not fit in memory."""
 CENTRAL = 224 / 256
 """Side of the papers' center crop, as a fraction of the image's."""
 
@@ -75,10 +77,15 @@ class InputSize:
         if long_side > longest:
             raise DataError(
                 f"the images are {max(ratio, 1 / ratio):.0f} times as long as they are wide: a short side of "
-                f"{short_side} pixels makes the long side {long_side}, more than {longest}; cut the images into pieces "
-                "or choose a smaller --short-side or --aspect square"
+                f"{short_side} pixels makes the long side {long_side}, more than {longest}; choose --tile auto, a "
+                "smaller --short-side or --aspect square"
             )
         return cls(short_side, long_side, "contain") if ratio > 1 else cls(long_side, short_side, "contain")
+
+    @property
+    def is_large(self) -> bool:
+        """Whether images of this size are read and run one by one."""
+        return self.height * self.width > LARGE
 
     def letterbox(self, height: int, width: int) -> "Letterbox":
         """Return the letterbox of an image of this height and width, in pixels.

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from hyperspot.images.geometry import LONGEST_TILED, InputSize
+from hyperspot.images.reading import MAX_PIXELS
 from hyperspot.images.resampling import bilinear, bilinear_taps, resize
 
 Run = Callable[[UInt8[np.ndarray, "b h w 3"]], tuple[Float32[np.ndarray, "b h w"], Float32[np.ndarray, "b"] | None]]
@@ -20,10 +21,8 @@ Scored = tuple[Float32[np.ndarray, "h w"], float | None]
 
 TILE_BATCH = 8
 """Tiles that run together: the memory of the model does not grow with the image."""
-LARGEST_TILE = 2048
-"""Side of a tile, at most."""
-SMALLEST = 1e-12
-"""Deviation that is taken for a constant view."""
+SMALLEST_TILE, LARGEST_TILE = 64, 2048
+"""Sides of a tile."""
 BAND = 64
 """Rows of a large map that are computed at a time."""
 MARGIN = 32
@@ -283,9 +282,11 @@ class Tiling:
             None if fields["whole"] is None else InputSize.from_dict(fields["whole"]),
             tuple(ViewStats(**{name: float(value) for name, value in one.items()}) for one in fields["stats"]),
         )
+        pixels = tiling.input_size.height * tiling.input_size.width
         finite = all(math.isfinite(value) for one in tiling.stats for value in vars(one).values())
         positive = all(one.map_deviation > 0 and one.score_deviation > 0 for one in tiling.stats)
-        if not 1 <= tiling.tile <= LARGEST_TILE or len(tiling.stats) != len(tiling.views) or not (finite and positive):
+        bounded = SMALLEST_TILE <= tiling.tile <= LARGEST_TILE and pixels <= MAX_PIXELS
+        if not bounded or len(tiling.stats) != len(tiling.views) or not (finite and positive):
             raise ValueError(f"{fields} is no tiling")
         return tiling
 
@@ -299,7 +300,10 @@ def _noting(tiles: Iterable[Scored], scores: list[float]) -> Iterator[Float32[np
 
 
 def _view_stats(tiles: Iterator[Scored], per_image: int) -> ViewStats:
-    """Return the statistics over all map values, and over the highest image score of the tiles of each image."""
+    """Return the statistics over all map values, and over the highest image score of the tiles of each image.
+
+    The deviation of a constant is 1.
+    """
     count, total, squares = 0, 0.0, 0.0
     scores: list[float | None] = []
     for one, score in tiles:
@@ -308,12 +312,12 @@ def _view_stats(tiles: Iterator[Scored], per_image: int) -> ViewStats:
         squares += float(np.square(one, dtype=np.float64).sum())
         scores.append(score)
     mean = total / count
-    deviation = max((squares / count - mean**2) ** 0.5 if squares / count > mean**2 else 0.0, SMALLEST)
+    deviation = max(squares / count - mean**2, 0.0) ** 0.5 or 1.0
     own = [score for score in scores if score is not None]
     if not own:
         return ViewStats(mean, deviation)
     highest = np.reshape(own, (-1, per_image)).max(axis=1)
-    return ViewStats(mean, deviation, float(highest.mean()), max(float(highest.std()), SMALLEST))
+    return ViewStats(mean, deviation, float(highest.mean()), float(highest.std()) or 1.0)
 
 
 def scored_tiles(

@@ -17,6 +17,9 @@ from hyperspot.predictor import Predictor
 from hyperspot.runtime import exported_file
 from hyperspot.runtime.engines import Engine, open_engine
 
+MALFORMED = (KeyError, TypeError, ValueError, CalibrationError)
+"""Raised by metadata that `hyperspot export` did not write."""
+
 
 class ExportedDetector(Predictor):
     """Predicts as the `Detector` that it was exported from.
@@ -85,7 +88,11 @@ class ExportedDetector(Predictor):
         opened = open_engine(path, engine, threads=threads, precision=precision)
         description = exported_file.read_description(path, opened.description)
         engines = [opened]
-        for beside in _files(path, description)[1:]:
+        try:
+            files = _files(path, description)
+        except MALFORMED as error:
+            raise _not_whole(path, error) from None
+        for beside in files[1:]:
             if not beside.is_file():
                 raise ModelFileError(f"{beside} with the view of the whole image does not exist; copy it beside {path}")
             exported_file.check(beside)
@@ -95,10 +102,8 @@ class ExportedDetector(Predictor):
                 raise ModelFileError(f"{beside} is not of the same export as {path.name}; copy both files again")
         try:
             return cls(engines, description, path)
-        except (KeyError, TypeError, ValueError, CalibrationError) as error:
-            raise ModelFileError(
-                f"{path} does not hold a whole detector ({type(error).__name__}: {error}); export it again"
-            ) from None
+        except MALFORMED as error:
+            raise _not_whole(path, error) from None
 
     def run(
         self, batch: UInt8[np.ndarray, "b H W 3"]
@@ -133,13 +138,19 @@ class ExportedDetector(Predictor):
             raise ModelFileError(f"{path} cannot be written: only a copy of {self._path} in the same format")
         changed = {**self.description, "decision_rule": self.decision_rule.to_dict()}
         files = _files(self._path, self.description), _files(path, self.description)
+        exported_file.require_replaceable(path)
         for source, target in reversed(list(zip(*files, strict=True))):
             exported_file.check(source)
             exported_file.rewrite(source, target, changed)
+        exported_file.remove_stale(path, len(files[0]))
         return path
 
 
 def _files(path: Path, description: dict[str, Any]) -> list[Path]:
     """Return the files of an exported detector, one per view."""
     tiling = description.get("tiling")
-    return exported_file.view_files(path, 1 if not isinstance(tiling, dict) else len(tiling.get("stats", ())))
+    return exported_file.view_files(path, 1 if tiling is None else len(Tiling.from_dict(tiling).views))
+
+
+def _not_whole(path: Path, error: Exception) -> ModelFileError:
+    return ModelFileError(f"{path} does not hold a whole detector ({type(error).__name__}: {error}); export it again")

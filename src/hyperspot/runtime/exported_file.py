@@ -74,6 +74,25 @@ def view_files(path: Path, views: int) -> list[Path]:
     return [path, path.with_name(f"{path.stem}.whole{path.suffix}")][:views]
 
 
+def require_replaceable(path: Path) -> None:
+    """Raise ModelFileError if the place of the view of the whole image holds a file that no export wrote."""
+    beside = view_files(path, 2)[1]
+    if beside.is_file():
+        try:
+            check(beside)
+        except ModelFileError:
+            raise ModelFileError(
+                f"{beside} is no view of the whole image and would be replaced by one; move it or choose another name"
+            ) from None
+
+
+def remove_stale(path: Path, views: int) -> None:
+    """Remove the view of the whole image that an earlier export with more views left beside a file."""
+    for stale in view_files(path, 2)[views:]:
+        for one in {stale, weights_file(stale) or stale}:
+            one.unlink(missing_ok=True)
+
+
 def read_description(path: Path, text: str | None) -> dict[str, Any]:
     """Return the metadata of an exported file; raises ModelFileError if it is foreign, too old or too new."""
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperspot.data.layouts.base import LABELS, Found, Sample, set_aside
+from hyperspot.data.layouts.base import Found, Sample, set_aside
 from hyperspot.data.shapes import Shape
 from hyperspot.errors import DataError, ImageError
 from hyperspot.images.finding import find_folders, find_images
@@ -20,6 +20,8 @@ ONE_OF = 5
 """Without a split, one of so many good images becomes a test image."""
 TRAINING, VALIDATION, TESTING = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
 """Names of splits."""
+GOOD = frozenset({"good", "ok", "normal"})
+"""Names of classes that mark no defect; `0` is none of them, because tools number their classes."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Annotated:
     def sample(self, split: str) -> Sample:
         """Return the sample; classes named `good`, `ok` or `normal` mark no defect."""
         named = [(name or "defect", shape) for name, shape in self.shapes]
-        defects = [(name, shape) for name, shape in named if LABELS.get(name.lower()) != 0]
+        defects = [(name, shape) for name, shape in named if name.lower() not in GOOD]
         if not defects:
             return Sample(self.path, 0, "test" if split == "test" else "train", "good")
         names = "+".join(sorted({name for name, _ in defects}))
