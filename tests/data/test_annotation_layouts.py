@@ -105,6 +105,29 @@ def test_labelme_folders_are_splits_and_mistakes_are_named(tmp_path: Path) -> No
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("split", ["", "train"])
+def test_labelme_flags_without_a_shape_leave_the_label_open(tmp_path: Path, split: str) -> None:
+    folder = tmp_path / split
+    labelme(folder, "off.png", flags={"defect": False})
+    labelme(folder, "good.png", flags={"good": True, "defect": False})
+    labelme(folder, "none.png", flags=None)
+    labelme(folder, "drawn.png", shape("dent", SQUARE), flags={"defect": True})
+    labelme(folder, "flagged.png", flags={"defect": True, "dirty": True, "blurred": False})
+    dataset = open_dataset(tmp_path, "labelme")
+    labels = {name: sample.label for name, sample in by_name(dataset).items()}
+    assert labels == {"off.png": 0, "good.png": 0, "none.png": 0, "drawn.png": 1, "flagged.png": None}
+    assert "flagged.png" not in {sample.path.name for sample in (*dataset.train, *dataset.test)}
+    prefix = f"{split}/" if split else ""
+    assert dataset.problems[0] == (
+        "1 image has a flag and no shape of a defect, thus no label, and is left out "
+        f"({prefix}flagged.png: defect, dirty); draw the defect, or remove the flag"
+    )
+    labelme(folder, "marked_ok.png", shape("OK", SQUARE), flags={"defect": True})
+    again = open_dataset(tmp_path, "labelme")
+    assert by_name(again)["marked_ok.png"].label is None
+    assert again.problems[0].startswith("2 images have a flag and no shape of a defect, thus no label, and are left out")
+
+
 @pytest.mark.parametrize("name", ["0", "1", ""])
 def test_a_class_with_a_number_for_a_name_is_a_defect(tmp_path: Path, name: str) -> None:
     labelme(tmp_path / "labelme", "a.png", shape(name, SQUARE))

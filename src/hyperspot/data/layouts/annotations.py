@@ -32,18 +32,25 @@ class Annotated:
         path: The image file.
         split: As the data set names it; empty without a split.
         shapes: The name of the class and the shape of each annotation.
+        flags: Names of classes that hold for the whole image.
 
     """
 
     path: Path
     split: str
     shapes: tuple[tuple[str, Shape], ...]
+    flags: tuple[str, ...] = ()
 
     def sample(self, split: str) -> Sample:
-        """Return the sample; classes named `good`, `ok` or `normal` mark no defect."""
+        """Return the sample; classes named `good`, `ok` or `normal` mark no defect.
+
+        With another flag and no defect, the label is unknown: a flag may name a defect or anything else.
+        """
         named = [(name or "defect", shape) for name, shape in self.shapes]
         defects = [(name, shape) for name, shape in named if name.lower() not in GOOD]
         if not defects:
+            if any(flag.lower() not in GOOD for flag in self.flags):
+                return Sample(self.path, None, "test", "")
             return Sample(self.path, 0, "test" if split == "test" else "train", "good")
         names = "+".join(sorted({name for name, _ in defects}))
         return Sample(self.path, 1, "test", names, shapes=tuple(shape for _, shape in defects))
@@ -63,8 +70,8 @@ def found_in(annotated: Sequence[Annotated], root: Path, problems: Sequence[str]
         return Found(sorted(samples, key=lambda sample: sample.split == "test"), list(problems))
     good = [sample.path for sample in samples if sample.label == 0]
     aside = [f"there is no split: one of {ONE_OF} good images was set aside for the test"] if good else []
-    defective = [sample for sample in samples if sample.label == 1]
-    return Found([*set_aside(good, root, ONE_OF), *defective], [*problems, *aside])
+    others = [sample for sample in samples if sample.label != 0]
+    return Found([*set_aside(good, root, ONE_OF), *others], [*problems, *aside])
 
 
 def split_of_name(name: str) -> str:
