@@ -188,6 +188,28 @@ def test_coco_with_a_document_for_each_split(tmp_path: Path) -> None:
     )
 
 
+def test_a_missing_image_is_not_replaced_by_its_namesake_of_another_split(tmp_path: Path) -> None:
+    images(tmp_path / "train", ("1.png", "2.png"))
+    images(tmp_path / "test" / "deep", ("1.png", "3.png"))
+    images(tmp_path / "pool", ("4.png",))
+    coco(tmp_path / "train" / "instances.json", {"1.png": [], "3.png": [BOX], "4.png": []})
+    coco(tmp_path / "test" / "instances.json", {"1.png": [], "2.png": [BOX], "3.png": []})
+    dataset = open_dataset(tmp_path)
+    placed = [sample.path.relative_to(tmp_path).as_posix() for sample in dataset.samples]
+    # One outside of the folders of splits may be of any.
+    assert placed == ["train/1.png", "pool/4.png", "test/deep/1.png", "test/deep/3.png"]
+    assert counts(dataset) == (2, 2, 0)
+    assert dataset.problems[:2] == (
+        "2.png is listed in test/instances.json but missing; it is left out",
+        "3.png is listed in train/instances.json but missing; it is left out",
+    )
+    # Without a split, the only image of a name is taken wherever it lies.
+    for folder in ("train", "test"):
+        (tmp_path / folder / "instances.json").unlink()
+    alone = open_dataset(coco(tmp_path / "all.json", {"3.png": [], "4.png": []}))
+    assert {sample.path.name for sample in alone.samples} == {"3.png", "4.png"}
+
+
 def test_coco_of_roboflow_and_a_document_by_its_name(tmp_path: Path) -> None:
     for split, name in {"train": "a.jpg", "valid": "b.jpg"}.items():
         images(tmp_path / split, (name,))

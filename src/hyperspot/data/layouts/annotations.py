@@ -126,11 +126,16 @@ def locate(name: str, folders: Sequence[Path], by_name: Mapping[str, Path]) -> P
     return by_name.get(relative.rpartition("/")[2])
 
 
-def images_by_name(root: Path) -> dict[str, Path]:
-    """Return the images below a folder by their names, without names that occur more than once."""
+def images_by_name(images: Iterable[Path], root: Path, split: str = "") -> dict[str, Path]:
+    """Return the images below a folder by their names, without names that occur more than once.
+
+    If a split is given, those in folders of other splits are left out: they are other images of the same name.
+    """
     found: dict[str, list[Path]] = {}
-    for path in find_images(root, recursive=True):
-        found.setdefault(path.name, []).append(path)
+    for path in images:
+        splits = {split_of_name(part) for part in path.relative_to(root).parts[:-1]} - {""}
+        if not split or not splits or split_of_name(split) in splits:
+            found.setdefault(path.name, []).append(path)
     return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
 
 

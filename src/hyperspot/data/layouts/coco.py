@@ -19,6 +19,7 @@ from hyperspot.data.layouts.annotations import (
 from hyperspot.data.layouts.base import Found, Layout
 from hyperspot.data.shapes import Box, Polygon, RunLengths, Shape
 from hyperspot.errors import DataError
+from hyperspot.images.finding import find_images
 
 KEYS = ("images", "annotations", "categories")
 
@@ -28,7 +29,7 @@ def _read_coco(root: Path) -> Found:
     folder = root.parent if root.is_file() else root
     # Documents lie beside the images, in `annotations` beside their folder, or in the folder of a split.
     top = folder.parent if root.is_file() and folder.name == "annotations" else folder
-    by_name = images_by_name(top)
+    images = find_images(top, recursive=True)
     annotated: list[Annotated] = []
     problems: list[str] = []
     for document in documents:
@@ -36,6 +37,7 @@ def _read_coco(root: Path) -> Found:
         name = document.relative_to(top).as_posix()
         try:
             split = _split(document, top)
+            by_name = images_by_name(images, top, split)
             places = [document.parent, top, top / "images", top / split, top / "images" / split]
             categories = {one["id"]: str(one["name"]) for one in content["categories"]}
             by_image: dict[Any, list[tuple[str, Shape]]] = {}
