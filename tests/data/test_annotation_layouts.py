@@ -210,6 +210,39 @@ def test_a_missing_image_is_not_replaced_by_its_namesake_of_another_split(tmp_pa
     assert {sample.path.name for sample in alone.samples} == {"3.png", "4.png"}
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("test_rig", ""),
+        ("train-station.v2", ""),
+        ("validation_of_nuts", ""),
+        ("test", "test"),
+        ("train2017", "train"),
+        ("instances_train2017", "train"),
+        ("test_rig-train", "train"),
+    ],
+)
+def test_a_single_document_is_for_the_split_at_the_end_of_its_name(tmp_path: Path, name: str, split: str) -> None:
+    files = [f"{number}.png" for number in range(10)]
+    images(tmp_path / "images", files)
+    document = coco(tmp_path / f"{name}.json", {file: [] for file in files})
+    manifest = tmp_path / f"{name}.manifest"
+    manifest.write_text("".join(lookout_line(f"images/{file}", "normal") for file in files))
+    expected = {"": (8, 2, 0), "train": (10, 0, 0), "test": (0, 10, 0)}[split]
+    for layout, place in (("coco", document), ("coco", tmp_path), ("lookout", manifest), ("lookout", tmp_path)):
+        assert counts(open_dataset(place, layout)) == expected, (layout, place)
+
+
+def test_several_documents_are_for_the_last_split_in_their_names(tmp_path: Path) -> None:
+    images(tmp_path / "images", ("a.png", "b.png"))
+    for split, file in {"train": "a.png", "test": "b.png"}.items():
+        coco(tmp_path / f"test_rig_{split}_2.json", {file: []})
+        (tmp_path / f"test_rig_{split}_2.manifest").write_text(lookout_line(f"images/{file}", "normal"))
+    for layout in ("coco", "lookout"):
+        dataset = open_dataset(tmp_path, layout)
+        assert [(one.path.name, one.split) for one in dataset.samples] == [("a.png", "train"), ("b.png", "test")]
+
+
 def test_coco_of_roboflow_and_a_document_by_its_name(tmp_path: Path) -> None:
     for split, name in {"train": "a.jpg", "valid": "b.jpg"}.items():
         images(tmp_path / split, (name,))

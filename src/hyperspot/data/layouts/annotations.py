@@ -116,6 +116,16 @@ def size_problems(name: str, image: Path, height: int | None, width: int | None)
     return [f"{name} is for an image of {differs}; annotate it again"]
 
 
+def named_split(stem: str, is_alone: bool) -> str:
+    """Return the word in the name of an annotation file that is the name of a split, or nothing.
+
+    The last such word counts. In the name of the only file it must be the last word at all: the others may describe the
+    product, as in `test_rig`.
+    """
+    words = stem.replace("-", "_").replace(".", "_").split("_")
+    return next((word for word in (words[-1:] if is_alone else reversed(words)) if split_of_name(word)), "")
+
+
 def locate(name: str, folders: Sequence[Path], by_name: Mapping[str, Path]) -> Path | None:
     """Return the image that an annotation file names: relative to one of the folders, or the only one so named."""
     # Windows tools write backslashes.

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from hyperspot.data.layouts.annotations import ONE_OF, split_of_name
+from hyperspot.data.layouts.annotations import ONE_OF, named_split, split_of_name
 from hyperspot.data.layouts.base import Found, Layout, Sample, label_of, set_aside
 from hyperspot.errors import DataError
 
@@ -23,7 +23,7 @@ def _read_lookout(root: Path) -> Found:
     undivided: list[Path] = []
     masks: set[Path] = set()
     for manifest in manifests:
-        split = _split(manifest)
+        split = split_of_name(named_split(manifest.stem, is_alone=len(manifests) == 1))
         for number, line in enumerate(manifest.read_text(encoding="utf-8-sig").splitlines(), start=1):
             if not line.strip():
                 continue
@@ -83,13 +83,6 @@ def _local(reference: str, folder: Path) -> Path | None:
         if path.is_file():
             return path
     return None
-
-
-def _split(manifest: Path) -> str:
-    for word in manifest.stem.replace("-", "_").replace(".", "_").split("_"):
-        if split_of_name(word):
-            return "train" if split_of_name(word) == "train" else "test"
-    return ""
 
 
 def _manifests(root: Path) -> list[Path]:
