@@ -445,6 +445,21 @@ def test_one_lookout_manifest_is_divided(tmp_path: Path) -> None:
         open_dataset(manifest)
 
 
+def test_a_lookout_manifest_in_a_folder_opens_by_itself_as_its_data_set_does(tmp_path: Path) -> None:
+    lookout(tmp_path)
+    images(tmp_path / "manifests", ("near.png",))
+    manifest = tmp_path / "manifests" / "output.manifest"
+    names = [*(f"{folder}.png" for folder in ("train/a", "train/b", "test/c", "test/e")), "near.png"]
+    lines = [*(lookout_line(name, "normal") for name in names), lookout_line("test/d.png", "anomaly", "masks/d.png")]
+    manifest.write_text("".join([*lines, lookout_line("gone.png", "normal")]))
+    opened, alone = open_dataset(tmp_path), open_dataset(manifest)
+    assert (alone.layout, counts(alone)) == ("lookout", (4, 1, 1))
+    assert alone.samples == opened.samples
+    assert load_mask(by_name(alone)["d.png"], *SIZE).sum() == 4  # type: ignore[union-attr]
+    gone = f"line 7 of {manifest} names s3://bucket/parts/gone.png, which is not below {tmp_path}; it is left out"
+    assert gone in alone.problems
+
+
 def test_info_names_the_layout(tmp_path: Path, run) -> None:
     lookout(tmp_path / "lookout")
     manifest = tmp_path / "lookout" / "all.manifest"
