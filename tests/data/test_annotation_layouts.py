@@ -494,6 +494,26 @@ def test_shapes_reach_beyond_the_image_and_thin_ones_stay() -> None:
     assert mask.sum() == 1
 
 
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        (Box(-9, 1, -4, 3), []),
+        (Box(1, -9, 3, -4), []),
+        (Box(-9, -9, -4, -4), []),
+        (Box(-3, 1, 0, 2), []),
+        (Box(6, 1, 9, 2), []),
+        (Box(1, 5, 2, 9), []),
+        (Box(0, 0, 0, 0), [[0, 0]]),
+        (Box(-3, 1, 0.2, 2), [[1, 0]]),
+        (Box(5.8, 4.8, 5.9, 4.9), [[4, 5]]),
+    ],
+)
+def test_a_box_outside_of_the_image_marks_nothing(box: Box, pixels: list[list[int]]) -> None:
+    mask = np.zeros((5, 6), bool)
+    box.draw(mask)
+    assert np.argwhere(mask).tolist() == pixels
+
+
 def test_polygons_are_filled_by_the_centers_of_pixels() -> None:
     random = np.random.default_rng(5)
     rows, columns = np.indices((30, 40)) + 0.5
