@@ -102,7 +102,7 @@ def test_real_iad_without_lists(tmp_path: Path) -> None:
     # The view that shows no defect has no mask and no label.
     assert dataset.describe()["unused"] == 1
     assert dataset.problems == (
-        "realiad_jsons/tape.json is missing: one of 2 good images was set aside for the test",
+        "realiad_jsons/tape.json is missing: one of 2 good samples was set aside for the test",
         "1 image in NG has no mask and thus no label (NG/HS/S0001/tape_0001_NG_HS_C2_2023.jpg); it is left out",
     )
     images(root / "NG" / "HS" / "S0002", ("tape_0002_NG_HS_C2_2023.jpg",))
@@ -111,6 +111,22 @@ def test_real_iad_without_lists(tmp_path: Path) -> None:
         "2 images in NG have no mask and thus no label (NG/HS/S0001/tape_0001_NG_HS_C2_2023.jpg); they are left out",
         "2 PNG files in NG are masks without an image (NG/HS/S0002/tape_0002_NG_HS_C1_2023.png); they are left out",
     )
+
+
+def test_real_iad_without_lists_keeps_the_views_of_a_part_in_one_split(tmp_path: Path) -> None:
+    for number in range(1, 21):
+        for view in range(1, 6):
+            images(tmp_path / "tape" / "OK" / f"S{number:04}", (f"tape_{number:04}_OK_C{view}_2023.jpg",))
+    images(tmp_path / "tape" / "OK", ("alone_1.jpg", "alone_2.jpg"))
+    dataset = open_dataset(tmp_path / "tape")
+    splits: dict[Path, set[str]] = {}
+    for sample in dataset.samples:
+        if sample.path.parent.name != "OK":
+            splits.setdefault(sample.path.parent, set()).add(sample.split)
+    assert len(splits) == 20
+    assert all(len(found) == 1 for found in splits.values())
+    assert {sample.split for sample in dataset.samples} == {"train", "test"}
+    assert abs(len(dataset.train) - len(dataset.test)) <= 8
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])

@@ -11,7 +11,7 @@ from hyperspot.errors import DataError
 from hyperspot.images.finding import find_folders, find_images
 
 ONE_OF = 2
-"""Without a JSON file, one of so many good images becomes a test image, about as in the official split."""
+"""Without a JSON file, one of so many good samples is for the test, about as in the official split."""
 SAMPLE, VIEW = re.compile(r"S\d{4}"), re.compile(r"_C\d+_")
 """Names of the folders of samples, and what the names of images hold."""
 LISTS = ("", "realiad_jsons", "realiad_jsons/realiad_jsons", "realiad_jsons/jsons")
@@ -56,7 +56,12 @@ def _sample(entry: Mapping[str, Any], root: Path, normal: str) -> Sample | None:
 
 def _read_folders(root: Path) -> Found:
     good = find_images(root / "OK", recursive=True) if (root / "OK").is_dir() else []
-    samples = set_aside(good, root, ONE_OF)
+
+    def part_of(path: Path) -> Path:
+        # The views of one part, and thus its folder, stay together.
+        return root / Path(*path.relative_to(root).parts[:2])
+
+    samples = set_aside(good, root, ONE_OF, part_of)
     unlabeled: list[Path] = []
     orphans: list[Path] = []
     for folder in find_folders(root / "NG") if (root / "NG").is_dir() else ():
@@ -74,7 +79,7 @@ def _read_folders(root: Path) -> Found:
             else:
                 samples.append(Sample(path, 1, "test", folder.name, (mask,)))
         orphans += masks.values()
-    problems = [f"realiad_jsons/{root.name}.json is missing: one of {ONE_OF} good images was set aside for the test"]
+    problems = [f"realiad_jsons/{root.name}.json is missing: one of {ONE_OF} good samples was set aside for the test"]
     for paths, one, many in (
         (unlabeled, "image in NG has no mask and thus no label", "images in NG have no mask and thus no label"),
         (orphans, "PNG file in NG is a mask without an image", "PNG files in NG are masks without an image"),
