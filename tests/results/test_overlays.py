@@ -182,6 +182,18 @@ def test_an_overlay_in_jpeg_looks_like_that_in_png(verdict, tmp_path):
         verdict.save(tmp_path, "part", overlay_format="jpeg")
 
 
+def test_overwriting_leaves_no_overlay_of_the_other_format(verdict, tmp_path):
+    others = verdict.save(tmp_path, "other")
+    for chosen, ending in (("png", "png"), ("jpeg", "jpg"), ("png", "png")):
+        files = verdict.save(tmp_path, "part", overwrite=True, overlay_format=chosen)
+        assert list(tmp_path.glob("part.overlay.*")) == [files["overlay"]] == [tmp_path / f"part.overlay.{ending}"]
+    # Without permission to overwrite, nothing is removed.
+    with pytest.raises(DataError, match=r"part\.heatmap\.png already exists"):
+        verdict.save(tmp_path, "part", overlay_format="jpeg")
+    assert files["overlay"].exists()
+    assert others["overlay"].exists()
+
+
 @pytest.mark.parametrize(("height", "width"), [(65_500, 8), (4, 65_501), (4, 21_834)])
 def test_an_overlay_too_large_for_jpeg_is_an_error_before_anything_is_written(verdict, tmp_path, height, width):
     mask = np.zeros((height, width), bool)

@@ -211,7 +211,7 @@ class Verdict:
         Args:
             folder: Created if missing.
             stem: Of the file names, and with `/` a sub-folder; default: that of the image.
-            overwrite: Replace files of the same names.
+            overwrite: Replace files of the same names, and remove an overlay of the other format.
             overlay: Style of the overlay, as in `overlay`.
             overlay_format: `png` is lossless; `jpeg` writes `STEM.overlay.jpg`, for large images in a quarter of the
                 time and a tenth of the space.
@@ -264,6 +264,10 @@ class Verdict:
                     pixels.to_image().save(partial, format="JPEG", quality=JPEG_QUALITY)
                 else:
                     write_png(partial, pixels)
+        if overwrite:
+            # It would show an earlier result beside the new JSON.
+            other = result_paths(Path(folder), stem, "png" if overlay_format == "jpeg" else "jpeg")
+            other["overlay"].unlink(missing_ok=True)
         # Last: where the JSON exists, the pictures exist.
         with replacing(paths["json"]) as partial:
             partial.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")
