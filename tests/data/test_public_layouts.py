@@ -141,8 +141,8 @@ def test_folders_of_users_named_ok_and_ng_are_not_taken_for_real_iad(tmp_path: P
     with pytest.raises(DataError, match="no image in a known layout"):
         open_part_set(root)
     (tmp_path / "nut.json").unlink()
-    said = {"png": "3 PNG files in NG are masks without an image", "jpg": "3 images in NG have no mask and thus no label"}
-    assert open_dataset(root, "real_iad").problems[1].startswith(said[ending])
+    problem = {"png": "3 PNG files in NG are masks without", "jpg": "3 images in NG have no mask and thus no label"}
+    assert open_dataset(root, "real_iad").problems[1].startswith(problem[ending])
 
 
 def test_real_iad_is_recognized_by_its_list_alone(tmp_path: Path) -> None:

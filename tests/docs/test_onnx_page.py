@@ -107,9 +107,7 @@ def test_python_applies_the_orientation(path: Path, program: dict[str, object], 
     assert found["score"] == pytest.approx(expected.score, rel=1e-5)
 
 
-def test_python_reads_files_from_before_tiles_and_refuses_tiles(
-    path: Path, program: dict[str, object], tmp_path: Path
-):
+def test_python_reads_files_from_before_tiles_and_refuses_tiles(path: Path, program: dict[str, object], tmp_path: Path):
     model = onnx.load(path)
     (entry,) = [entry for entry in model.metadata_props if entry.key == exported_file.PROPERTY]
     description = json.loads(entry.value)
