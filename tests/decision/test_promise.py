@@ -142,11 +142,13 @@ def test_the_benchmark_of_the_promise_finds_what_the_docs_say(kind):
         assert observed - margin > rate
     else:
         assert observed - margin <= rate
-        assert observed + margin >= 0.3 * rate
+        # Scores of models that knew few images are too high: kept, they leave few alarms, as the docs say.
+        assert (observed + margin < 0.5 * rate) if "all ages" in kind else (observed + margin >= 0.3 * rate)
 
 
 def test_the_benchmark_of_the_promise_prints_and_draws(tmp_path, capsys):
     promise.main(["--splits", "2", "--sizes", "10", "20", "--plot", str(tmp_path / "promise.svg")])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + 2 * len(promise.KINDS)
+    # Ten arrivals need twenty images.
+    assert len(lines) == 2 + 2 * len(promise.KINDS) - sum("arrivals" in kind for kind in promise.KINDS)
     assert (tmp_path / "promise.svg").read_text().startswith("<?xml")

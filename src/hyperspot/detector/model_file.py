@@ -18,7 +18,7 @@ from torch import Tensor
 from hyperspot.errors import ModelFileError
 from hyperspot.utils.atomic_files import check_writable, replacing
 
-FORMAT = 4
+FORMAT = 5
 SUFFIX = ".safetensors"
 PART_SUFFIX = ".hyperspot"
 """Of the files of `hyperspot.parts`."""
