@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from hyperspot import metrics
 from hyperspot.cli import summaries
 
 
@@ -41,3 +42,20 @@ def test_problems_are_told_beside_the_data_and_the_description_is_left_whole(cap
     assert "problems" not in printed.out
     assert printed.err == "warning: a mask is missing\n"
     assert described["problems"] == ["a mask is missing"]
+
+
+def test_many_problems_of_one_kind_are_counted(capsys):
+    many = [f"ground_truth/{number}.png is a mask without an image" for number in range(24)]
+    summaries.print_problems([*many, "other.png is empty"])
+    printed = capsys.readouterr()
+    lines = (printed.out + printed.err).splitlines()
+    assert len(lines) == 5
+    assert "21 more: is a mask without an image" in lines[3]
+    assert "other.png is empty" in lines[4]
+    summaries.print_problems(many[:4])
+    printed = capsys.readouterr()
+    assert len((printed.out + printed.err).splitlines()) == 4
+
+
+def test_an_area_ratio_is_shown_as_times():
+    assert metrics.get("mask_area_ratio").format(2.1306) == "2.13 times"

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 DECISIONS = {True: ("ANOMALOUS", "bold red"), False: ("good     ", "green"), None: ("no verdict", "dim")}
 PRINTED_BELOW = ("problems", "damaged")
+PRINTED_ALIKE = 3
+"""Problems of one kind that are printed in full."""
 COLUMNS = {
     "name": "product",
     "layout": "layout",
@@ -171,6 +173,13 @@ def print_data(name: str, described: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_problems(problems: Iterable[str]) -> None:
-    """Print one warning per problem."""
+    """Print one warning per problem; of many that differ in their first word, the path, only the first."""
+    kinds: dict[str, list[str]] = {}
     for problem in problems:
-        console.print_warning(problem)
+        kinds.setdefault(problem.partition(" ")[2], []).append(problem)
+    for kind, alike in kinds.items():
+        shown = len(alike) if len(alike) <= PRINTED_ALIKE + 1 else PRINTED_ALIKE
+        for problem in alike[:shown]:
+            console.print_warning(problem)
+        if shown < len(alike):
+            console.print_warning(f"{len(alike) - shown} more: {kind}")

@@ -147,9 +147,9 @@ register_metric(
 register_metric(
     Metric(
         name="mask_area_ratio",
-        title="Outlined area",
+        title="Outlined area, to the true area",
         short_title="area",
-        unit="percent",
+        unit="ratio",
         description="Median ratio of predicted to true area over the defective images with a predicted mask",
         level="mask",
         function=mask_area_ratio,

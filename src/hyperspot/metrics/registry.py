@@ -11,7 +11,7 @@ from typing import Any, Literal
 from hyperspot.errors import SettingsError
 
 Level = Literal["decision", "mask", "image", "pixel"]
-Unit = Literal["percent", "seconds", "score"]
+Unit = Literal["percent", "seconds", "ratio", "score"]
 
 RESERVED = frozenset(
     {
@@ -49,7 +49,8 @@ class Metric:
         name: JSON name.
         title: Name in the report and in the terminal.
         short_title: Column title of benchmark tables.
-        unit: `percent` for rates in 0..1 that are shown as percentages; `seconds`; `score` for plain numbers.
+        unit: `percent` for rates in 0..1 that are shown as percentages; `seconds`; `ratio`, shown as times; `score` for
+            plain numbers.
         description: One sentence, without a period.
         level: What it is computed from.
         function: Computes it.
@@ -85,6 +86,8 @@ class Metric:
             return "–"
         if self.unit == "percent":
             return f"{100 * value:.{digits}f} %"
+        if self.unit == "ratio":
+            return f"{value:.3g} times"
         return f"{value:.4g} s" if self.unit == "seconds" else f"{value:.4g}"
 
 
