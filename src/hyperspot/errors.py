@@ -3,7 +3,7 @@
 ```
 Exception
 └── HyperspotError            base class: catch it to catch them all
-    ├── ImageError            an image or a mask cannot be read
+    ├── ImageError            an image or a mask cannot be read, or a picture not be written
     ├── DataError             a folder or a table lacks what the task needs
     ├── SettingsError         a setting is unknown or out of range
     ├── WeightsError          backbone weights are missing, damaged or of another network
@@ -39,7 +39,7 @@ class HyperspotError(Exception):
 
 
 class ImageError(HyperspotError):
-    """An image or a mask cannot be read."""
+    """An image or a mask cannot be read, or a picture is too large for its format."""
 
 
 class DataError(HyperspotError):

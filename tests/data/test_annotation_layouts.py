@@ -34,9 +34,10 @@ def shape(label: str, points: list, kind: str = "polygon", **values: object) -> 
     return {"label": label, "points": points, "shape_type": kind, **values}
 
 
-def labelme(folder: Path, name: str, *shapes: dict, size: tuple[int, int] = SIZE) -> None:
+def labelme(folder: Path, name: str, *shapes: dict, size: tuple[int, int] = SIZE, **values: object) -> None:
     images(folder, (name,))
     content = {"version": "5.4", "shapes": shapes, "imagePath": name, "imageHeight": size[0], "imageWidth": size[1]}
+    content |= values
     (folder / name).with_suffix(".json").write_text(json.dumps(content))
 
 
@@ -104,6 +105,49 @@ def test_labelme_folders_are_splits_and_mistakes_are_named(tmp_path: Path) -> No
         open_dataset(tmp_path)
 
 
+@pytest.mark.parametrize("split", ["", "train"])
+def test_labelme_flags_without_a_shape_leave_the_label_open(tmp_path: Path, split: str) -> None:
+    folder = tmp_path / split
+    labelme(folder, "off.png", flags={"defect": False})
+    labelme(folder, "good.png", flags={"good": True, "defect": False})
+    labelme(folder, "none.png", flags=None)
+    labelme(folder, "drawn.png", shape("dent", SQUARE), flags={"defect": True})
+    labelme(folder, "flagged.png", flags={"defect": True, "dirty": True, "blurred": False})
+    dataset = open_dataset(tmp_path, "labelme")
+    labels = {name: sample.label for name, sample in by_name(dataset).items()}
+    assert labels == {"off.png": 0, "good.png": 0, "none.png": 0, "drawn.png": 1, "flagged.png": None}
+    assert "flagged.png" not in {sample.path.name for sample in (*dataset.train, *dataset.test)}
+    prefix = f"{split}/" if split else ""
+    assert dataset.problems[0] == (
+        "1 image has a flag and no shape of a defect, thus no label, and is left out "
+        f"({prefix}flagged.png: defect, dirty); draw the defect, or remove the flag"
+    )
+    labelme(folder, "marked_ok.png", shape("OK", SQUARE), flags={"defect": True})
+    again = open_dataset(tmp_path, "labelme")
+    assert by_name(again)["marked_ok.png"].label is None
+    assert again.problems[0].startswith("2 images have a flag and no shape of a defect, thus no label, and are")
+
+
+@pytest.mark.parametrize("name", ["0", "1", ""])
+def test_a_class_with_a_number_for_a_name_is_a_defect(tmp_path: Path, name: str) -> None:
+    labelme(tmp_path / "labelme", "a.png", shape(name, SQUARE))
+    document = coco(tmp_path / "coco" / "a.json", {"a.png": [BOX]})
+    document.write_text(document.read_text().replace('"hole"', f'"{name}"'))
+    images(tmp_path / "coco", ("a.png",))
+    yolo(tmp_path / "yolo" / "images", tmp_path / "yolo" / "labels", a="0 0.5 0.5 0.5 0.3333333\n")
+    (tmp_path / "yolo" / "data.yaml").write_text(f"names: ['{name}', '']\n")
+    for layout in ("labelme", "coco", "yolo"):
+        (sample,) = open_dataset(tmp_path / layout, layout).samples
+        assert (sample.label, sample.has_mask) == (1, True), layout
+
+
+@pytest.mark.parametrize("name", ["good", "OK", "Normal"])
+def test_a_class_for_good_images_marks_no_defect(tmp_path: Path, name: str) -> None:
+    yolo(tmp_path / "images", tmp_path / "labels", a="0 0.5 0.5 0.5 0.3333333\n")
+    (tmp_path / "data.yaml").write_text(f"names: ['{name}']\n")
+    assert [sample.label for sample in open_dataset(tmp_path).samples] == [0]
+
+
 def coco(path: Path, names: dict[str, list[dict]], **size: int) -> Path:
     listed, annotations = [], []
     for number, (name, marked) in enumerate(names.items(), start=10):
@@ -142,6 +186,61 @@ def test_coco_with_a_document_for_each_split(tmp_path: Path) -> None:
         "1 image is not listed in instances_test2017.json, instances_train2017.json, instances_val2017.json, "
         "more_test.json (test/unlisted.png) and left out",
     )
+
+
+def test_a_missing_image_is_not_replaced_by_its_namesake_of_another_split(tmp_path: Path) -> None:
+    images(tmp_path / "train", ("1.png", "2.png"))
+    images(tmp_path / "test" / "deep", ("1.png", "3.png"))
+    images(tmp_path / "pool", ("4.png",))
+    coco(tmp_path / "train" / "instances.json", {"1.png": [], "3.png": [BOX], "4.png": []})
+    coco(tmp_path / "test" / "instances.json", {"1.png": [], "2.png": [BOX], "3.png": []})
+    dataset = open_dataset(tmp_path)
+    placed = [sample.path.relative_to(tmp_path).as_posix() for sample in dataset.samples]
+    # One outside of the folders of splits may be of any.
+    assert placed == ["train/1.png", "pool/4.png", "test/deep/1.png", "test/deep/3.png"]
+    assert counts(dataset) == (2, 2, 0)
+    assert dataset.problems[:2] == (
+        "2.png is listed in test/instances.json but missing; it is left out",
+        "3.png is listed in train/instances.json but missing; it is left out",
+    )
+    # Without a split, the only image of a name is taken wherever it lies.
+    for folder in ("train", "test"):
+        (tmp_path / folder / "instances.json").unlink()
+    alone = open_dataset(coco(tmp_path / "all.json", {"3.png": [], "4.png": []}))
+    assert {sample.path.name for sample in alone.samples} == {"3.png", "4.png"}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("test_rig", ""),
+        ("train-station.v2", ""),
+        ("validation_of_nuts", ""),
+        ("test", "test"),
+        ("train2017", "train"),
+        ("instances_train2017", "train"),
+        ("test_rig-train", "train"),
+    ],
+)
+def test_a_single_document_is_for_the_split_at_the_end_of_its_name(tmp_path: Path, name: str, split: str) -> None:
+    files = [f"{number}.png" for number in range(10)]
+    images(tmp_path / "images", files)
+    document = coco(tmp_path / f"{name}.json", {file: [] for file in files})
+    manifest = tmp_path / f"{name}.manifest"
+    manifest.write_text("".join(lookout_line(f"images/{file}", "normal") for file in files))
+    expected = {"": (8, 2, 0), "train": (10, 0, 0), "test": (0, 10, 0)}[split]
+    for layout, place in (("coco", document), ("coco", tmp_path), ("lookout", manifest), ("lookout", tmp_path)):
+        assert counts(open_dataset(place, layout)) == expected, (layout, place)
+
+
+def test_several_documents_are_for_the_last_split_in_their_names(tmp_path: Path) -> None:
+    images(tmp_path / "images", ("a.png", "b.png"))
+    for split, file in {"train": "a.png", "test": "b.png"}.items():
+        coco(tmp_path / f"test_rig_{split}_2.json", {file: []})
+        (tmp_path / f"test_rig_{split}_2.manifest").write_text(lookout_line(f"images/{file}", "normal"))
+    for layout in ("coco", "lookout"):
+        dataset = open_dataset(tmp_path, layout)
+        assert [(one.path.name, one.split) for one in dataset.samples] == [("a.png", "train"), ("b.png", "test")]
 
 
 def test_coco_of_roboflow_and_a_document_by_its_name(tmp_path: Path) -> None:
@@ -346,6 +445,21 @@ def test_one_lookout_manifest_is_divided(tmp_path: Path) -> None:
         open_dataset(manifest)
 
 
+def test_a_lookout_manifest_in_a_folder_opens_by_itself_as_its_data_set_does(tmp_path: Path) -> None:
+    lookout(tmp_path)
+    images(tmp_path / "manifests", ("near.png",))
+    manifest = tmp_path / "manifests" / "output.manifest"
+    names = [*(f"{folder}.png" for folder in ("train/a", "train/b", "test/c", "test/e")), "near.png"]
+    lines = [*(lookout_line(name, "normal") for name in names), lookout_line("test/d.png", "anomaly", "masks/d.png")]
+    manifest.write_text("".join([*lines, lookout_line("gone.png", "normal")]))
+    opened, alone = open_dataset(tmp_path), open_dataset(manifest)
+    assert (alone.layout, counts(alone)) == ("lookout", (4, 1, 1))
+    assert alone.samples == opened.samples
+    assert load_mask(by_name(alone)["d.png"], *SIZE).sum() == 4  # type: ignore[union-attr]
+    gone = f"line 7 of {manifest} names s3://bucket/parts/gone.png, which is not below {tmp_path}; it is left out"
+    assert gone in alone.problems
+
+
 def test_info_names_the_layout(tmp_path: Path, run) -> None:
     lookout(tmp_path / "lookout")
     manifest = tmp_path / "lookout" / "all.manifest"
@@ -378,6 +492,26 @@ def test_shapes_reach_beyond_the_image_and_thin_ones_stay() -> None:
     mask = np.zeros((5, 6), bool)
     Box(2.4, 2.4, 2.45, 2.45).draw(mask)
     assert mask.sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        (Box(-9, 1, -4, 3), []),
+        (Box(1, -9, 3, -4), []),
+        (Box(-9, -9, -4, -4), []),
+        (Box(-3, 1, 0, 2), []),
+        (Box(6, 1, 9, 2), []),
+        (Box(1, 5, 2, 9), []),
+        (Box(0, 0, 0, 0), [[0, 0]]),
+        (Box(-3, 1, 0.2, 2), [[1, 0]]),
+        (Box(5.8, 4.8, 5.9, 4.9), [[4, 5]]),
+    ],
+)
+def test_a_box_outside_of_the_image_marks_nothing(box: Box, pixels: list[list[int]]) -> None:
+    mask = np.zeros((5, 6), bool)
+    box.draw(mask)
+    assert np.argwhere(mask).tolist() == pixels
 
 
 def test_polygons_are_filled_by_the_centers_of_pixels() -> None:

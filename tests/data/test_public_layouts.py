@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hyperspot.data import describe_each, list_categories, load_mask, open_dataset
+from hyperspot.data.part_sets import open_part_set
 from hyperspot.errors import DataError
 from tests.data.test_datasets import SIZE, counts, images, masks, mvtec
 
@@ -100,7 +101,57 @@ def test_real_iad_without_lists(tmp_path: Path) -> None:
     assert (dataset.layout, counts(dataset)) == ("real_iad", (4, 4, 1))
     # The view that shows no defect has no mask and no label.
     assert dataset.describe()["unused"] == 1
-    assert dataset.problems == ("realiad_jsons/tape.json is missing: one of 2 good images was set aside for the test",)
+    assert dataset.problems == (
+        "realiad_jsons/tape.json is missing: one of 2 good samples was set aside for the test",
+        "1 image in NG has no mask and thus no label (NG/HS/S0001/tape_0001_NG_HS_C2_2023.jpg); it is left out",
+    )
+    images(root / "NG" / "HS" / "S0002", ("tape_0002_NG_HS_C2_2023.jpg",))
+    masks(root / "NG" / "HS" / "S0002", ("tape_0002_NG_HS_C1_2023.png", "tape_0002_NG_HS_C3_2023.png"))
+    assert open_dataset(root).problems[1:] == (
+        "2 images in NG have no mask and thus no label (NG/HS/S0001/tape_0001_NG_HS_C2_2023.jpg); they are left out",
+        "2 PNG files in NG are masks without an image (NG/HS/S0002/tape_0002_NG_HS_C1_2023.png); they are left out",
+    )
+
+
+def test_real_iad_without_lists_keeps_the_views_of_a_part_in_one_split(tmp_path: Path) -> None:
+    for number in range(1, 21):
+        for view in range(1, 6):
+            images(tmp_path / "tape" / "OK" / f"S{number:04}", (f"tape_{number:04}_OK_C{view}_2023.jpg",))
+    images(tmp_path / "tape" / "OK", ("alone_1.jpg", "alone_2.jpg"))
+    dataset = open_dataset(tmp_path / "tape")
+    splits: dict[Path, set[str]] = {}
+    for sample in dataset.samples:
+        if sample.path.parent.name != "OK":
+            splits.setdefault(sample.path.parent, set()).add(sample.split)
+    assert len(splits) == 20
+    assert all(len(found) == 1 for found in splits.values())
+    assert {sample.split for sample in dataset.samples} == {"train", "test"}
+    assert abs(len(dataset.train) - len(dataset.test)) <= 8
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_folders_of_users_named_ok_and_ng_are_not_taken_for_real_iad(tmp_path: Path, ending: str) -> None:
+    root = tmp_path / "nut"
+    images(root / "OK" / "monday", [f"{number}.{ending}" for number in range(4)])
+    images(root / "NG" / "scratch", [f"{number}.{ending}" for number in range(3)])
+    # Any JSON file may bear the name of the folder.
+    (tmp_path / "nut.json").write_text('{"images": [], "annotations": [], "train": 1}')
+    with pytest.raises(DataError, match=r"no image in a known layout.*7 images lie in folders .*OK/monday \(4\)"):
+        open_dataset(root)
+    with pytest.raises(DataError, match="no image in a known layout"):
+        open_part_set(root)
+    (tmp_path / "nut.json").unlink()
+    problem = {"png": "3 PNG files in NG are masks without", "jpg": "3 images in NG have no mask and thus no label"}
+    assert open_dataset(root, "real_iad").problems[1].startswith(problem[ending])
+
+
+def test_real_iad_is_recognized_by_its_list_alone(tmp_path: Path) -> None:
+    root = tmp_path / "nut"
+    images(root / "OK" / "monday", ("0.jpg", "1.jpg"))
+    listed = [{"anomaly_class": "OK", "image_path": f"OK/monday/{number}.jpg"} for number in range(2)]
+    (root / "nut.json").write_text(json.dumps({"train": listed[:1], "test": listed[1:]}))
+    dataset = open_dataset(root)
+    assert (dataset.layout, counts(dataset)) == ("real_iad", (1, 1, 0))
 
 
 def test_images_of_real_iad_that_are_not_listed_are_named(tmp_path: Path) -> None:

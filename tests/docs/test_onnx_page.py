@@ -1,5 +1,6 @@
 """The programs of "Call the ONNX file without hyperspot": Python gives its verdicts, C# has its contract."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hyperspot.images import geometry
 from hyperspot.runtime import engines, exported_file
 
 pytest.importorskip("onnxruntime")
+onnx = pytest.importorskip("onnx")
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "call-the-onnx-file.md"
 TEXT = PAGE.read_text("utf-8")
 (PYTHON,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -105,6 +107,22 @@ def test_python_applies_the_orientation(path: Path, program: dict[str, object], 
     assert found["score"] == pytest.approx(expected.score, rel=1e-5)
 
 
+def test_python_reads_files_from_before_tiles_and_refuses_tiles(path: Path, program: dict[str, object], tmp_path: Path):
+    model = onnx.load(path)
+    (entry,) = [entry for entry in model.metadata_props if entry.key == exported_file.PROPERTY]
+    description = json.loads(entry.value)
+    del description["tiling"]
+    entry.value = json.dumps(description)
+    onnx.save(model, tmp_path / "older.onnx")
+    image = Image.fromarray(picture(120, 160, 0))
+    found = program["OnnxDetector"](str(tmp_path / "older.onnx")).predict(image)
+    assert found["score"] == program["OnnxDetector"](str(path)).predict(image)["score"]
+    entry.value = json.dumps(description | {"tiling": {"whole": 1}})
+    onnx.save(model, tmp_path / "tiled.onnx")
+    with pytest.raises(ValueError, match=r"tiled\.onnx takes tiles"):
+        program["OnnxDetector"](str(tmp_path / "tiled.onnx"))
+
+
 def test_python_needs_no_hyperspot():
     assert "hyperspot" not in {line.split()[1].split(".")[0] for line in PYTHON.splitlines() if "import " in line}
 
@@ -130,8 +148,10 @@ def test_the_contract_is_that_of_the_code():
 
 
 def test_csharp_reads_the_same_metadata_as_python():
-    in_python = set(re.findall(r'(?:metadata|rule|size)\["(\w+)"\]', PYTHON))
-    in_csharp = set(re.findall(r'GetProperty\("(\w+)"\)', CSHARP))
+    in_python = set(re.findall(r'(?:metadata|rule|size)(?:\[|\.get\()"(\w+)"', PYTHON))
+    in_csharp = set(re.findall(r'GetProperty\("(\w+)"', CSHARP))
+    # Files that were exported before there were tiles do not name them.
+    assert re.findall(r'\.get\("(\w+)"', PYTHON) == re.findall(r'TryGetProperty\("(\w+)"', CSHARP) == ["tiling"]
     assert in_python == in_csharp
     assert CSHARP.count("{") == CSHARP.count("}")
     assert CSHARP.count("(") == CSHARP.count(")")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hyperspot.errors import DataError
+from hyperspot.errors import DataError, ImageError
 from hyperspot.images import InputSize
 from hyperspot.results import Verdict
 from hyperspot.results.drawing import HALO_COLOR, HEAT_COLORS, OUTLINE_COLOR, STRONGEST, outline, overlay_heatmap
@@ -180,6 +180,29 @@ def test_an_overlay_in_jpeg_looks_like_that_in_png(verdict, tmp_path):
     assert np.abs(difference).mean() < 2
     with pytest.raises(DataError, match=r"part\.overlay\.jpg already exists"):
         verdict.save(tmp_path, "part", overlay_format="jpeg")
+
+
+def test_overwriting_leaves_no_overlay_of_the_other_format(verdict, tmp_path):
+    others = verdict.save(tmp_path, "other")
+    for chosen, ending in (("png", "png"), ("jpeg", "jpg"), ("png", "png")):
+        files = verdict.save(tmp_path, "part", overwrite=True, overlay_format=chosen)
+        assert list(tmp_path.glob("part.overlay.*")) == [files["overlay"]] == [tmp_path / f"part.overlay.{ending}"]
+    # Without permission to overwrite, nothing is removed.
+    with pytest.raises(DataError, match=r"part\.heatmap\.png already exists"):
+        verdict.save(tmp_path, "part", overlay_format="jpeg")
+    assert files["overlay"].exists()
+    assert others["overlay"].exists()
+
+
+@pytest.mark.parametrize(("height", "width"), [(65_500, 8), (4, 65_501), (4, 21_834)])
+def test_an_overlay_too_large_for_jpeg_is_an_error_before_anything_is_written(verdict, tmp_path, height, width):
+    mask = np.zeros((height, width), bool)
+    long = resized(verdict, np.full((height, width, 3), 128, np.uint8), mask)
+    # The caption adds rows, and three pictures lie side by side.
+    style = "side-by-side" if width == 21_834 else "outline"
+    with pytest.raises(ImageError, match=r"long\.overlay\.jpg would have .*choose png as the format of overlays"):
+        long.save(tmp_path / "out", "long", overlay=style, overlay_format="jpeg")
+    assert not (tmp_path / "out").exists()
 
 
 def test_pictures_of_the_report_are_small_and_keep_tiny_defects(verdict):

@@ -46,8 +46,9 @@ def find_parts(root: Path, pattern: str | None, layout: str, category: str | Non
         return PartsFound("csv", list(_from_table(root)), [])
     if compiled is not None:
         return _by_name(root, compiled, layout, category)
-    # Its folders are samples, not views.
-    if category is None and "real_iad" not in (layout, recognize(root)):
+    # The folders of Real-IAD are samples, not views; folders OK and NG are labels, whatever lies in them.
+    labeled = (root / "OK").is_dir() and (root / "NG").is_dir()
+    if category is None and not labeled and "real_iad" not in (layout, recognize(root)):
         for found in (_view_folders(root, layout), _part_folders(root, views)):
             if found.placed:
                 return found

@@ -73,7 +73,10 @@ class Box:
             6
 
         """
-        left, top = max(0, round(self.left)), max(0, round(self.top))
+        height, width = mask.shape
+        if self.left >= width or self.top >= height or self.right <= 0 > self.left or self.bottom <= 0 > self.top:
+            return
+        left, top = min(max(0, round(self.left)), width - 1), min(max(0, round(self.top)), height - 1)
         mask[top : max(top + 1, round(self.bottom)), left : max(left + 1, round(self.right))] = True
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8, UInt16
 from PIL import Image
 
 from hyperspot.choices import OverlayFormat, OverlayStyle
-from hyperspot.errors import DataError
+from hyperspot.errors import DataError, ImageError
 from hyperspot.images import Letterbox
 from hyperspot.images.registration import Alignment
 from hyperspot.results.drawing import heat_levels, outline_rows, overlay_heatmap
@@ -23,6 +23,8 @@ from hyperspot.utils.atomic_files import replacing
 FILES = {"overlay": ".overlay.png", "heatmap": ".heatmap.png", "mask": ".mask.png", "json": ".json"}
 """What `Verdict.save` writes, and how the names end."""
 JPEG_ENDING, JPEG_QUALITY = ".overlay.jpg", 90
+JPEG_SIDE = 65500
+"""The longest side of a picture that the JPEG library writes."""
 DECISIONS = {True: "ANOMALOUS", False: "GOOD", None: "NO DECISION"}
 """In overlays, by `is_anomalous`."""
 
@@ -209,7 +211,7 @@ class Verdict:
         Args:
             folder: Created if missing.
             stem: Of the file names, and with `/` a sub-folder; default: that of the image.
-            overwrite: Replace files of the same names.
+            overwrite: Replace files of the same names, and remove an overlay of the other format.
             overlay: Style of the overlay, as in `overlay`.
             overlay_format: `png` is lossless; `jpeg` writes `STEM.overlay.jpg`, for large images in a quarter of the
                 time and a tenth of the space.
@@ -219,6 +221,7 @@ class Verdict:
 
         Raises:
             DataError: If one of the files exists and `overwrite` is False.
+            ImageError: If the overlay is longer or wider than the 65,500 pixels of JPEG; nothing is written.
             OSError: If a file cannot be written.
             ValueError: If the style is unknown.
 
@@ -239,9 +242,14 @@ class Verdict:
         paths = result_paths(Path(folder), stem, overlay_format)
         if not overwrite:
             refuse_existing(paths.values())
-        paths["json"].parent.mkdir(parents=True, exist_ok=True)
         height, width = self.mask.shape
         picture = self._picture(overlay, caption=True)
+        if overlay_format == "jpeg" and max(picture.height, picture.width) > JPEG_SIDE:
+            raise ImageError(
+                f"{paths['overlay']} would have {picture.width} x {picture.height} pixels, and JPEG takes at most "
+                f"{JPEG_SIDE} on a side; choose png as the format of overlays"
+            )
+        paths["json"].parent.mkdir(parents=True, exist_ok=True)
 
         def heat(rows: slice) -> UInt16[np.ndarray, "_h _w"]:
             return heat_levels(self._heat(rows), self.heat_range)
@@ -256,6 +264,10 @@ class Verdict:
                     pixels.to_image().save(partial, format="JPEG", quality=JPEG_QUALITY)
                 else:
                     write_png(partial, pixels)
+        if overwrite:
+            # It would show an earlier result beside the new JSON.
+            other = result_paths(Path(folder), stem, "png" if overlay_format == "jpeg" else "jpeg")
+            other["overlay"].unlink(missing_ok=True)
         # Last: where the JSON exists, the pictures exist.
         with replacing(paths["json"]) as partial:
             partial.write_text(json.dumps(self.to_dict()) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hyperspot.data.layouts.base import LABELS, Found, Sample, set_aside
+from hyperspot.data.layouts.base import Found, Sample, set_aside
 from hyperspot.data.shapes import Shape
 from hyperspot.errors import DataError, ImageError
 from hyperspot.images.finding import find_folders, find_images
@@ -20,6 +20,8 @@ ONE_OF = 5
 """Without a split, one of so many good images becomes a test image."""
 TRAINING, VALIDATION, TESTING = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
 """Names of splits."""
+GOOD = frozenset({"good", "ok", "normal"})
+"""Names of classes that mark no defect; `0` is none of them, because tools number their classes."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,25 @@ class Annotated:
         path: The image file.
         split: As the data set names it; empty without a split.
         shapes: The name of the class and the shape of each annotation.
+        flags: Names of classes that hold for the whole image.
 
     """
 
     path: Path
     split: str
     shapes: tuple[tuple[str, Shape], ...]
+    flags: tuple[str, ...] = ()
 
     def sample(self, split: str) -> Sample:
-        """Return the sample; classes named `good`, `ok` or `normal` mark no defect."""
+        """Return the sample; classes named `good`, `ok` or `normal` mark no defect.
+
+        With another flag and no defect, the label is unknown: a flag may name a defect or anything else.
+        """
         named = [(name or "defect", shape) for name, shape in self.shapes]
-        defects = [(name, shape) for name, shape in named if LABELS.get(name.lower()) != 0]
+        defects = [(name, shape) for name, shape in named if name.lower() not in GOOD]
         if not defects:
+            if any(flag.lower() not in GOOD for flag in self.flags):
+                return Sample(self.path, None, "test", "")
             return Sample(self.path, 0, "test" if split == "test" else "train", "good")
         names = "+".join(sorted({name for name, _ in defects}))
         return Sample(self.path, 1, "test", names, shapes=tuple(shape for _, shape in defects))
@@ -61,8 +70,8 @@ def found_in(annotated: Sequence[Annotated], root: Path, problems: Sequence[str]
         return Found(sorted(samples, key=lambda sample: sample.split == "test"), list(problems))
     good = [sample.path for sample in samples if sample.label == 0]
     aside = [f"there is no split: one of {ONE_OF} good images was set aside for the test"] if good else []
-    defective = [sample for sample in samples if sample.label == 1]
-    return Found([*set_aside(good, root, ONE_OF), *defective], [*problems, *aside])
+    others = [sample for sample in samples if sample.label != 0]
+    return Found([*set_aside(good, root, ONE_OF), *others], [*problems, *aside])
 
 
 def split_of_name(name: str) -> str:
@@ -107,6 +116,16 @@ def size_problems(name: str, image: Path, height: int | None, width: int | None)
     return [f"{name} is for an image of {differs}; annotate it again"]
 
 
+def named_split(stem: str, is_alone: bool) -> str:
+    """Return the word in the name of an annotation file that is the name of a split, or nothing.
+
+    The last such word counts. In the name of the only file it must be the last word at all: the others may describe the
+    product, as in `test_rig`.
+    """
+    words = stem.replace("-", "_").replace(".", "_").split("_")
+    return next((word for word in (words[-1:] if is_alone else reversed(words)) if split_of_name(word)), "")
+
+
 def locate(name: str, folders: Sequence[Path], by_name: Mapping[str, Path]) -> Path | None:
     """Return the image that an annotation file names: relative to one of the folders, or the only one so named."""
     # Windows tools write backslashes.
@@ -117,11 +136,16 @@ def locate(name: str, folders: Sequence[Path], by_name: Mapping[str, Path]) -> P
     return by_name.get(relative.rpartition("/")[2])
 
 
-def images_by_name(root: Path) -> dict[str, Path]:
-    """Return the images below a folder by their names, without names that occur more than once."""
+def images_by_name(images: Iterable[Path], root: Path, split: str = "") -> dict[str, Path]:
+    """Return the images below a folder by their names, without names that occur more than once.
+
+    If a split is given, those in folders of other splits are left out: they are other images of the same name.
+    """
     found: dict[str, list[Path]] = {}
-    for path in find_images(root, recursive=True):
-        found.setdefault(path.name, []).append(path)
+    for path in images:
+        splits = {split_of_name(part) for part in path.relative_to(root).parts[:-1]} - {""}
+        if not split or not splits or split_of_name(split) in splits:
+            found.setdefault(path.name, []).append(path)
     return {name: paths[0] for name, paths in found.items() if len(paths) == 1}
 
 

@@ -147,14 +147,19 @@ def _pairs(folder: Path, root: Path, problems: list[str]) -> Iterator[tuple[Path
     problems += orphan_masks({stem: (mask,) for stem, mask in masks.items()}, images.keys(), root)
 
 
-def set_aside(good: list[Path], root: Path, one_of: int) -> list[Sample]:
-    """Split good images into training and test by the hash of their names, equally on every machine."""
-    names = {path: path.relative_to(root).as_posix() for path in good}
-    drawn = sorted(good, key=lambda path: hashlib.sha256(names[path].encode()).digest())
-    aside = set(drawn[: round(len(good) / one_of)])
-    ordered = sorted(good, key=lambda path: natural_key(names[path]))
-    train = [Sample(path, 0, "train", "good") for path in ordered if path not in aside]
-    return train + [Sample(path, 0, "test", "good") for path in ordered if path in aside]
+def set_aside(
+    good: list[Path], root: Path, one_of: int, part_of: Callable[[Path], Path] = lambda path: path
+) -> list[Sample]:
+    """Split good images into training and test by the hash of their names, equally on every machine.
+
+    Images of one part, which `part_of` returns as a file or folder below the root, stay together.
+    """
+    parts = {path: part_of(path).relative_to(root).as_posix() for path in good}
+    drawn = sorted(set(parts.values()), key=lambda part: hashlib.sha256(part.encode()).digest())
+    aside = set(drawn[: round(len(drawn) / one_of)])
+    ordered = sorted(good, key=lambda path: natural_key(path.relative_to(root).as_posix()))
+    train = [Sample(path, 0, "train", "good") for path in ordered if parts[path] not in aside]
+    return train + [Sample(path, 0, "test", "good") for path in ordered if parts[path] in aside]
 
 
 def table_rows(table: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:

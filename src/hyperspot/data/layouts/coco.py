@@ -10,6 +10,7 @@ from hyperspot.data.layouts.annotations import (
     holds_keys,
     images_by_name,
     locate,
+    named_split,
     read_json,
     size_problems,
     split_folders,
@@ -19,6 +20,7 @@ from hyperspot.data.layouts.annotations import (
 from hyperspot.data.layouts.base import Found, Layout
 from hyperspot.data.shapes import Box, Polygon, RunLengths, Shape
 from hyperspot.errors import DataError
+from hyperspot.images.finding import find_images
 
 KEYS = ("images", "annotations", "categories")
 
@@ -28,14 +30,15 @@ def _read_coco(root: Path) -> Found:
     folder = root.parent if root.is_file() else root
     # Documents lie beside the images, in `annotations` beside their folder, or in the folder of a split.
     top = folder.parent if root.is_file() and folder.name == "annotations" else folder
-    by_name = images_by_name(top)
+    images = find_images(top, recursive=True)
     annotated: list[Annotated] = []
     problems: list[str] = []
     for document in documents:
         content = read_json(document)
         name = document.relative_to(top).as_posix()
         try:
-            split = _split(document, top)
+            split = _split(document, top, is_alone=len(documents) == 1)
+            by_name = images_by_name(images, top, split)
             places = [document.parent, top, top / "images", top / split, top / "images" / split]
             categories = {one["id"]: str(one["name"]) for one in content["categories"]}
             by_image: dict[Any, list[tuple[str, Shape]]] = {}
@@ -68,11 +71,10 @@ def _shapes(annotation: Mapping[str, Any]) -> list[Shape]:
     return [Box(left, top, left + width, top + height)]
 
 
-def _split(document: Path, top: Path) -> str:
+def _split(document: Path, top: Path, is_alone: bool) -> str:
     """Return the split that a document is for, by its folder or its name, or nothing."""
-    words = document.stem.replace("-", "_").replace(".", "_").split("_")
-    folder = [] if document.parent == top else [document.parent.name]
-    return next((word for word in folder + words if split_of_name(word)), "")
+    folder = "" if document.parent == top else document.parent.name
+    return folder if split_of_name(folder) else named_split(document.stem, is_alone)
 
 
 def _documents(root: Path) -> list[Path]:

@@ -29,7 +29,7 @@ def _read_labelme(root: Path) -> Found:
         for path in images:
             described = path.with_suffix(".json")
             if described.is_file():
-                annotated.append(Annotated(path, split, tuple(_shapes(described, path, root, problems))))
+                annotated.append(_annotated(described, path, split, root, problems))
             else:
                 bare.append(path)
                 annotated.append(Annotated(path, split, ()))
@@ -39,10 +39,17 @@ def _read_labelme(root: Path) -> Found:
     if bare:
         verb = "image has no JSON file and is" if len(bare) == 1 else "images have no JSON file and are"
         problems.append(f"{len(bare)} {verb} taken as good ({bare[0].relative_to(root).as_posix()})")
+    flagged = [one for one in annotated if one.sample("test").label is None]
+    if flagged:
+        verb = "image has a flag and no shape of a defect, thus no label, and is"
+        if len(flagged) > 1:
+            verb = "images have a flag and no shape of a defect, thus no label, and are"
+        named = f"{flagged[0].path.relative_to(root).as_posix()}: {', '.join(flagged[0].flags)}"
+        problems.append(f"{len(flagged)} {verb} left out ({named}); draw the defect, or remove the flag")
     return found_in(annotated, root, problems)
 
 
-def _shapes(described: Path, image: Path, root: Path, problems: list[str]) -> list[tuple[str, Shape]]:
+def _annotated(described: Path, image: Path, split: str, root: Path, problems: list[str]) -> Annotated:
     name = described.relative_to(root).as_posix()
     content = read_json(described)
     shapes: list[tuple[str, Shape]] = []
@@ -56,9 +63,10 @@ def _shapes(described: Path, image: Path, root: Path, problems: list[str]) -> li
             if parts is None:
                 problems.append(f"{name} has a shape of the kind {kind}, which is not read; draw a polygon")
             shapes += [(str(one["label"]), part) for part in parts or ()]
+        flags = tuple(str(flag) for flag, is_set in (content.get("flags") or {}).items() if is_set)
     except (AttributeError, KeyError, TypeError, ValueError, OSError, binascii.Error) as error:
         raise DataError(f"{described} is no labelme file ({error!r}); save it again") from None
-    return shapes
+    return Annotated(image, split, tuple(shapes), flags)
 
 
 def _parts(

@@ -1,18 +1,22 @@
 """Real-IAD: OK/SAMPLE/*.jpg and NG/DEFECT/SAMPLE/*.jpg of several views, and a JSON file with the split."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from hyperspot.data.layouts.annotations import read_json
+from hyperspot.data.layouts.annotations import holds_keys, read_json
 from hyperspot.data.layouts.base import Found, Layout, Sample, set_aside
 from hyperspot.errors import DataError
 from hyperspot.images.finding import find_folders, find_images
 
 ONE_OF = 2
-"""Without a JSON file, one of so many good images becomes a test image, about as in the official split."""
+"""Without a JSON file, one of so many good samples is for the test, about as in the official split."""
+SAMPLE, VIEW = re.compile(r"S\d{4}"), re.compile(r"_C\d+_")
+"""Names of the folders of samples, and what the names of images hold."""
 LISTS = ("", "realiad_jsons", "realiad_jsons/realiad_jsons", "realiad_jsons/jsons")
 """Where the JSON files lie, in one of the two folders around a product."""
+LIST_KEYS = ("train", "test", "anomaly_class", "image_path")
 
 
 def _read_real_iad(root: Path) -> Found:
@@ -52,19 +56,39 @@ def _sample(entry: Mapping[str, Any], root: Path, normal: str) -> Sample | None:
 
 def _read_folders(root: Path) -> Found:
     good = find_images(root / "OK", recursive=True) if (root / "OK").is_dir() else []
-    samples = set_aside(good, root, ONE_OF)
+
+    def part_of(path: Path) -> Path:
+        # The views of one part, and thus its folder, stay together.
+        return root / Path(*path.relative_to(root).parts[:2])
+
+    samples = set_aside(good, root, ONE_OF, part_of)
+    unlabeled: list[Path] = []
+    orphans: list[Path] = []
     for folder in find_folders(root / "NG") if (root / "NG").is_dir() else ():
         paths = find_images(folder, recursive=True)
         # Masks lie beside the images and are the only PNG files.
         masks = {_bare(path): path for path in paths if path.suffix.lower() == ".png"}
         for path in paths:
-            if path.suffix.lower() != ".png":
-                mask = masks.get(path.with_suffix(""))
-                # Without a mask, the defect may be hidden in this view.
-                label: Literal[1] | None = None if mask is None else 1
-                samples.append(Sample(path, label, "test", folder.name if mask else "", (mask,) if mask else ()))
-    named = f"realiad_jsons/{root.name}.json"
-    return Found(samples, [f"{named} is missing: one of {ONE_OF} good images was set aside for the test"])
+            if path.suffix.lower() == ".png":
+                continue
+            mask = masks.pop(path.with_suffix(""), None)
+            if mask is None:
+                # The defect may be hidden in this view.
+                unlabeled.append(path)
+                samples.append(Sample(path, None, "test", ""))
+            else:
+                samples.append(Sample(path, 1, "test", folder.name, (mask,)))
+        orphans += masks.values()
+    problems = [f"realiad_jsons/{root.name}.json is missing: one of {ONE_OF} good samples was set aside for the test"]
+    for paths, one, many in (
+        (unlabeled, "image in NG has no mask and thus no label", "images in NG have no mask and thus no label"),
+        (orphans, "PNG file in NG is a mask without an image", "PNG files in NG are masks without an image"),
+    ):
+        if paths:
+            example = paths[0].relative_to(root).as_posix()
+            left_out = "it is left out" if len(paths) == 1 else "they are left out"
+            problems.append(f"{len(paths)} {one if len(paths) == 1 else many} ({example}); {left_out}")
+    return Found(samples, problems)
 
 
 def _bare(mask: Path) -> Path:
@@ -78,8 +102,21 @@ def _list_of(root: Path) -> Path | None:
 
 
 def _recognizes(root: Path) -> bool:
-    """Return whether a folder of samples lies in OK, or of defects in NG."""
-    return any((root / name).is_dir() and find_folders(root / name) for name in ("OK", "NG"))
+    """Return whether OK or NG holds folders, and a list or the names of Real-IAD: others name folders so, too."""
+    if not any((root / name).is_dir() and find_folders(root / name) for name in ("OK", "NG")):
+        return False
+    listed = _list_of(root)
+    return (listed is not None and holds_keys(listed, LIST_KEYS)) or any(
+        VIEW.search(path.name) for folder in _sample_folders(root) for path in find_images(folder)
+    )
+
+
+def _sample_folders(root: Path) -> Iterator[Path]:
+    outer = [root / "OK", *(find_folders(root / "NG") if (root / "NG").is_dir() else ())]
+    for place in outer:
+        for folder in find_folders(place) if place.is_dir() else ():
+            if SAMPLE.fullmatch(folder.name):
+                yield folder
 
 
 REAL_IAD = Layout(
