@@ -4,15 +4,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return `images/good`, `images/today`, `data`, `parts`, `new`, `new.png`, `roi.json`, and the files of `part`."""
+    """Return `images`, `data`, `parts`, `today`, `new`, `new.png`, `roi.json`, and the files of `part`."""
     from hyperspot import Detector, PartInspector, make_product_set
     from hyperspot.export import export
+    from hyperspot.images import find_images
 
     folder = tmp_path_factory.mktemp("documented")
     data = make_product_set(folder / "data", train=24, good=12, defective=3, size=96)
@@ -25,8 +27,13 @@ def documented_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     detector = Detector.fit(folder / "images" / "good", short_side=96, false_alarm_rate=0.1, device="cpu")
     detector.save(folder / "part.safetensors")
     export(detector, folder / "part.onnx")
-    for seed, view in enumerate(("top", "side")):
-        make_product_set(folder / "parts" / view, seed=seed, train=12, good=4, defective=3, size=96)
+    for seed, name in enumerate(("parts", "today")):
+        whole = make_product_set(folder / f"demo-{name}", seed=seed, train=12, good=4, defective=3, size=96)
+        for view, box in (("left", (0, 0, 48, 96)), ("right", (48, 0, 96, 96))):
+            for path in find_images(whole, recursive=True):
+                target = folder / name / view / path.relative_to(whole)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Image.open(path).crop(box).save(target)
     inspector = PartInspector.fit(folder / "parts", short_side=96, false_alarm_rate=0.2, device="cpu")
     inspector.save(folder / "part.hyperspot")
     return folder

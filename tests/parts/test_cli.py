@@ -26,6 +26,18 @@ def test_train_and_info(run, part_folder, tmp_path):
     assert run("part", "info", part_folder)[0] == 0
 
 
+def test_train_with_tiles(run, part_folder, tmp_path):
+    command = ("part", "train", part_folder, "-o", tmp_path / "part.hyperspot", "--smallest-defect")
+    options = ("--short-side", 64, "--method", "padim", "--tile", 128, "--json")
+    code, _, err = run(*command, "0.5mm", *options)
+    assert code == 1
+    assert "the views of a part have none; give it in pixels" in err
+    code, out, err = run(*command, "8px", *options)
+    assert code == 0, err
+    assert run("part", "predict", json.loads(out)["model"], part_folder / "test" / "stain")[0] == 0
+    assert set(json.loads(out)["tiles"]) == {"left", "right"}
+
+
 @pytest.mark.filterwarnings("default::hyperspot.CalibrationWarning")
 def test_few_parts_are_warned_of_once(run, part_folder, tmp_path):
     few = tmp_path / "few"
@@ -49,7 +61,17 @@ def test_predict(run, part_file, part_folder, tmp_path):
     assert lines[0]["overlay"] == str(tmp_path / "out" / "000.overlay.png")
     code, _, err = run("part", "predict", part_file, stains, "--out", tmp_path / "out")
     assert code == 1
-    assert "choose another --out, or pass --overwrite" in err
+    assert err.count("choose another --out, or pass --overwrite") == 3
+    (tmp_path / "out" / "001.json").unlink()
+    shutil.rmtree(tmp_path / "out" / "001")
+    (tmp_path / "out" / "001.overlay.png").unlink()
+    code, out, err = run("part", "predict", part_file, stains, "--out", tmp_path / "out")
+    assert (code, len(out.splitlines())) == (1, 3)
+    assert [part for part in ("000", "001", "002") if f"error: the part {part} was not saved" in err] == ["000", "002"]
+    assert (tmp_path / "out" / "001.json").is_file()
+    code, out, err = run("part", "predict", part_file, stains / "001", "--json")
+    assert (code, json.loads(out)["part"]) == (0, "001")
+    assert json.loads(out)["score"] == pytest.approx(lines[1]["score"], rel=1e-4)
     code, out, _ = run("part", "predict", part_file, stains, "--fail-on-anomaly", "--false-alarm-rate", 0.3)
     assert code == 3
     assert out.splitlines()[0].startswith("ANOMALOUS  score ")
@@ -95,6 +117,9 @@ def test_recalibrate_and_export(run, part_file, part_folder, tmp_path):
     assert code == 0, err
     assert (json.loads(out)["parts"], json.loads(out)["false_alarm_rate"]) == (24, 0.1)
     assert run(*command)[0] == 1
+    code, _, err = run("part", "recalibrate", tmp_path / "none.hyperspot", part_folder, "-o", tmp_path / "part.onnx")
+    assert code == 1
+    assert "part.onnx does not end in .hyperspot; choose another name" in err
     line = tmp_path / "line.hyperspot"
     code, out, err = run("part", "export", changed, "-o", line)
     assert code == 0, err

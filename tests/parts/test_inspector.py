@@ -134,6 +134,25 @@ def test_results_are_saved(inspector, part_folder, tmp_path):
     assert f"part={part.name!r}" in repr(verdict)
 
 
+def test_results_are_saved_in_their_folder_and_whole_or_not_at_all(inspector, part_folder, tmp_path):
+    verdict = inspector.predict(open_part_set(part_folder).test[0], name="7")
+    out = tmp_path / "out"
+    renamed = {f"../{view}": one for view, one in verdict.views.items()}
+    for bad in (
+        replace(verdict, part="../7"),
+        replace(verdict, part=str(tmp_path / "7")),
+        replace(verdict, views=renamed),
+    ):
+        with pytest.raises(DataError, match="leads out of the folder"):
+            bad.save(out)
+    assert not list(tmp_path.rglob("*"))
+    (out / "7").mkdir(parents=True)
+    (out / "7" / "right.mask.png").touch()
+    with pytest.raises(DataError, match=r"right\.mask\.png already exists"):
+        verdict.save(out)
+    assert [path.name for path in out.rglob("*.*")] == ["right.mask.png"]
+
+
 def test_another_rate(inspector):
     looser = inspector.with_false_alarm_rate(0.4)
     assert looser.false_alarm_rate == 0.4

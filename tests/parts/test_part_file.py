@@ -3,6 +3,7 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 
 from hyperspot import PartInspector, open_part_set
@@ -72,6 +73,24 @@ def test_exported_models_are_saved_again(inspector, part_folder, tmp_path):
         again.export(tmp_path / "twice.hyperspot")
 
 
+def test_tiled_models_are_exported_whole(tmp_path):
+    """The model of the whole image lies beside that of the tiles."""
+    pixels = np.random.default_rng(0).integers(100, 140, (12, 2, 128, 160), dtype=np.uint8)
+    parts = [{"top/dark": dark, "top/bright": bright, "side": dark} for dark, bright in pixels]
+    inspector = PartInspector.fit(
+        parts, models="shared", short_side=64, tile=128, method="padim", false_alarm_rate=0.2, device="cpu"
+    )
+    assert all(one.tiling is not None for one in inspector.predictors.values())
+    path = PartInspector.load(inspector.save(tmp_path / "part.hyperspot")).export(tmp_path / "line.hyperspot")
+    with zipfile.ZipFile(path) as opened:
+        assert opened.namelist() == [archive.MANIFEST, "model0.onnx", "model0.whole.onnx"]
+    exported = PartInspector.load(path)
+    again = PartInspector.load(exported.with_false_alarm_rate(0.4).save(tmp_path / "again.hyperspot"))
+    expected = inspector.predict(parts[0]).score
+    assert exported.predict(parts[0]).score == pytest.approx(expected, rel=1e-3)
+    assert again.predict(parts[0]).score == exported.predict(parts[0]).score
+
+
 def test_damage_is_found(part_file, tmp_path):
     content = bytearray(part_file.read_bytes())
     for place in (len(content) // 3, 200):
@@ -84,6 +103,53 @@ def test_damage_is_found(part_file, tmp_path):
     (tmp_path / "cut.hyperspot").write_bytes(content[:5000])
     with pytest.raises(ModelFileError, match="is not the model file of a part or is damaged"):
         PartInspector.load(tmp_path / "cut.hyperspot")
+
+
+def small_archive(path):
+    """Return an archive whose headers and directory are most of it."""
+    model = path.with_name("model0.onnx")
+    model.write_bytes(bytes(64))
+    archive.write(path, {"views": {}, "calibration": {}, "record": {}}, [model])
+    return path
+
+
+def test_damaged_headers_and_directories_are_found(tmp_path):
+    """Flip bits all over the ZIP structure; where a flip changes nothing that is read, the content is whole."""
+    content = small_archive(tmp_path / "part.hyperspot").read_bytes()
+    damaged = tmp_path / "damaged.hyperspot"
+    manifest, _ = archive.read(tmp_path / "part.hyperspot")
+    refused = 0
+    places = [*range(content.index(b"{")), *range(content.rindex(b"}") + 1, len(content))]
+    for place in places:
+        for bit in (0, 3, 6):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            damaged.write_bytes(changed)
+            try:
+                found, unpacked = archive.read(damaged)
+            except ModelFileError:
+                refused += 1
+            else:
+                assert found == manifest
+                assert (unpacked.folder / "model0.onnx").read_bytes() == bytes(64)
+    assert refused > len(places)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressed_archives_are_refused(tmp_path, method):
+    path = small_archive(tmp_path / "part.hyperspot")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "packed.hyperspot", "w", method) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ModelFileError, match="is damaged"):
+        archive.read(tmp_path / "packed.hyperspot")
+
+
+def test_a_large_manifest_is_refused(tmp_path, monkeypatch):
+    path = small_archive(tmp_path / "part.hyperspot")
+    monkeypatch.setattr(archive, "LARGEST_MANIFEST", 100)
+    with pytest.raises(ModelFileError, match="is damaged"):
+        archive.read_manifest(path)
 
 
 @pytest.mark.parametrize(

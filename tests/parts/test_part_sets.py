@@ -87,6 +87,45 @@ def test_known_views_decide_where_numbers_do_not(tmp_path: Path):
     assert names(open_part_set(tmp_path, pattern=r"(?P<part>\w+)/(?P<view>\w+)\.").parts) == ["a", "b"]
 
 
+@pytest.mark.parametrize("kind", ["{part}/{view}.png", "{view}/{part}.png"])
+def test_a_stray_image_does_not_swap_parts_and_views(tmp_path: Path, kind: str):
+    for part in ("a", "b", "c"):
+        for view in VIEWS:
+            image(tmp_path / kind.format(part=part, view=view))
+    stray = image(tmp_path / kind.format(part="b", view="notes"))
+    found = open_part_set(tmp_path, views=VIEWS)
+    assert (names(found.parts), found.images) == (["a", "b", "c"], VIEWS)
+    assert found.problems == (
+        f"1 image is of no view that the model knows ({stray.relative_to(tmp_path).as_posix()}); left out",
+    )
+
+
+def test_the_folder_of_one_part(tmp_path: Path):
+    for name in ("side", "top/dark", "top/bright", "back/dark", "back/bright", "notes/x"):
+        image(tmp_path / "7" / f"{name}.png")
+    views = ("side", "top/dark", "top/bright", "back/dark", "back/bright")
+    for root in (tmp_path / "7", tmp_path):
+        (part,) = open_part_set(root, views=views).parts
+        assert (part.name, set(part.samples)) == ("7", set(views))
+    for name in VIEWS:
+        image(tmp_path / "8" / f"{name}.png")
+    (part,) = open_part_set(tmp_path / "8", views=VIEWS).parts
+    assert (part.name, tuple(part.samples)) == ("8", VIEWS)
+
+
+def test_views_of_different_labels_are_named(tmp_path: Path):
+    for view in VIEWS:
+        for place in ("train/good/1", "test/good/1", "test/bent/1"):
+            image(tmp_path / view / f"{place}.png")
+    assert not open_part_set(tmp_path).problems
+    image(tmp_path / "top" / "test" / "bent" / "2.png")
+    image(tmp_path / "side" / "test" / "good" / "2.png")
+    (problem,) = open_part_set(tmp_path).problems
+    assert problem.startswith("1 pair of parts of equal names have different labels and no view in common (")
+    assert "test/bent/2 in top" in problem
+    assert "test/good/2 in side" in problem
+
+
 def test_names_of_real_iad(tmp_path: Path):
     for number, split, defect in (
         ("0001_OK", "train", "good"),
@@ -135,6 +174,9 @@ def test_a_table(tmp_path: Path):
         ("7,top,no.png", "names the image 'no.png', which does not exist"),
         (",top,a.png", "line 2 .* names no part"),
         ("7,,a.png", "line 2 .* names no view"),
+        ("../../7,top,a.png", r"line 2 .* names '\.\./\.\./7', which is a path to another place"),
+        ("/tmp/7,top,a.png", "line 2 .* names '/tmp/7', which is a path"),
+        ("7,../top,a.png", r"line 2 .* names '\.\./top', which is a path"),
     ],
 )
 def test_faults_of_a_table(tmp_path: Path, rows: str, message: str):
@@ -191,6 +233,12 @@ def test_damage_is_named(tmp_path: Path):
 def test_useless_patterns_are_refused(tmp_path: Path, pattern: str):
     with pytest.raises(DataError, match="--pattern '"):
         open_part_set(tmp_path, pattern=pattern)
+
+
+def test_patterns_that_find_paths_are_refused(tmp_path: Path):
+    image(tmp_path / "a" / "top.png")
+    with pytest.raises(DataError, match=r"--pattern in a/top.png names '/top', which is a path to another place"):
+        open_part_set(tmp_path, pattern=r"(?P<view>a)(?P<part>/\w+)")
 
 
 def test_no_parts(tmp_path: Path):

@@ -41,14 +41,19 @@ def with_rules(predictor: "Predictor", mm_per_pixel: float | None, rules: RuleOp
     return predictor.with_rules(rules.apply(current), mm_per_pixel=mm_per_pixel)
 
 
-def in_pixels(length: str, plan: "InspectionPlan") -> float:
-    """Return a length, for example `8px` or `0.5mm`, in image pixels; raises SettingsError without a scale for mm."""
+def in_pixels(length: str, plan: "InspectionPlan | None") -> float:
+    """Return a length, for example `8px` or `0.5mm`, in image pixels; raises SettingsError without a scale for mm.
+
+    Several views have no plan: each has a scale of its own.
+    """
     from hyperspot.decision.region_rules import Limit
     from hyperspot.errors import SettingsError
 
     limit = Limit.parse(length, area=False)
     if limit.unit == "px":
         return limit.value
+    if plan is None:
+        raise SettingsError(f"'{length}' needs a scale, and the views of a part have none; give it in pixels")
     if plan.mm_per_pixel is None:
         raise SettingsError(f"'{length}' needs a scale; give it with --mm-per-pixel, or in pixels")
     return limit.value / plan.mm_per_pixel

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hyperspot.choices import DEFAULTS, LightingMode, Models
-from hyperspot.cli import console, options, summaries
+from hyperspot.cli import console, options, part_summaries, summaries
 from hyperspot.cli.predict import FOUND_ANOMALIES
 from hyperspot.cli.progress import Bars
 from hyperspot.errors import DataError, HyperspotError
 
 if TYPE_CHECKING:
     from hyperspot.data.part_sets import PartSet
-    from hyperspot.evaluation import Evaluation
-    from hyperspot.parts import PartEvaluation, PartInspector, PartVerdict
+    from hyperspot.parts import PartInspector, PartVerdict
 
 part = typer.Typer(
     help="Inspect parts that several cameras see: one verdict per part, whose promised false-alarm rate accounts for "
@@ -78,6 +77,16 @@ def train(
     short_side: options.ShortSide = DEFAULTS.short_side,
     aspect: options.AspectOption = DEFAULTS.aspect,
     crops: options.CropsOption = DEFAULTS.crops,
+    tile: options.TileOption = str(DEFAULTS.tile),
+    pixels_per_tile_pixel: options.PixelsPerTilePixel = None,
+    smallest_defect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LENGTH",
+            help="Width of the smallest defect of interest in pixels, for example 8px; it sets the scale of the tiles.",
+            show_default=False,
+        ),
+    ] = None,
     sigma: options.Sigma = DEFAULTS.sigma,
     seed: options.Seed = DEFAULTS.seed,
     false_alarm_rate: options.FalseAlarmRate = DEFAULTS.false_alarm_rate,
@@ -91,6 +100,7 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train a model for each view, or one for all, on good parts, and write one file."""
+    from hyperspot.cli.inspection import in_pixels
     from hyperspot.data.grouping import groups_of
     from hyperspot.data.part_sets import open_part_set
     from hyperspot.detector.settings import make_settings, parse_assignments
@@ -106,6 +116,9 @@ def train(
             "short_side": short_side,
             "aspect": aspect,
             "crops": crops,
+            "tile": int(tile) if tile.isdecimal() else tile,
+            "pixels_per_tile_pixel": pixels_per_tile_pixel,
+            "smallest_defect": None if smallest_defect is None else in_pixels(smallest_defect, None),
             "sigma": sigma,
             "seed": seed,
             "false_alarm_rate": false_alarm_rate,
@@ -131,7 +144,9 @@ def train(
         progress=Bars(),
     )
     inspector.save(output)
-    _print({"model": str(output), **_of_training(inspector)}, f"Trained on {parts.name}", json)
+    part_summaries.print_values(
+        {"model": str(output), **part_summaries.of_training(inspector)}, f"Trained on {parts.name}", json
+    )
 
 
 @part.command(short_help="Predict parts.")
@@ -159,8 +174,8 @@ def predict(
 ) -> None:
     """Predict all parts of a folder or a table: score, p-value, decision, and the verdicts on the views.
 
-    A part with a missing view or an unreadable image is reported on stderr and the run continues; the exit code is
-    then 1.
+    A part with a missing view or an unreadable image, or whose results cannot be written, is reported on stderr and the
+    run continues; the exit code is then 1.
     """
     from hyperspot.decision.drift import MOST_RECENT, detect_drift
     from hyperspot.decision.planning import has_groups
@@ -181,11 +196,17 @@ def predict(
         anomalies += result.is_anomalous is True
         if result.is_anomalous is False:
             passed.append(result.score)
-        files = {} if out is None else _save(result, out, overwrite, overlay or "outline")
+        files = {}
+        if out is not None:
+            try:
+                files = _save(result, out, overwrite, overlay or "outline")
+            except DataError as error:
+                console.print_error(f"the part {result.part} was not saved: {error}")
+                failed += 1
         if json:
             console.print_json({**result.to_dict(), **{name: str(path) for name, path in files.items()}})
         else:
-            _print_verdict(result)
+            part_summaries.print_verdict(result)
     grouped = has_groups(inspector.describe())
     drift = detect_drift(inspector.calibration.calibration, list(passed), grouped=grouped)
     if drift is not None and drift.is_significant:
@@ -230,7 +251,7 @@ def evaluate(
     if json:
         console.print_json({**evaluation.to_dict(), "report": None if report is None else str(report)})
         return
-    _print_evaluation(evaluation)
+    part_summaries.print_evaluation(evaluation)
     if report is not None:
         console.print_line(f"report: {report}")
 
@@ -250,8 +271,10 @@ def recalibrate(
     json: options.Json = False,
 ) -> None:
     """Set the thresholds of a model with other good parts, in seconds and without training."""
+    from hyperspot.parts import part_file
     from hyperspot.results.verdict import refuse_existing
 
+    part_file.require_writable(output)
     if not overwrite:
         refuse_existing([output])
     inspector = _load(model, engine, None, device, None)
@@ -267,7 +290,7 @@ def recalibrate(
         "threshold": calibration.threshold,
         "threshold_before": inspector.calibration.calibration.threshold,
     }
-    _print(summary, "Recalibrated", json)
+    part_summaries.print_values(summary, "Recalibrated", json)
 
 
 @part.command(short_help="Export a model to a file that needs no torch.")
@@ -276,7 +299,7 @@ def export(model: PartFile, output: Output, json: options.Json = False) -> None:
     inspector = _load(model, None, None, "cpu", None)
     inspector.export(output)
     summary = {"model": str(output), "views": list(inspector.views), "megabytes": round(output.stat().st_size / 1e6, 3)}
-    _print(summary, "Exported", json)
+    part_summaries.print_values(summary, "Exported", json)
 
 
 @part.command(short_help="Describe a model file or a set of parts.")
@@ -299,7 +322,9 @@ def info(
         calibration = dict(manifest["calibration"])
         calibration["parts"] = len(calibration.pop("scores"))
         inputs = {view: ", ".join(values["images"]) for view, values in manifest["views"].items()}
-        _print({**manifest["record"], "views": inputs, "calibration": calibration}, str(path), False)
+        part_summaries.print_values(
+            {**manifest["record"], "views": inputs, "calibration": calibration}, str(path), False
+        )
         return
     described = open_part_set(path, pattern=pattern, layout=layout, category=category).describe()
     if json:
@@ -335,70 +360,3 @@ def _save(verdict: "PartVerdict", out: Path, overwrite: bool, overlay: Any) -> d
         raise DataError(f"{out} cannot be written to ({error.strerror}); choose another --out") from None
     except DataError as error:
         raise DataError(f"{str(error).partition(';')[0]}; choose another --out, or pass --overwrite") from None
-
-
-def _print(values: dict[str, Any], title: str, json: bool) -> None:
-    if json:
-        console.print_json(values)
-    else:
-        console.table(title, values)
-
-
-def _of_training(inspector: "PartInspector") -> dict[str, Any]:
-    calibration, described = inspector.calibration.calibration, inspector.describe()
-    training = described["training"]
-    return {
-        "parts": training["data"]["parts"],
-        "views": {view: list(names) for view, names in inspector.images.items()},
-        "models": training["models"],
-        "method": described["settings"]["method"],
-        "backbone": training["backbone"]["name"],
-        "weights": training["backbone"]["weights_source"],
-        "calibration": calibration.kind,
-        "false_alarm_rate": calibration.false_alarm_rate,
-        "threshold": calibration.threshold,
-        "steadiness": _of_parts(calibration.steadiness()),
-        "seconds": training["seconds"],
-    }
-
-
-def _print_verdict(verdict: "PartVerdict") -> None:
-    missing = f"  missing {', '.join(verdict.missing)}" if verdict.missing else ""
-    p_value = "" if verdict.p_value is None else f"  p {verdict.p_value:.3g}"
-    console.print_line(
-        summaries.DECISIONS[verdict.is_anomalous],
-        f"  score {verdict.score:.4g}{p_value}  view {verdict.deciding_view}{missing}  {verdict.part}",
-    )
-
-
-def _print_evaluation(evaluation: "PartEvaluation") -> None:
-    """Print the table of the part and its views, and what follows from the calibration of the part."""
-    whole = evaluation.part
-    rows = [_row("part", whole), *(_row(view, found) for view, found in evaluation.views.items())]
-    console.grid(f"Evaluated on {whole.name}", rows)
-    console.print_line(
-        f"promised for the part: at most {console.percent(whole.promised_false_alarm_rate)} false alarms"
-    )
-    console.print_line(_of_parts(str(whole.steadiness)))
-    for sentence in whole.advice:
-        console.print_line(("advice:", "bold cyan"), f" {_of_parts(sentence)}")
-
-
-def _of_parts(sentence: str) -> str:
-    """Return a sentence on images as one on parts: what is counted and calibrated here."""
-    return sentence.replace("image", "part").replace("hyperspot recalibrate", "hyperspot part recalibrate")
-
-
-def _row(name: str, evaluation: "Evaluation") -> dict[str, str]:
-    results = evaluation.image_results
-    alarms = {label: sum(one.is_anomalous is True for one in results if one.label == label) for label in (0, 1)}
-    counts = {label: sum(one.label == label for one in results) for label in (0, 1)}
-    auroc = evaluation.image_auroc
-    return {
-        "view": name,
-        "found": f"{alarms[1]} of {counts[1]}",
-        "detection rate": console.percent(evaluation.detection_rate),
-        "false alarms": f"{alarms[0]} of {counts[0]}",
-        "observed rate": console.percent(evaluation.observed_false_alarm_rate),
-        "AUROC": "–" if auroc is None else f"{100 * auroc:.2f} %",
-    }

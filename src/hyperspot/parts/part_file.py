@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import weakref
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from hyperspot.utils.atomic_files import check_writable, replacing
 FORMAT = 1
 SUFFIX = ".hyperspot"
 MANIFEST = "manifest.json"
+LARGEST_MANIFEST = 2**26
+"""Bytes; the scores of a million images take less."""
+DAMAGE = (LookupError, TypeError, ValueError, OverflowError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile)
+"""Raised where the headers or the directory of an archive are damaged."""
 SECTIONS = ("views", "calibration", "record", "sha256")
 
 
@@ -66,6 +71,7 @@ def read(path: Path) -> tuple[dict[str, Any], Unpacked]:
     unpacked = Unpacked()
     try:
         with zipfile.ZipFile(path) as archive:
+            _require_stored(archive, path)
             for name, checksum in manifest["sha256"].items():
                 file = unpacked.folder / name
                 # Only plain names of this folder: an archive may hold any path.
@@ -75,7 +81,7 @@ def read(path: Path) -> tuple[dict[str, Any], Unpacked]:
                     shutil.copyfileobj(packed, copied)
                 if _sha256(file) != checksum:
                     raise _damaged(path)
-    except (KeyError, zipfile.BadZipFile):
+    except DAMAGE:
         raise _damaged(path) from None
     except OSError as error:
         raise ModelFileError(f"{path} cannot be unpacked: {(error.strerror or str(error)).lower()}") from None
@@ -89,9 +95,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ModelFileError(f"{path} {what}; give a file made by `hyperspot part train DATA -o FILE{SUFFIX}`")
     try:
         with zipfile.ZipFile(path) as archive:
+            _require_stored(archive, path)
+            if archive.getinfo(MANIFEST).file_size > LARGEST_MANIFEST:
+                raise zipfile.BadZipFile(MANIFEST)
             manifest = json.loads(archive.read(MANIFEST))
         version = int(manifest["format"])
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, zipfile.BadZipFile):
+    except DAMAGE:
         raise ModelFileError(
             f"{path} is not the model file of a part or is damaged; give one made by `hyperspot part train`"
         ) from None
@@ -106,6 +115,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if any(not isinstance(manifest.get(name), dict) for name in SECTIONS):
         raise ModelFileError(f"{path} does not hold a whole part inspector; train it again")
     return dict(manifest)
+
+
+def _require_stored(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise BadZipFile if an archive would unpack to more than its own size: `write` never compresses."""
+    entries = archive.infolist()
+    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if compressed or sum(max(entry.file_size, entry.compress_size) for entry in entries) > path.stat().st_size:
+        raise zipfile.BadZipFile(path)
 
 
 def _manifest_sha256(manifest: dict[str, Any]) -> str:

@@ -43,7 +43,8 @@ def write(path: Path, contents: Contents) -> Path:
             rule.pop("scores")
             views[view] = {"file": files[key].name, "images": list(contents.images[view]), "decision_rule": rule}
         manifest = {"views": views, "calibration": contents.calibration.to_dict(), "record": contents.record}
-        part_file.write(path, manifest, files.values())
+        # A tiled detector has a second file beside the one that it is read from.
+        part_file.write(path, manifest, sorted(Path(folder).iterdir()))
     return path
 
 

@@ -10,10 +10,12 @@ from typing import Any
 from PIL import Image
 
 from hyperspot.choices import OverlayStyle
+from hyperspot.errors import DataError
 from hyperspot.parts.calibration import PartCalibration
 from hyperspot.results.overlays import PAPER, of_image, with_caption
 from hyperspot.results.verdict import DECISIONS, Verdict, refuse_existing, result_paths
 from hyperspot.utils.atomic_files import replacing
+from hyperspot.utils.names import leads_elsewhere
 
 SHEET_SIDE = 640
 """Longest side of a view in the contact sheet, in pixels."""
@@ -134,7 +136,7 @@ class PartVerdict:
     ) -> dict[str, Path]:
         """Write the contact sheet `STEM.overlay.png`, `STEM.json`, and the results of each view in the folder `STEM`.
 
-        Each file is written atomically, the JSON last.
+        Each file is written atomically, the JSON last, and none if one of them exists and may not be replaced.
 
         Args:
             folder: Created if missing.
@@ -146,7 +148,7 @@ class PartVerdict:
             The paths, by `overlay` and `json`.
 
         Raises:
-            DataError: If one of the files exists and `overwrite` is False.
+            DataError: If one of the files exists and `overwrite` is False, or a name leads out of the folder.
             OSError: If a file cannot be written.
             ValueError: If the style is unknown.
 
@@ -164,9 +166,15 @@ class PartVerdict:
 
         """
         stem = stem or self.part
+        for name in (stem, *self.views):
+            if leads_elsewhere(name):
+                raise DataError(
+                    f"the name '{name}' leads out of the folder {folder}; name parts and views without '..'"
+                )
         paths = {name: path for name, path in result_paths(Path(folder), stem).items() if name in ("overlay", "json")}
         if not overwrite:
-            refuse_existing(paths.values())
+            inner = [path for view in self.views for path in result_paths(Path(folder), f"{stem}/{view}").values()]
+            refuse_existing([*paths.values(), *inner])
         for view, verdict in self.views.items():
             verdict.save(folder, f"{stem}/{view}", overwrite=overwrite, overlay=overlay)
         with replacing(paths["overlay"]) as partial:
