@@ -320,8 +320,12 @@ def test_a_killed_training_leaves_the_previous_file(product, model_file, tmp_pat
     path.write_bytes(model_file.read_bytes())
     before = path.read_bytes()
     command = [sys.executable, "-m", "hyperspot", "train", str(product), "-o", str(path), "--weights", "random:0"]
+    # Tests that a shell runs in the background inherit that SIGINT is ignored.
     running = subprocess.Popen(
-        [*command, "--set", "steps=100000"], stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [*command, "--set", "steps=100000"],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         for line in running.stderr:
