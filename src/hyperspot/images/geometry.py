@@ -218,7 +218,8 @@ class Letterbox:
         top = int(down.first[0])
         content = np.asarray(heatmap[self.content][top : int(down.second[-1]) + 1], dtype=np.float32)
         # The smaller intermediate result first: the last step costs the most.
-        return bilinear(bilinear(content, across, axis=1), Taps(down.first - top, down.second - top, down.share))
+        inverted = bilinear(bilinear(content, across, axis=1), Taps(down.first - top, down.second - top, down.share))
+        return inverted.copy() if np.may_share_memory(inverted, heatmap) else inverted
 
     def box_above(self, heatmap: Float[np.ndarray, "H W"], level: float) -> tuple[slice, slice] | None:
         """Return rows and columns of the image outside of which the inverted heatmap is at most `level`, if any.

@@ -48,10 +48,12 @@ def bilinear_taps(old: int, new: int, part: slice = EVERYTHING) -> Taps:
 
 
 def bilinear(values: Float32[np.ndarray, "h w"], taps: Taps, axis: int = 0) -> Float32[np.ndarray, "_h _w"]:
-    """Resample one axis bilinearly."""
+    """Resample one axis bilinearly; an axis that stays as it is gives the values themselves, not a copy."""
     first, second, share = taps
     if not share.any():
-        return values.take(first, axis)
+        # Large maps: a copy per axis would be most of the memory of a verdict.
+        whole = len(first) == values.shape[axis] and bool((first == np.arange(len(first))).all())
+        return values if whole else values.take(first, axis)
     result = np.empty((len(first), values.shape[1]) if axis == 0 else (len(values), len(first)), np.float32)
     room = np.empty((min(BLOCK_ROWS, len(result)), result.shape[1]), np.float32)
     for start in range(0, len(result), BLOCK_ROWS):
