@@ -24,8 +24,8 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "saf
 
 
 CLI = (
-    "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "part", "predict", "progress",
-    "recalibrate", "roi", "summaries", "train", "update",
+    "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "part", "part_summaries", "predict",
+    "progress", "recalibrate", "roi", "summaries", "train", "update",
 )  # fmt: skip
 
 

@@ -227,8 +227,8 @@ def test_foreign_newer_and_missing_model_files_are_refused(model_file, tmp_path)
     with pytest.raises(ModelFileError, match="newer"):
         Detector.load(newer)
     older = tmp_path / "older.safetensors"
-    save_file({"weight": torch.zeros(3)}, older, metadata={"hyperspot": json.dumps({"format": 3})})
-    with pytest.raises(ModelFileError, match=r"older hyperspot \(format 3, this one reads 4\); train it again$"):
+    save_file({"weight": torch.zeros(3)}, older, metadata={"hyperspot": json.dumps({"format": 4})})
+    with pytest.raises(ModelFileError, match=r"older hyperspot \(format 4, this one reads 5\); train it again$"):
         Detector.load(older)
     with pytest.raises(ModelFileError, match="does not exist"):
         Detector.load(tmp_path / "none.safetensors")

@@ -372,3 +372,14 @@ def test_shrinking_counts_every_pixel() -> None:
     small = resize(np.repeat(checks[..., None], 3, axis=2), 8, 16)
     assert small.shape == (8, 16, 3)
     assert np.abs(small.astype(int) - 127).max() < 16, "without antialiasing this would be black or white"
+
+
+def test_large_images_are_copied_in_bands(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
+    path = tmp_path / "large.png"
+    Image.fromarray(pixels).save(path)
+    for size in (10**9, 200, 1):
+        monkeypatch.setattr("hyperspot.images.reading.BAND_PIXELS", size)
+        found = read_image(path)
+        np.testing.assert_array_equal(found, pixels)
+        assert found.flags.writeable

@@ -52,6 +52,8 @@ ACCEPTED = "a path, bytes, a binary file, a Pillow image, a NumPy array or a tor
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP")
 REGISTERED = (PngImagePlugin, JpegImagePlugin, BmpImagePlugin, TiffImagePlugin, WebPImagePlugin)
 """Imported to register FORMATS: if one were missing, Pillow would import all its formats at the first image."""
+BAND_PIXELS = 4_000_000
+"""Pixels that are copied at a time."""
 MAX_PIXELS = 200_000_000
 """Larger images are refused: a small file can decompress to more than the memory holds."""
 LONGEST_NAME = 300
@@ -378,7 +380,17 @@ def _to_rgb(image: Image.Image, name: str) -> UInt8[np.ndarray, "h w 3"]:
         return _gray(to_8_bits(values.astype(np.uint16), name))
     # A palette may have an alpha value per color, which Pillow converts without a warning only to RGBA.
     convertible = image.convert("RGBA") if image.mode in ("P", "PA") else image
-    return np.asarray(convertible if convertible.mode == "RGB" else convertible.convert("RGB")).copy()
+    return _pixels(convertible if convertible.mode == "RGB" else convertible.convert("RGB"))
+
+
+def _pixels(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """Return the pixels of an RGB image, copied in bands: at once Pillow would hold them twice more."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _deep_rgb(image: ImageFile.ImageFile, data: bytes, name: str, max_pixels: int) -> UInt8[np.ndarray, "h w 3"] | None:
