@@ -12,6 +12,7 @@ from hyperspot.choices import DEFAULTS, LightingMode, Models
 from hyperspot.cli import console, options, part_summaries, summaries
 from hyperspot.cli.predict import FOUND_ANOMALIES
 from hyperspot.cli.progress import Bars
+from hyperspot.cli.settings_options import settings_of
 from hyperspot.errors import DataError, HyperspotError
 
 if TYPE_CHECKING:
@@ -100,32 +101,29 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train a model for each view, or one for all, on good parts, and write one file."""
-    from hyperspot.cli.inspection import in_pixels
     from hyperspot.data.grouping import groups_of
     from hyperspot.data.part_sets import open_part_set
-    from hyperspot.detector.settings import make_settings, parse_assignments
     from hyperspot.hardware.devices import resolve
     from hyperspot.parts import PartInspector, part_file
 
     resolve(device)
-    settings = make_settings(
-        {
-            "method": method,
-            "method_settings": parse_assignments(setting or []),
-            **({} if backbone is None else {"backbone": backbone}),
-            "short_side": short_side,
-            "aspect": aspect,
-            "crops": crops,
-            "tile": int(tile) if tile.isdecimal() else tile,
-            "pixels_per_tile_pixel": pixels_per_tile_pixel,
-            "smallest_defect": None if smallest_defect is None else in_pixels(smallest_defect, None),
-            "sigma": sigma,
-            "seed": seed,
-            "false_alarm_rate": false_alarm_rate,
-            "calibration": calibration,
-            "background_weight": background_weight,
-            "mask_false_alarm_rate": mask_false_alarm_rate,
-        }
+    settings = settings_of(
+        method=method,
+        setting=setting,
+        backbone=backbone,
+        short_side=short_side,
+        aspect=aspect,
+        crops=crops,
+        tile=tile,
+        pixels_per_tile_pixel=pixels_per_tile_pixel,
+        smallest_defect=smallest_defect,
+        plan=None,
+        sigma=sigma,
+        seed=seed,
+        false_alarm_rate=false_alarm_rate,
+        calibration=calibration,
+        background_weight=background_weight,
+        mask_false_alarm_rate=mask_false_alarm_rate,
     )
     part_file.require_writable(output)
     parts = open_part_set(data, pattern=pattern, layout=layout, category=category)

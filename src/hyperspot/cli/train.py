@@ -10,6 +10,7 @@ import typer
 from hyperspot.choices import DEFAULTS
 from hyperspot.cli import console, options, summaries
 from hyperspot.cli.progress import Bars
+from hyperspot.cli.settings_options import settings_of
 
 
 def train(
@@ -61,35 +62,33 @@ def train(
     json: options.Json = False,
 ) -> None:
     """Train on images of good parts and write a model file."""
-    from hyperspot.cli.inspection import RuleOptions, in_pixels, plan_of
+    from hyperspot.cli.inspection import RuleOptions, plan_of
     from hyperspot.cli.training import find_copies, report_on
     from hyperspot.data import open_dataset
     from hyperspot.data.grouping import groups_of
     from hyperspot.detector import model_file
     from hyperspot.detector.detector import Detector
-    from hyperspot.detector.settings import make_settings, parse_assignments
     from hyperspot.hardware.devices import resolve
 
     resolve(device)
     inspection = plan_of(roi, mm_per_pixel, RuleOptions(min_area, min_length, min_width, max_count, min_distance))
-    settings = make_settings(
-        {
-            "method": method,
-            "method_settings": parse_assignments(setting or []),
-            **({} if backbone is None else {"backbone": backbone}),
-            "short_side": short_side,
-            "aspect": aspect,
-            "crops": crops,
-            "tile": int(tile) if tile.isdecimal() else tile,
-            "pixels_per_tile_pixel": pixels_per_tile_pixel,
-            "smallest_defect": None if smallest_defect is None else in_pixels(smallest_defect, inspection),
-            "sigma": sigma,
-            "seed": seed,
-            "false_alarm_rate": false_alarm_rate,
-            "calibration": calibration,
-            "background_weight": background_weight,
-            "mask_false_alarm_rate": mask_false_alarm_rate,
-        }
+    settings = settings_of(
+        method=method,
+        setting=setting,
+        backbone=backbone,
+        short_side=short_side,
+        aspect=aspect,
+        crops=crops,
+        tile=tile,
+        pixels_per_tile_pixel=pixels_per_tile_pixel,
+        smallest_defect=smallest_defect,
+        plan=inspection,
+        sigma=sigma,
+        seed=seed,
+        false_alarm_rate=false_alarm_rate,
+        calibration=calibration,
+        background_weight=background_weight,
+        mask_false_alarm_rate=mask_false_alarm_rate,
     )
     if output is not None:
         model_file.require_writable(output)
