@@ -203,9 +203,7 @@ class Predictor(ABC):
             except ImageError as error:
                 return error
 
-        # One by one, several images do not have to fit in memory.
-        one_by_one = ([preprocess(image)] for image in images)
-        for batch in one_by_one if self.input_size.is_large else prefetch_batches(preprocess, images, batch_size):
+        for batch in prefetch_batches(preprocess, images, batch_size, ahead=not self.input_size.is_large):
             verdicts = iter(self._verdicts([one for one in batch if isinstance(one, PreparedImage)]))
             for one in batch:
                 if isinstance(one, PreparedImage):
@@ -333,8 +331,8 @@ class Predictor(ABC):
             rate = default_rate(len(images)) if kept is None else kept.false_alarm_rate
         plan = self._inspection(inspection)
         read = partial(prepare, input_size=self.input_size, area=plan.area, channel_order=channel_order)
-        load = map if self.input_size.is_large else prefetch_map
-        prepared = progress.track(load(read, images), "scoring good images", len(images))
+        loaded = prefetch_map(read, images, ahead=not self.input_size.is_large)
+        prepared = progress.track(loaded, "scoring good images", len(images))
         old = self.decision_rule
         good = score_good_images(self.run, prepared, old.background_weight, plan)
         rule, _ = calibrate("split", rate, good, old.mask_false_alarm_rate, old.background_weight, plan)
@@ -400,9 +398,11 @@ class Predictor(ABC):
         if not batch:
             return []
         started = time.perf_counter()
-        first = np.ascontiguousarray(batch[0].pixels)
-        # No copy of a single image, which may be large.
-        pixels = first[None] if len(batch) == 1 else np.stack([one.pixels for one in batch])
+        if len(batch) == 1:
+            # No copy of a single image, which may be large.
+            pixels = np.ascontiguousarray(batch[0].pixels)[None]
+        else:
+            pixels = np.stack([one.pixels for one in batch])
         maps, scores = self.run(pixels)
         seconds = (time.perf_counter() - started) / len(batch)
         return [

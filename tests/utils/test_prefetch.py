@@ -107,3 +107,16 @@ def test_latest_gives_the_newest_and_passes_errors_on():
 
     with pytest.raises(OSError, match="unplugged"):
         list(latest(failing()))
+
+
+def test_without_working_ahead_one_result_is_made_at_a_time():
+    made = []
+
+    def remember(number):
+        made.append(number)
+        return number
+
+    results = prefetch_map(remember, range(5), ahead=False)
+    assert next(results) == 0
+    assert made == [0]
+    assert list(prefetch_batches(remember, range(3), 8, ahead=False)) == [[0], [1], [2]]

@@ -296,8 +296,9 @@ def fit_model(
     measured = indices[:STATS_IMAGES]
     if tiling is not None and len(tiling.views) > 1 and fit_method is None and len(indices) > 1:
         count = min(STATS_IMAGES, max(1, len(indices) // 10))
-        measured = [indices[place] for place in np.linspace(0, len(indices) - 1, count).round().astype(int)]
-        indices = [index for index in indices if index not in set(measured)]
+        places = np.linspace(0, len(indices) - 1, count).round().astype(int)
+        measured = [indices[place] for place in places]
+        indices = np.delete(indices, places).tolist()
 
     def fitted(crop: Crop, tiles: TileGrid | None = None) -> Method:
         method = method_class(settings.method)(backbone, settings.method_settings)

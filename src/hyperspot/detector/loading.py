@@ -50,8 +50,7 @@ class ImageLoader:
 
     def load(self, indices: Sequence[int] | np.ndarray) -> Iterator[LetterboxedImage]:
         """Yield the images of some indices, in order, prefetched."""
-        load = map if self.input_size.is_large else prefetch_map
-        return load(self.__getitem__, map(int, indices))
+        return prefetch_map(self.__getitem__, map(int, indices), ahead=not self.input_size.is_large)
 
 
 @dataclass(frozen=True)

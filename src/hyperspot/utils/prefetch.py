@@ -14,28 +14,29 @@ Result = TypeVar("Result")
 MOST_WORKERS = 8
 
 
-def prefetch_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def prefetch_map(function: Callable[[Item], Result], items: Iterable[Item], *, ahead: bool = True) -> Iterator[Result]:
     """Yield `function(item)` in order, computed by worker threads a few items ahead.
 
     A result is yielded as soon as it and all before it are ready, even while `items` waits for more input. `items`
-    is iterated in a background thread.
+    is iterated in a background thread. With `ahead=False` each result is computed when it is asked for, so that one at
+    a time is in memory.
 
     Examples:
         >>> list(prefetch_map(abs, [-1, 2, -3]))
         [1, 2, 3]
 
     """
-    for batch in prefetch_batches(function, items, 1):
+    for batch in prefetch_batches(function, items, 1, ahead=ahead):
         yield from batch
 
 
 def prefetch_batches(
-    function: Callable[[Item], Result], items: Iterable[Item], batch_size: int
+    function: Callable[[Item], Result], items: Iterable[Item], batch_size: int, *, ahead: bool = True
 ) -> Iterator[list[Result]]:
     """Yield the results of `prefetch_map` in batches of 1 to `batch_size`.
 
     With a sized collection all batches but the last are full, so that equal inputs give equal batches. With an iterator
-    a batch holds what is ready, so that a slow source is answered at once.
+    a batch holds what is ready, so that a slow source is answered at once. With `ahead=False` a batch is one result.
 
     Raises ValueError if the batch size is below 1, and whatever `function` or `items` raises.
 
@@ -46,6 +47,9 @@ def prefetch_batches(
     """
     if batch_size < 1:
         raise ValueError(f"a batch holds at least 1 item, not {batch_size}")
+    if not ahead:
+        yield from ([function(item)] for item in items)
+        return
     full = isinstance(items, Sized)
     with _feeding(function, items, batch_size) as pending:
         while batch := pending.take(batch_size, full=full):
