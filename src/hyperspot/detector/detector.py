@@ -276,11 +276,10 @@ class Detector(Predictor):
         numbers = None if groups is None else _numbered(groups, dataset, given)
         learned = self.updater().learn(sources, numbers, channel_order, progress)
         warn_of(learned.new, sources)
-        known = fingerprints([sources[index] for index in learned.new.kept], channel_order, self.fingerprints)
         held_out = tuple(replace(one, index=given[one.index]) for one in learned.fitted.held_out)
         record = updated_record(self.record, learned, described(dataset), time.perf_counter() - started)
         fitted = replace(learned.fitted, held_out=held_out)
-        updated = Detector(fitted, self.settings, record, known, learned.images_known)
+        updated = Detector(fitted, self.settings, record, learned.fingerprints, learned.images_known)
         updated.new_images = learned.new.renumbered(given)
         return updated
 

@@ -47,6 +47,7 @@ class Learned:
         new: What the model before said about the new images.
         images_known: For each calibration score, the number of images that the model knew.
         groups: Number of groups of the new images; None without groups.
+        fingerprints: Of all images learned.
 
     """
 
@@ -54,6 +55,7 @@ class Learned:
     new: NewImages
     images_known: Int64[np.ndarray, "_scores"]
     groups: int | None
+    fingerprints: Int64[np.ndarray, "_known"]
 
 
 def require_updatable(settings: Settings, model: nn.Module) -> AnomalyModel:
@@ -96,12 +98,9 @@ def fingerprint(image: ImageInput, channel_order: ChannelOrder = "RGB") -> int:
     return int.from_bytes(digest.digest()[:8], "big", signed=True)
 
 
-def fingerprints(
-    images: Sequence[ImageInput], channel_order: ChannelOrder = "RGB", before: Sequence[int] | np.ndarray = ()
-) -> Int64[np.ndarray, "_images"]:
-    """Return the fingerprints of images after those before, the last `MOST_FINGERPRINTS` of them."""
-    new = [fingerprint(image, channel_order) for image in images]
-    return np.array([*before, *new], dtype=np.int64)[-MOST_FINGERPRINTS:]
+def fingerprints(images: Sequence[ImageInput], channel_order: ChannelOrder = "RGB") -> Int64[np.ndarray, "_images"]:
+    """Return the fingerprints of images, the last `MOST_FINGERPRINTS` of them."""
+    return np.array([fingerprint(image, channel_order) for image in images], dtype=np.int64)[-MOST_FINGERPRINTS:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,12 +133,24 @@ class Updater:
 
         Raises ImageError if an image cannot be read.
         """
+        new, loader, _ = self._compare(sources, channel_order, progress, grouped)
+        return new, loader
+
+    def _compare(
+        self, sources: Sequence[ImageInput], channel_order: ChannelOrder, progress: Progress, grouped: bool
+    ) -> tuple[NewImages, ImageLoader, list[int]]:
+        """Return what `compare` does, and the fingerprints of the images to learn."""
         seen = set(self.fingerprints.tolist())
         kept: list[int] = []
         known: list[int] = []
+        prints: list[int] = []
         for index, source in enumerate(sources):
             one = fingerprint(source, channel_order)
-            (known if one in seen else kept).append(index)
+            if one in seen:
+                known.append(index)
+            else:
+                kept.append(index)
+                prints.append(one)
             seen.add(one)
         rule = self.decision_rule
         chosen = [sources[index] for index in kept]
@@ -148,7 +159,8 @@ class Updater:
         good = score_good_images(self.model.run, tracked, rule.background_weight, rule.inspection)
         scores = [rule.image_score(one.scores) for one in good]
         calibration = rule.calibration
-        return NewImages.compare(calibration, kept, known, scores, grouped=grouped or self.has_groups), loader
+        new = NewImages.compare(calibration, kept, known, scores, grouped=grouped or self.has_groups)
+        return new, loader, prints
 
     def learn(
         self,
@@ -174,7 +186,7 @@ class Updater:
             raise DataError(
                 "the model was trained with groups and the new images have none; name the group of each new image"
             )
-        new, loader = self.compare(sources, channel_order, progress, grouped=groups is not None)
+        new, loader, prints = self._compare(sources, channel_order, progress, groups is not None)
         if not new.kept:
             raise DataError(f"all {len(sources)} images were learned before; give new images of good parts")
         kept = np.asarray(new.kept)
@@ -203,7 +215,9 @@ class Updater:
             HeldOut(index, score, None, place in calibrating)
             for place, (index, score) in enumerate(zip(new.kept, scores, strict=True))
         )
-        return Learned(Fitted(model, rule, held_out), new, known, None if groups is None else len(calibrating))
+        learned = np.array([*self.fingerprints, *prints], dtype=np.int64)[-MOST_FINGERPRINTS:]
+        group_count = None if groups is None else len(calibrating)
+        return Learned(Fitted(model, rule, held_out), new, known, group_count, learned)
 
     @property
     def _rate(self) -> float | None:
