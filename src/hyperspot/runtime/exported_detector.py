@@ -89,7 +89,8 @@ class ExportedDetector(Predictor):
         description = exported_file.read_description(path, opened.description)
         engines = [opened]
         try:
-            files = _files(path, description)
+            tiling = description.get("tiling")
+            files = exported_file.view_files(path, 1 if tiling is None else len(Tiling.from_dict(tiling).views))
         except MALFORMED as error:
             raise _not_whole(path, error) from None
         for beside in files[1:]:
@@ -137,19 +138,13 @@ class ExportedDetector(Predictor):
         if self._path is None or path.suffix.lower() != self._path.suffix.lower():
             raise ModelFileError(f"{path} cannot be written: only a copy of {self._path} in the same format")
         changed = {**self.description, "decision_rule": self.decision_rule.to_dict()}
-        files = _files(self._path, self.description), _files(path, self.description)
+        sources, targets = (exported_file.view_files(one, len(self._engines)) for one in (self._path, path))
         exported_file.require_replaceable(path)
-        for source, target in reversed(list(zip(*files, strict=True))):
+        for source, target in reversed(list(zip(sources, targets, strict=True))):
             exported_file.check(source)
             exported_file.rewrite(source, target, changed)
-        exported_file.remove_stale(path, len(files[0]))
+        exported_file.remove_stale(path, len(targets))
         return path
-
-
-def _files(path: Path, description: dict[str, Any]) -> list[Path]:
-    """Return the files of an exported detector, one per view."""
-    tiling = description.get("tiling")
-    return exported_file.view_files(path, 1 if tiling is None else len(Tiling.from_dict(tiling).views))
 
 
 def _not_whole(path: Path, error: Exception) -> ModelFileError:

@@ -89,8 +89,9 @@ def require_replaceable(path: Path) -> None:
 def remove_stale(path: Path, views: int) -> None:
     """Remove the view of the whole image that an earlier export with more views left beside a file."""
     for stale in view_files(path, 2)[views:]:
-        for one in {stale, weights_file(stale) or stale}:
-            one.unlink(missing_ok=True)
+        stale.unlink(missing_ok=True)
+        if (weights := weights_file(stale)) is not None:
+            weights.unlink(missing_ok=True)
 
 
 def read_description(path: Path, text: str | None) -> dict[str, Any]:
