@@ -182,7 +182,6 @@ def predict(
         raise typer.BadParameter("--overlay chooses the pictures that are written; give --out FOLDER")
     inspector = _load(model, engine, precision, device, false_alarm_rate)
     parts = _open(inspector, data, pattern, layout, category)
-    summaries.print_problems(parts.problems)
     anomalies = failed = 0
     passed: deque[float] = deque(maxlen=MOST_RECENT)
     results = inspector.predict_many(parts.parts, allow_missing=allow_missing, errors="return")
@@ -240,7 +239,6 @@ def evaluate(
         require_writable(report)
     inspector = _load(model, engine, precision, device, false_alarm_rate)
     parts = _open(inspector, data, pattern, layout, category)
-    summaries.print_problems(parts.problems)
     command = shlex.join(["hyperspot", *sys.argv[1:]])
     evaluation = inspector.evaluate(parts, allow_missing=allow_missing, progress=Bars(), command=command)
     summaries.print_problems(problem for problem in evaluation.part.problems if problem not in parts.problems)
@@ -277,7 +275,6 @@ def recalibrate(
         refuse_existing([output])
     inspector = _load(model, engine, None, device, None)
     parts = _open(inspector, data, pattern, layout, category)
-    summaries.print_problems(parts.problems)
     changed = inspector.recalibrate(parts, false_alarm_rate=false_alarm_rate, progress=Bars())
     changed.save(output)
     calibration = changed.calibration.calibration
@@ -344,7 +341,9 @@ def _load(
 def _open(inspector: "PartInspector", data: Path, pattern: str | None, layout: str, category: str | None) -> "PartSet":
     from hyperspot.data.part_sets import open_part_set
 
-    return open_part_set(data, pattern=pattern, layout=layout, category=category, views=inspector.image_names)
+    parts = open_part_set(data, pattern=pattern, layout=layout, category=category, views=inspector.image_names)
+    summaries.print_problems(parts.problems)
+    return parts
 
 
 def _is_piped() -> bool:
