@@ -1,0 +1,35 @@
+"""The web application of a station."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from hyperspot import __version__
+from hyperspot.service.problems import handle_problems
+from hyperspot.service.station import Station
+
+
+def create_app(station: Station) -> FastAPI:
+    """Return the application that serves a station; it starts and stops the station with itself."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        await station.start()
+        try:
+            yield
+        finally:
+            await station.stop()
+
+    app = FastAPI(
+        title="hyperspot station",
+        version=__version__,
+        lifespan=lifespan,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.station = station
+    handle_problems(app)
+    return app

@@ -1,0 +1,54 @@
+"""A station: its parts, and how they start and stop."""
+
+import asyncio
+from typing import Protocol
+
+from hyperspot.service.database import Database
+from hyperspot.service.events import Events
+from hyperspot.service.settings import StationSettings
+
+
+class Part(Protocol):
+    """What runs while the station runs."""
+
+    async def start(self) -> None:
+        """Start; raises HyperspotError if that is impossible."""
+
+    async def stop(self) -> None:
+        """Stop, after what was begun is finished."""
+
+
+class Station:
+    """All parts of an inspection station.
+
+    Attributes:
+        settings: Of the station.
+        database: Products, inspections, users.
+        events: What happens, live.
+        parts: Started in this order and stopped in reverse.
+    """
+
+    def __init__(self, settings: StationSettings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database_address)
+        self.events = Events()
+        self.parts: list[Part] = []
+        self._started: list[Part] = []
+
+    async def start(self) -> None:
+        """Create the folder, migrate the database, and start all parts."""
+        self.settings.data.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(self.database.migrate)
+        try:
+            for part in self.parts:
+                await part.start()
+                self._started.append(part)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop all parts, the last started first."""
+        while self._started:
+            await self._started.pop().stop()
+        self.database.close()
