@@ -5,6 +5,11 @@ from typing import Protocol
 
 from hyperspot.service.database import Database
 from hyperspot.service.events import Events
+from hyperspot.service.inference.pool import InferencePool
+from hyperspot.service.inspecting import Inspector
+from hyperspot.service.products.models import ModelStore
+from hyperspot.service.records.image_store import ImageStore
+from hyperspot.service.records.recorder import Recorder
 from hyperspot.service.settings import StationSettings
 
 
@@ -25,6 +30,11 @@ class Station:
         settings: Of the station.
         database: Products, inspections, users.
         events: What happens, live.
+        images: Files of images and anomaly maps.
+        models: Files of models.
+        pool: Worker processes that predict.
+        recorder: Writes inspections.
+        inspector: The path of an image.
         parts: Started in this order and stopped in reverse.
     """
 
@@ -32,7 +42,14 @@ class Station:
         self.settings = settings
         self.database = Database(settings.database_address)
         self.events = Events()
-        self.parts: list[Part] = []
+        self.images = ImageStore(settings.data)
+        self.models = ModelStore(settings.data / "models")
+        self.pool = InferencePool(settings)
+        self.recorder = Recorder(self.database, settings.deadline)
+        self.inspector = Inspector(
+            settings, self.database, self.images, self.models, self.pool, self.recorder, self.events
+        )
+        self.parts: list[Part] = [self.recorder, self.pool, self.inspector]
         self._started: list[Part] = []
 
     async def start(self) -> None:

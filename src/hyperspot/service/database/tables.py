@@ -75,7 +75,7 @@ class Product(Base):
 
 
 class ModelVersion(Base):
-    """A model of a product; its file is `models/SHA256` plus `suffix`, and never changes."""
+    """A model of a product; its files lie in `models/SHA256` and never change."""
 
     __tablename__ = "model_versions"
     __table_args__ = (UniqueConstraint("product_id", "number"),)
@@ -85,9 +85,9 @@ class ModelVersion(Base):
     number: Mapped[int] = mapped_column(Integer)
     """1, 2, ... of its product."""
     sha256: Mapped[str] = mapped_column(String(64))
-    """Of the file, or of the archive of the files of an exported detector."""
+    """Of the file, or over the SHA-256 of the files of an exported detector."""
     suffix: Mapped[str] = mapped_column(String(32))
-    """`.safetensors`, `.onnx`, or `.zip` of several files."""
+    """Of the first file: `.safetensors`, `.onnx` or `.xml`."""
     size: Mapped[int] = mapped_column(BigInteger)
     origin: Mapped[str] = mapped_column(String(16))
     """`uploaded`, `trained` or `updated`."""
@@ -138,6 +138,8 @@ class Inspection(Base):
     """A random UUID, hexadecimal: addresses tell nothing about other inspections."""
     product_id: Mapped[str] = mapped_column(ForeignKey("products.id"))
     version_id: Mapped[int] = mapped_column(ForeignKey("model_versions.id"), index=True)
+    version_number: Mapped[int] = mapped_column(Integer)
+    """Of the version, which never changes."""
     image_sha256: Mapped[str] = mapped_column(ForeignKey("images.sha256"), index=True)
     idempotency_key: Mapped[str | None] = mapped_column(String(200))
     serial_number: Mapped[str | None] = mapped_column(String(200))
@@ -152,6 +154,9 @@ class Inspection(Base):
     threshold: Mapped[float | None] = mapped_column(Float)
     is_anomalous: Mapped[bool | None] = mapped_column(index=True)
     milliseconds: Mapped[float] = mapped_column(Float)
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    """Of the upright image, in pixels."""
     verdict: Mapped[dict[str, Any]] = mapped_column(Json)
     """`Verdict.to_dict()` without `image`."""
     rendering: Mapped[dict[str, Any]] = mapped_column(Json)

@@ -1,0 +1,113 @@
+"""Products, and which version of their model is active."""
+
+import re
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from hyperspot.service.access.audit import audit
+from hyperspot.service.database.tables import AuditEntry, ModelVersion, Product
+from hyperspot.service.problems import Problem
+
+ID = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+ACTIVATE = "version.activate"
+
+
+def check_id(product_id: str) -> str:
+    """Return an identifier; raises Problem 422 if it is none.
+
+    Examples:
+        >>> from hyperspot.service.products.catalog import check_id
+        >>> check_id("bolt-m8")
+        'bolt-m8'
+
+    """
+    if not ID.fullmatch(product_id):
+        raise Problem(
+            422,
+            "a product id has 1 to 64 lower-case letters, digits, '-', '_' and '.', and begins and ends with a "
+            "letter or digit",
+        )
+    return product_id
+
+
+def create_product(session: Session, product_id: str, name: str, who: str) -> Product:
+    """Create a product without a model; raises Problem 409 if the id is taken."""
+    check_id(product_id)
+    if session.get(Product, product_id) is not None:
+        raise Problem(409, f"there is a product '{product_id}' already; choose another id")
+    product = Product(id=product_id, name=name.strip() or product_id)
+    session.add(product)
+    session.flush()
+    audit(session, who, "product.create", product_id, name=product.name)
+    return product
+
+
+def get_product(session: Session, product_id: str) -> Product:
+    """Return a product; raises Problem 404 if there is none."""
+    product = session.get(Product, product_id) if ID.fullmatch(product_id) else None
+    if product is None:
+        raise Problem(404, "there is no such product; create it, or check its id")
+    return product
+
+
+def list_products(session: Session, *, archived: bool = False) -> list[Product]:
+    """Return the products by name, with those that are archived if wanted."""
+    query = select(Product).order_by(Product.name, Product.id)
+    return list(session.scalars(query if archived else query.where(Product.is_archived.is_(False))))
+
+
+def versions(session: Session, product_id: str) -> list[ModelVersion]:
+    """Return the versions of a product, the newest first."""
+    query = select(ModelVersion).where(ModelVersion.product_id == product_id).order_by(ModelVersion.number.desc())
+    return list(session.scalars(query))
+
+
+def get_version(session: Session, product_id: str, number: int) -> ModelVersion:
+    """Return a version by its number; raises Problem 404 if there is none."""
+    query = select(ModelVersion).where(ModelVersion.product_id == product_id, ModelVersion.number == number)
+    version = session.scalar(query)
+    if version is None:
+        raise Problem(404, f"product '{product_id}' has no version {number}; list its versions")
+    return version
+
+
+def active_version(session: Session, product_id: str) -> ModelVersion:
+    """Return the active version; raises Problem 404 without the product and 409 without an active version."""
+    product = get_product(session, product_id)
+    if product.is_archived:
+        raise Problem(409, f"product '{product_id}' is archived; restore it first")
+    version = None if product.active_version_id is None else session.get(ModelVersion, product.active_version_id)
+    if version is None:
+        raise Problem(409, f"product '{product_id}' has no active model; train or upload one and activate it")
+    return version
+
+
+def activate(session: Session, product_id: str, number: int, who: str) -> ModelVersion:
+    """Make a version the one that inspects, from the next request on."""
+    product = get_product(session, product_id)
+    version = get_version(session, product_id, number)
+    before = None if product.active_version_id is None else session.get(ModelVersion, product.active_version_id)
+    product.active_version_id = version.id
+    audit(session, who, ACTIVATE, product_id, number=version.number, before=None if before is None else before.number)
+    return version
+
+
+def roll_back(session: Session, product_id: str, who: str) -> ModelVersion:
+    """Activate the version that was active before the current one; raises Problem 409 if there is none.
+
+    Rolling back twice leads further back, as undoing does, not forth again.
+    """
+    version = active_version(session, product_id)
+    query = (
+        select(AuditEntry.details)
+        .where(AuditEntry.action == ACTIVATE, AuditEntry.subject == product_id)
+        .order_by(AuditEntry.id.desc())
+    )
+    for details in session.scalars(query):
+        if details["number"] == version.number and details["before"] is not None and not details.get("rolled_back"):
+            before = get_version(session, product_id, details["before"])
+            get_product(session, product_id).active_version_id = before.id
+            audit(session, who, ACTIVATE, product_id, number=before.number, before=version.number, rolled_back=True)
+            return before
+    raise Problem(409, f"product '{product_id}' has no earlier active version; activate one by its number")
