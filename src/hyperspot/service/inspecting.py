@@ -171,6 +171,12 @@ class Inspector:
         if self._pool.is_full():
             # Before the image is written.
             raise self._pool.refuse()
+        with self._images.using(key):
+            inspection = await self._predict(request, key, recipe)
+        self._events.publish("inspection", summary_of(inspection))
+        return inspection
+
+    async def _predict(self, request: InspectionRequest, key: ImageKey, recipe: _Recipe) -> Inspection:
         model = self._models.file(recipe.version)
         stored = asyncio.create_task(asyncio.to_thread(self._images.put, key, request.image))
         try:
@@ -181,9 +187,7 @@ class Inspector:
                 await stored
             except OSError as error:
                 raise disk_problem(error) from None
-        inspection = await self._record(request, key, recipe, outcome)
-        self._events.publish("inspection", summary_of(inspection))
-        return inspection
+        return await self._record(request, key, recipe, outcome)
 
     def _prepare(self, request: InspectionRequest) -> tuple[_Recipe, Inspection | None]:
         with self._database.session() as session:
@@ -197,7 +201,7 @@ class Inspector:
     async def _record(self, request: InspectionRequest, key: ImageKey, recipe: _Recipe, outcome: Outcome) -> Inspection:
         inspection_id = uuid.uuid4().hex
         try:
-            await asyncio.to_thread(self._images.put_result, inspection_id, outcome)
+            result_size = await asyncio.to_thread(self._images.put_result, inspection_id, outcome)
         except OSError as error:
             raise disk_problem(error) from None
         new = NewInspection(
@@ -227,6 +231,7 @@ class Inspector:
                 "milliseconds": outcome.milliseconds,
                 "width": outcome.width,
                 "height": outcome.height,
+                "result_size": result_size,
                 "verdict": outcome.verdict,
                 "rendering": outcome.rendering,
                 "checks": outcome.checks,

@@ -10,6 +10,7 @@ from hyperspot.service.inspecting import Inspector
 from hyperspot.service.products.models import ModelStore
 from hyperspot.service.records.image_store import ImageStore
 from hyperspot.service.records.recorder import Recorder
+from hyperspot.service.records.retention import Limits, Retention
 from hyperspot.service.settings import StationSettings
 
 
@@ -35,6 +36,7 @@ class Station:
         pool: Worker processes that predict.
         recorder: Writes inspections.
         inspector: The path of an image.
+        retention: Removes old images.
         parts: Started in this order and stopped in reverse.
     """
 
@@ -49,7 +51,8 @@ class Station:
         self.inspector = Inspector(
             settings, self.database, self.images, self.models, self.pool, self.recorder, self.events
         )
-        self.parts: list[Part] = [self.recorder, self.pool, self.inspector]
+        self.retention = Retention(self.database, self.images, Limits(settings.keep_days, settings.keep_gigabytes))
+        self.parts: list[Part] = [self.recorder, self.pool, self.inspector, self.retention]
         self._started: list[Part] = []
 
     async def start(self) -> None:

@@ -157,6 +157,8 @@ class Inspection(Base):
     width: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer)
     """Of the upright image, in pixels."""
+    result_size: Mapped[int] = mapped_column(BigInteger)
+    """Bytes of the file of the anomaly map and the mask."""
     verdict: Mapped[dict[str, Any]] = mapped_column(Json)
     """`Verdict.to_dict()` without `image`."""
     rendering: Mapped[dict[str, Any]] = mapped_column(Json)

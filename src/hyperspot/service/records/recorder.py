@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from hyperspot.service.database import Database
-from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage
+from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage, now
 from hyperspot.service.problems import Problem
 
 MOST_TOGETHER = 64
@@ -136,10 +136,10 @@ class Recorder:
                 return
             except (OperationalError, InterfaceError) as error:
                 log.warning("the database does not write: %s", str(error.orig).strip())
-                now = time.monotonic()
-                for one in [one for one in batch if now > one.until]:
+                at = time.monotonic()
+                for one in [one for one in batch if at > one.until]:
                     one.resolve(Problem(503, "the database does not answer; send the image again later"))
-                batch = [one for one in batch if now <= one.until]
+                batch = [one for one in batch if at <= one.until]
                 if batch:
                     time.sleep(wait)
                     wait = min(2 * wait, LONGEST_WAIT)
@@ -183,8 +183,9 @@ def _insert(session: Session, news: list[NewInspection]) -> list[Inspection]:
         }
         for digest, values in digests.items():
             if digest in stored:
-                # Retention may have removed the file of an earlier inspection of the same image.
+                # Retention counts from now, and may have removed the file of an earlier inspection of the same image.
                 stored[digest].removed_at = None
+                stored[digest].stored_at = now()
             else:
                 session.add(StoredImage(**values))
         session.flush()

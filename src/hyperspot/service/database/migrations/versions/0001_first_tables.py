@@ -219,6 +219,7 @@ def upgrade() -> None:
         sa.Column("milliseconds", sa.Float(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("result_size", sa.BigInteger(), nullable=False),
         sa.Column("verdict", JSON, nullable=False),
         sa.Column("rendering", JSON, nullable=False),
         sa.Column("checks", JSON, nullable=False),
