@@ -10,10 +10,11 @@ import pytest
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Inspection, Label, ModelVersion, Product, StoredImage, now
 from hyperspot.service.inference.outcome import Outcome
-from hyperspot.service.records.image_store import ImageStore, key_of
+from hyperspot.service.records.image_store import ImageStore, key_of, result_content
 from hyperspot.service.records.retention import ORPHAN_SECONDS, Limits, Retention
 
 OUTCOME = Outcome(1.0, 0.5, 2.0, False, 1.0, {}, {}, 4, 4, np.zeros((4, 4), np.float32), None, {})
+RESULT = result_content(OUTCOME)
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def add(database, images, name, *, days=0.0, is_anomalous=False, label=None, siz
             )
         )
         session.flush()
+        images.put_result(name.ljust(32, "0"), RESULT)
         inspection = Inspection(
             id=name.ljust(32, "0"),
             product_id="bolt",
@@ -67,7 +69,7 @@ def add(database, images, name, *, days=0.0, is_anomalous=False, label=None, siz
             milliseconds=1.0,
             width=4,
             height=4,
-            result_size=images.put_result(name.ljust(32, "0"), OUTCOME),
+            result_size=len(RESULT),
             verdict={},
             rendering={},
         )
