@@ -13,6 +13,7 @@ from datetime import datetime
 
 from PIL import Image
 from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from hyperspot.images.reading import FORMATS
 from hyperspot.service.database import Database
@@ -20,7 +21,7 @@ from hyperspot.service.database.tables import Inspection, ModelVersion, Product,
 from hyperspot.service.events import Events
 from hyperspot.service.inference.outcome import Outcome
 from hyperspot.service.inference.pool import InferencePool
-from hyperspot.service.problems import Problem
+from hyperspot.service.problems import Problem, database_problem
 from hyperspot.service.products.catalog import Recipe, recipe_of
 from hyperspot.service.products.models import ModelFile, ModelStore
 from hyperspot.service.records.image_store import ImageKey, ImageStore, key_of, result_content
@@ -172,11 +173,14 @@ class Inspector:
         return await self._record(request, key, recipe, outcome)
 
     def _prepare(self, request: InspectionRequest) -> tuple[Recipe, Inspection | None]:
-        with self._database.session() as session:
-            recipe = recipe_of(session, request.product_id)
-            if request.idempotency_key is None:
-                return recipe, None
-            return recipe, find_by_key(session, request.product_id, request.idempotency_key)
+        try:
+            with self._database.session() as session:
+                recipe = recipe_of(session, request.product_id)
+                if request.idempotency_key is None:
+                    return recipe, None
+                return recipe, find_by_key(session, request.product_id, request.idempotency_key)
+        except (OperationalError, InterfaceError) as error:
+            raise database_problem(error) from None
 
     async def _record(self, request: InspectionRequest, key: ImageKey, recipe: Recipe, outcome: Outcome) -> Inspection:
         inspection_id = uuid.uuid4().hex

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage, now
-from hyperspot.service.problems import Problem
+from hyperspot.service.problems import Problem, database_problem
 
 MOST_TOGETHER = 64
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
@@ -135,10 +135,10 @@ class Recorder:
                     self._write([one])
                 return
             except (OperationalError, InterfaceError) as error:
-                log.warning("the database does not write: %s", str(error.orig).strip())
+                problem = database_problem(error)
                 at = time.monotonic()
                 for one in [one for one in batch if at > one.until]:
-                    one.resolve(Problem(503, "the database does not answer; send the image again later"))
+                    one.resolve(problem)
                 batch = [one for one in batch if at <= one.until]
                 again = True
                 if batch:
