@@ -95,10 +95,8 @@ def predict(models: Models, batch: Batch) -> Answer:
         else:
             results = list(predictor.predict_many(batch.images, batch_size=len(batch.images), errors="return"))
         return [
-            Failure(str(result), is_image=True)
-            if isinstance(result, ImageError)
-            else outcome_of(result, checks_of(result.image))
-            for result in results
+            Failure(str(one), is_image=True) if isinstance(one, ImageError) else outcome_of(one, checks_of(one.image))
+            for one in results
         ]
     except HyperspotError as error:
         return [Failure(str(error), is_image=False) for _ in batch.images]

@@ -1,4 +1,7 @@
-"""Removes old images, by age and by space: those of good parts first, labeled ones and training images never. Inspections stay."""
+"""Removes old images, by age and by space: those of good parts first, labeled ones and training images never.
+
+Inspections stay.
+"""
 
 import asyncio
 import logging
@@ -101,7 +104,7 @@ class Retention:
             .limit(PER_TRANSACTION)
         )
         with self._database.session() as session:
-            return [(row[0], row[1]) for row in session.execute(query if also is None else query.where(also))]
+            return [(row[0], int(row[1])) for row in session.execute(query if also is None else query.where(also))]
 
     def _bytes(self) -> int:
         kept = StoredImage.removed_at.is_(None)
