@@ -7,20 +7,18 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from hyperspot.service.database import Database
-from hyperspot.service.database.tables import Inspection, Label, ModelVersion, Product, StoredImage, now
+from hyperspot.service.database.tables import Inspection, Label, ModelVersion, Product, StoredImage, TrainingImage, now
 from hyperspot.service.inference.outcome import Outcome
-from hyperspot.service.records.image_store import ImageStore, key_of
+from hyperspot.service.records.image_store import ImageStore, key_of, result_content
 from hyperspot.service.records.retention import ORPHAN_SECONDS, Limits, Retention
 
 OUTCOME = Outcome(1.0, 0.5, 2.0, False, 1.0, {}, {}, 4, 4, np.zeros((4, 4), np.float32), None, {})
+RESULT = result_content(OUTCOME)
 
 
 @pytest.fixture
-def database(tmp_path):
-    opened = Database(f"sqlite:///{tmp_path / 'station.sqlite'}")
-    opened.migrate()
-    with opened.session() as session:
+def database(database):
+    with database.session() as session:
         session.add(Product(id="bolt", name="Bolt"))
         session.flush()
         session.add(
@@ -28,8 +26,7 @@ def database(tmp_path):
                 product_id="bolt", number=1, sha256="0", suffix=".onnx", size=1, origin="uploaded", created_by="tests"
             )
         )
-    yield opened
-    opened.close()
+    return database
 
 
 @pytest.fixture
@@ -54,6 +51,7 @@ def add(database, images, name, *, days=0.0, is_anomalous=False, label=None, siz
             )
         )
         session.flush()
+        images.put_result(name.ljust(32, "0"), RESULT)
         inspection = Inspection(
             id=name.ljust(32, "0"),
             product_id="bolt",
@@ -67,7 +65,7 @@ def add(database, images, name, *, days=0.0, is_anomalous=False, label=None, siz
             milliseconds=1.0,
             width=4,
             height=4,
-            result_size=images.put_result(name.ljust(32, "0"), OUTCOME),
+            result_size=len(RESULT),
             verdict={},
             rendering={},
         )
@@ -87,13 +85,18 @@ def test_old_images_go_and_their_inspections_stay(database, images):
         "old": add(database, images, "a", days=10),
         "labeled": add(database, images, "b", days=10, label="good"),
         "new": add(database, images, "c", days=1),
+        "trained": add(database, images, "t", days=10),
     }
+    with database.session() as session:
+        session.add(
+            TrainingImage(product_id="bolt", image_sha256=keys["trained"].sha256, origin="reviewed", added_by="tests")
+        )
     assert Retention(database, images, Limits(5.0, None)).apply() == 1
-    assert kept(images, **keys) == {"labeled", "new"}
+    assert kept(images, **keys) == {"labeled", "new", "trained"}
     assert images.read_result("a".ljust(32, "0")) is None
     assert images.read_result("c".ljust(32, "0")) is not None
     with database.session() as session:
-        assert session.query(Inspection).count() == 3
+        assert session.query(Inspection).count() == 4
         assert session.get(StoredImage, keys["old"].sha256).removed_at is not None
 
 

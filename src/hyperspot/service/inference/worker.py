@@ -14,6 +14,7 @@ from hyperspot.predictor import Predictor
 from hyperspot.results.verdict import Verdict
 from hyperspot.runtime import ExportedDetector, is_exported
 from hyperspot.service.inference.outcome import Outcome, outcome_of
+from hyperspot.service.monitoring.image_checks import checks_of
 from hyperspot.service.products.models import ModelFile
 
 
@@ -94,17 +95,13 @@ def predict(models: Models, batch: Batch) -> Answer:
         else:
             results = list(predictor.predict_many(batch.images, batch_size=len(batch.images), errors="return"))
         return [
-            Failure(_about_upload(result), is_image=True) if isinstance(result, ImageError) else outcome_of(result, {})
-            for result in results
+            Failure(str(one), is_image=True) if isinstance(one, ImageError) else outcome_of(one, checks_of(one.image))
+            for one in results
         ]
     except HyperspotError as error:
         return [Failure(str(error), is_image=False) for _ in batch.images]
     except MemoryError:
         return [Failure("the station is out of memory; use a smaller image", is_image=False) for _ in batch.images]
-
-
-def _about_upload(error: ImageError) -> str:
-    return str(error)
 
 
 def main(connection: Connection, settings: WorkerSettings) -> None:

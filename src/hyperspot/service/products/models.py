@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from hyperspot.decision.planning import has_groups
 from hyperspot.errors import HyperspotError, ModelFileError
 from hyperspot.model_loading import load_model
 from hyperspot.runtime.exported_file import SUFFIXES as EXPORTED
@@ -97,6 +98,11 @@ class ModelStore:
             false_alarm_rate=None if calibration.threshold is None else calibration.false_alarm_rate,
             threshold=calibration.threshold,
             calibration_images=len(calibration.scores),
+            calibration={
+                "kind": calibration.kind,
+                "scores": calibration.scores.tolist(),
+                "grouped": has_groups(predictor.describe()),
+            },
             training_statistics=training_statistics or {},
             note=note,
             created_by=who,
@@ -108,7 +114,11 @@ class ModelStore:
 
     def file(self, version: ModelVersion) -> ModelFile:
         """Return the file of a version."""
-        return ModelFile(version.sha256, self._folder / version.sha256 / f"{STEM}{version.suffix}")
+        return self.file_of(version.sha256, version.suffix)
+
+    def file_of(self, sha256: str, suffix: str) -> ModelFile:
+        """Return the file with a content."""
+        return ModelFile(sha256, self._folder / sha256 / f"{STEM}{suffix}")
 
     def archive(self, version: ModelVersion) -> tuple[str, Path | bytes]:
         """Return the name and the content of a download: the file itself, or a ZIP archive of several."""

@@ -99,15 +99,9 @@ class ImageStore:
             self.path(key).unlink(missing_ok=True)
             return True
 
-    def put_result(self, inspection_id: str, outcome: Outcome) -> int:
-        """Store the anomaly map and the mask of an inspection; return the bytes."""
-        content = io.BytesIO()
-        if outcome.mask is None:
-            np.savez(content, map=outcome.input_map)
-        else:
-            np.savez(content, map=outcome.input_map, mask=outcome.mask)
-        _write(self._result(inspection_id), content.getvalue())
-        return content.tell()
+    def put_result(self, inspection_id: str, content: bytes) -> None:
+        """Store the anomaly map and the mask of an inspection, as `result_content` returns them."""
+        _write(self._result(inspection_id), content)
 
     def read_result(self, inspection_id: str) -> dict[str, Shaped[np.ndarray, "..."]] | None:
         """Return `map` and, unless it is empty, `mask` in bits; None if they are not kept."""
@@ -127,6 +121,16 @@ class ImageStore:
 
     def _result(self, inspection_id: str) -> Path:
         return self._results / inspection_id[:2] / f"{inspection_id}.npz"
+
+
+def result_content(outcome: Outcome) -> bytes:
+    """Return the anomaly map and, unless it is empty, the mask as a file of NumPy."""
+    content = io.BytesIO()
+    if outcome.mask is None:
+        np.savez(content, map=outcome.input_map)
+    else:
+        np.savez(content, map=outcome.input_map, mask=outcome.mask)
+    return content.getvalue()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -1,4 +1,7 @@
-"""Removes old images, by age and by space: those of good parts first, labeled ones never. Inspections stay."""
+"""Removes old images, by age and by space: those of good parts first, labeled ones and training images never.
+
+Inspections stay.
+"""
 
 import asyncio
 import logging
@@ -6,10 +9,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, exists, func, not_, select, update
+from sqlalchemy import ColumnElement, exists, func, not_, or_, select, update
 
 from hyperspot.service.database import Database
-from hyperspot.service.database.tables import Inspection, Label, StoredImage, now
+from hyperspot.service.database.tables import Inspection, Label, StoredImage, TrainingImage, now
 from hyperspot.service.records.image_store import ImageKey, ImageStore
 
 EVERY_SECONDS = 600.0
@@ -101,7 +104,7 @@ class Retention:
             .limit(PER_TRANSACTION)
         )
         with self._database.session() as session:
-            return [(row[0], row[1]) for row in session.execute(query if also is None else query.where(also))]
+            return [(row[0], int(row[1])) for row in session.execute(query if also is None else query.where(also))]
 
     def _bytes(self) -> int:
         kept = StoredImage.removed_at.is_(None)
@@ -152,9 +155,9 @@ class Retention:
 
 
 def is_kept() -> ColumnElement[bool]:
-    """Return the condition that an image of `images` may never be removed: a reviewer labeled it."""
-    return (
-        exists()
-        .where(Inspection.image_sha256 == StoredImage.sha256, Label.inspection_number == Inspection.number)
-        .correlate(StoredImage)
+    """Return the condition that an image of `images` may never be removed: it is labeled, or trained on."""
+    labeled = exists().where(
+        Inspection.image_sha256 == StoredImage.sha256, Label.inspection_number == Inspection.number
     )
+    trained_on = exists().where(TrainingImage.image_sha256 == StoredImage.sha256)
+    return or_(labeled.correlate(StoredImage), trained_on.correlate(StoredImage))
