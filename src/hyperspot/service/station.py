@@ -7,11 +7,13 @@ from hyperspot.service.database import Database
 from hyperspot.service.events import Events
 from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.inspecting import Inspector
+from hyperspot.service.outputs import Outputs
 from hyperspot.service.products.models import ModelStore
 from hyperspot.service.records.image_store import ImageStore
 from hyperspot.service.records.recorder import Recorder
 from hyperspot.service.records.retention import Limits, Retention
 from hyperspot.service.settings import StationSettings
+from hyperspot.service.sources import Sources
 
 
 class Part(Protocol):
@@ -37,6 +39,8 @@ class Station:
         recorder: Writes inspections.
         inspector: The path of an image.
         retention: Removes old images.
+        sources: Cameras and folders that images come from.
+        outputs: Where verdicts go.
         parts: Started in this order and stopped in reverse.
     """
 
@@ -53,6 +57,10 @@ class Station:
         )
         self.retention = Retention(self.database, self.images, Limits(settings.keep_days, settings.keep_gigabytes))
         self.parts: list[Part] = [self.recorder, self.pool, self.inspector, self.retention]
+        self.sources = Sources(self.database, self.events, self.inspector.inspect)
+        self.outputs = Outputs(self.database, self.events, self.sources.trigger)
+        # Sources last: what they send needs all else.
+        self.parts += [self.outputs, self.sources]
         self._started: list[Part] = []
 
     async def start(self) -> None:
