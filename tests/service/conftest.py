@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import uuid
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 
 from hyperspot import Detector
 from hyperspot.export import export
+from hyperspot.service.database import Database
 from hyperspot.service.products import catalog
 from hyperspot.service.settings import StationSettings
 from hyperspot.service.station import Station
+from tests.service.postgresql_server import binaries, remove_server, start_server
 
 SIDE = 64
 
@@ -80,3 +83,29 @@ async def running(settings, model_file=None):
         yield station
     finally:
         await station.stop()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server():
+    """A real PostgreSQL server on loopback, or a skip; it has `stop()` and `start()`."""
+    if binaries() is None:
+        pytest.skip("no PostgreSQL server here: install Debian's package postgresql")
+    server = start_server()
+    yield server
+    remove_server(server)
+
+
+@pytest.fixture
+def postgresql(postgresql_server):
+    """The SQLAlchemy address of an empty PostgreSQL database."""
+    return postgresql_server.new_database(f"station_{uuid.uuid4().hex}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """A migrated database, once of each kind."""
+    address = f"sqlite:///{tmp_path / 'station.sqlite'}"
+    opened = Database(address if request.param == "sqlite" else request.getfixturevalue("postgresql"))
+    opened.migrate()
+    yield opened
+    opened.close()

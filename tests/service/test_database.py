@@ -1,4 +1,4 @@
-"""The database: migrations give the tables that the code names, on SQLite."""
+"""The database: migrations give the tables that the code names, on SQLite and PostgreSQL."""
 
 from datetime import UTC, datetime
 
@@ -11,14 +11,6 @@ from sqlalchemy.exc import StatementError
 from hyperspot.errors import SettingsError
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Base, Product
-
-
-@pytest.fixture
-def database(tmp_path):
-    opened = Database(f"sqlite:///{tmp_path / 'station.sqlite'}")
-    opened.migrate()
-    yield opened
-    opened.close()
 
 
 def test_migrations_give_the_tables_of_the_code(database):
@@ -35,6 +27,7 @@ def test_a_second_migration_changes_nothing(database):
         assert session.get(Product, "bolt").name == "Bolt"
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_sqlite_survives_a_power_cut_and_lets_readers_in(database):
     with database.engine.connect() as connection:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"

@@ -98,6 +98,8 @@ class ModelVersion(Base):
     false_alarm_rate: Mapped[float | None] = mapped_column(Float)
     threshold: Mapped[float | None] = mapped_column(Float)
     calibration_images: Mapped[int] = mapped_column(Integer, default=0)
+    calibration: Mapped[dict[str, Any]] = mapped_column(Json, default=dict, deferred=True)
+    """`kind`, `scores` of the calibration images, and whether they were `grouped`; read by the monitoring alone."""
     figures: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     """Measured on labeled inspections, by `review.learning`."""
     training_statistics: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
@@ -120,6 +122,21 @@ class StoredImage(Base):
     stored_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
     removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When retention removed the file."""
+
+
+class TrainingImage(Base):
+    """An image of a good part that the next training of a product learns."""
+
+    __tablename__ = "training_images"
+    __table_args__ = (UniqueConstraint("product_id", "image_sha256"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=True)
+    product_id: Mapped[str] = mapped_column(ForeignKey("products.id"))
+    image_sha256: Mapped[str] = mapped_column(ForeignKey("images.sha256"), index=True)
+    origin: Mapped[str] = mapped_column(String(16))
+    """`uploaded` or `reviewed`."""
+    added_by: Mapped[str] = mapped_column(String(100))
+    added_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
 class Inspection(Base):

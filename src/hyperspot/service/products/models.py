@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from hyperspot.decision.planning import has_groups
 from hyperspot.errors import HyperspotError, ModelFileError
 from hyperspot.model_loading import load_model
 from hyperspot.runtime.exported_file import SUFFIXES as EXPORTED
@@ -97,6 +98,11 @@ class ModelStore:
             false_alarm_rate=None if calibration.threshold is None else calibration.false_alarm_rate,
             threshold=calibration.threshold,
             calibration_images=len(calibration.scores),
+            calibration={
+                "kind": calibration.kind,
+                "scores": calibration.scores.tolist(),
+                "grouped": has_groups(predictor.describe()),
+            },
             training_statistics=training_statistics or {},
             note=note,
             created_by=who,

@@ -116,6 +116,7 @@ def upgrade() -> None:
         sa.Column("false_alarm_rate", sa.Float(), nullable=True),
         sa.Column("threshold", sa.Float(), nullable=True),
         sa.Column("calibration_images", sa.Integer(), nullable=False),
+        sa.Column("calibration", JSON, nullable=False),
         sa.Column("figures", JSON, nullable=False),
         sa.Column("training_statistics", JSON, nullable=False),
         sa.Column("note", sa.String(length=500), nullable=False),
@@ -175,6 +176,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
+    op.create_table(
+        "training_images",
+        sa.Column("id", KEY, autoincrement=True, nullable=False),
+        sa.Column("product_id", sa.String(length=64), nullable=False),
+        sa.Column("image_sha256", sa.String(length=64), nullable=False),
+        sa.Column("origin", sa.String(length=16), nullable=False),
+        sa.Column("added_by", sa.String(length=100), nullable=False),
+        sa.Column("added_at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["image_sha256"],
+            ["images.sha256"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["product_id"],
+            ["products.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("product_id", "image_sha256"),
+    )
+    op.create_index("ix_training_images_image_sha256", "training_images", ["image_sha256"], unique=False)
     op.create_table(
         "alarms",
         sa.Column("id", KEY, autoincrement=True, nullable=False),
@@ -340,6 +361,8 @@ def downgrade() -> None:
     op.drop_table("inspections")
     op.drop_index("ix_alarms_product_id", table_name="alarms")
     op.drop_table("alarms")
+    op.drop_index("ix_training_images_image_sha256", table_name="training_images")
+    op.drop_table("training_images")
     op.drop_table("sources")
     op.drop_index("ix_sign_ins_user_id", table_name="sign_ins")
     op.drop_table("sign_ins")
