@@ -64,9 +64,7 @@ def _focus(pixels: UInt8[np.ndarray, "h w 3"]) -> float:
             patch = pixels[top : top + PATCH, left : left + PATCH, 1].astype(np.float32)
             if min(patch.shape) < 3:
                 continue
-            laplacian = (
-                4 * patch[1:-1, 1:-1] - patch[:-2, 1:-1] - patch[2:, 1:-1] - patch[1:-1, :-2] - patch[1:-1, 2:]
-            )
+            laplacian = 4 * patch[1:-1, 1:-1] - patch[:-2, 1:-1] - patch[2:, 1:-1] - patch[1:-1, :-2] - patch[1:-1, 2:]
             energy += float(np.square(laplacian).mean())
             variance += float(patch.var())
     return energy / variance if variance > 0 else 0.0
@@ -132,7 +130,9 @@ def limits_of(name: str, statistics: Mapping[str, Any]) -> tuple[float, float] |
     images = int(statistics["images"])
     spread = max(values["spread"], MEASURABLE[name])
     # The median of n images has itself a spread; its variance is pi / 2n of that of an image.
-    reach = _quantile(1 - CHANCE / 2, max(1.0, EFFICIENCY * (images - 1))) * spread * math.sqrt(1 + math.pi / 2 / images)
+    reach = (
+        _quantile(1 - CHANCE / 2, max(1.0, EFFICIENCY * (images - 1))) * spread * math.sqrt(1 + math.pi / 2 / images)
+    )
     return min(values["median"] - reach, values["lowest"]), max(values["median"] + reach, values["highest"])
 
 

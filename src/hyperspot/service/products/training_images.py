@@ -49,9 +49,7 @@ def store_image(session: Session, store: ImageStore, content: bytes, *, max_pixe
     store.put(key, content)
     known = session.get(StoredImage, key.sha256)
     if known is None:
-        session.add(
-            StoredImage(sha256=key.sha256, suffix=key.suffix, size=len(content), width=width, height=height)
-        )
+        session.add(StoredImage(sha256=key.sha256, suffix=key.suffix, size=len(content), width=width, height=height))
     else:
         known.removed_at = None
     session.flush()
