@@ -133,11 +133,14 @@ def test_afterward(tmp_path, folder, after):
 
     play(tmp_path, scenario, folder, after=after)
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
-    assert left == {
-        "leave": {"good.png", "bad.png"},
-        "move": {"processed/good.png", "failed/bad.png"},
-        "delete": {"failed/bad.png"},
-    }[after]
+    assert (
+        left
+        == {
+            "leave": {"good.png", "bad.png"},
+            "move": {"processed/good.png", "failed/bad.png"},
+            "delete": {"failed/bad.png"},
+        }[after]
+    )
 
 
 @pytest.mark.parametrize(("duplicates", "expected"), [("skip", "duplicate"), ("inspect", "processed")])
