@@ -7,6 +7,7 @@ from hyperspot.service.database import Database
 from hyperspot.service.events import Events
 from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.inspecting import Inspector
+from hyperspot.service.jobs.runner import JobRunner
 from hyperspot.service.products.models import ModelStore
 from hyperspot.service.records.image_store import ImageStore
 from hyperspot.service.records.recorder import Recorder
@@ -35,6 +36,7 @@ class Station:
         pool: Worker processes that predict.
         recorder: Writes inspections.
         inspector: The path of an image.
+        jobs: Runs what takes long, in processes of its own.
         parts: Started in this order and stopped in reverse.
     """
 
@@ -49,7 +51,8 @@ class Station:
         self.inspector = Inspector(
             settings, self.database, self.images, self.models, self.pool, self.recorder, self.events
         )
-        self.parts: list[Part] = [self.recorder, self.pool, self.inspector]
+        self.jobs = JobRunner(settings, self.database, self.events)
+        self.parts: list[Part] = [self.recorder, self.pool, self.inspector, self.jobs]
         self._started: list[Part] = []
 
     async def start(self) -> None:
