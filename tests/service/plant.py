@@ -100,7 +100,13 @@ class Plant:
             if session.get(Product, "bolt") is None:
                 session.add_all([Product(id="bolt", name="Bolt"), Product(id="nut", name="Nut")])
                 session.flush()
-                version = {"sha256": "0" * 64, "suffix": ".onnx", "size": 1, "origin": "uploaded", "created_by": "tests"}
+                version = {
+                    "sha256": "0" * 64,
+                    "suffix": ".onnx",
+                    "size": 1,
+                    "origin": "uploaded",
+                    "created_by": "tests",
+                }
                 session.add(ModelVersion(product_id="bolt", number=1, **version))
 
     def add(self, row):

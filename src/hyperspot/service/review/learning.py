@@ -2,9 +2,9 @@
 
 All alarms go to review, but only a sample of the passed parts. Each labeled inspection therefore stands for all
 inspections of its group (alarms, near misses, other passes): it counts N / n times, where N is the number of
-inspections in the group and n the number of those that were labeled (Horvitz and Thompson, JASA 47, 1952). Its interval joins the
-exact intervals of the groups (Clopper and Pearson), each at a higher confidence (Bonferroni). Labels that a reviewer
-gave on own initiative to passed parts are no random sample, and are left out of these rates.
+inspections in the group and n the number of those that were labeled (Horvitz and Thompson, JASA 47, 1952). Its interval
+joins the exact intervals of the groups (Clopper and Pearson), each at a higher confidence (Bonferroni). Labels that a
+reviewer gave on own initiative to passed parts are no random sample, and are left out of these rates.
 """
 
 from collections.abc import Iterable, Sequence
