@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from hyperspot import __version__
+from hyperspot.service import pages
 from hyperspot.service.problems import handle_problems
 from hyperspot.service.station import Station
 
@@ -32,4 +34,7 @@ def create_app(station: Station) -> FastAPI:
     )
     app.state.station = station
     handle_problems(app)
+    for router in pages.ROUTERS:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     return app
