@@ -345,6 +345,8 @@ class Delivery(Base):
     inspection_number: Mapped[int] = mapped_column(ForeignKey("inspections.number"))
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     last_error: Mapped[str | None] = mapped_column(Text)
+    refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When it was set aside, as the receiver refuses it for good; it is not sent again by itself."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 

@@ -1,12 +1,15 @@
 """A worker process: keeps models ready and predicts the images that the pool sends."""
 
 import os
+import queue
 import signal
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from hyperspot.errors import HyperspotError, ImageError, ImageWarning
 from hyperspot.model_loading import load_model
@@ -110,12 +113,25 @@ def main(connection: Connection, settings: WorkerSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore", ImageWarning)
     models = Models(settings)
+    batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, batches), daemon=True).start()
+    while (batch := batches.get()) is not None:
+        try:
+            connection.send(predict(models, batch))
+        except OSError:
+            _die()
+
+
+def _receive(connection: Connection, batches: "queue.SimpleQueue[Batch | None]") -> None:
+    """Receive the next batch while one is predicted."""
     while True:
         try:
             batch = connection.recv()
-            if batch is None:
-                return
-            connection.send(predict(models, batch))
         except (EOFError, OSError):
-            # The station is gone. Threads of an engine could keep the process.
-            os._exit(1)
+            _die()
+        batches.put(batch)
+
+
+def _die() -> NoReturn:
+    """End at once: the station is gone, and threads of an engine could keep the process."""
+    os._exit(1)

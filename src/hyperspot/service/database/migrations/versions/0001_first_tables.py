@@ -289,6 +289,7 @@ def upgrade() -> None:
         sa.Column("inspection_number", KEY, nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("refused_at", TIME, nullable=True),
         sa.Column("created_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["inspection_number"],
