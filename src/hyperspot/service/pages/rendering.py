@@ -52,6 +52,19 @@ def query(**values: Any) -> str:
     return urlencode({name: value for name, value in values.items() if value not in (None, "")})
 
 
+def within(address: str) -> str:
+    r"""Return a path of the station, whatever was asked for; browsers read `\` as `/` and ignore control characters.
+
+    Examples:
+        >>> from hyperspot.service.pages.rendering import within
+        >>> [within(address) for address in ("/review?product=bolt", "//evil.example", "/\\evil.example", "https:x")]
+        ['/review?product=bolt', '/', '/', '/']
+
+    """
+    is_path = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_path else "/"
+
+
 def kind_text(t: Translator, kind: str) -> str:
     """Return the name of a kind of source or output; kinds of plugins go by their own."""
     return t(f"kind.{kind}") if t.has(f"kind.{kind}") else kind
@@ -126,6 +139,12 @@ def page(
             PRODUCT_COOKIE, product.id, max_age=YEAR, samesite="lax", httponly=True, secure=request.url.scheme == "https"
         )
     return answer
+
+
+def public_page(request: Request, template: str, /, **values: Any) -> str:
+    """Return a page that needs no sign-in."""
+    common = {"t": translator_of(request), "theme": theme_of(request)}
+    return ENVIRONMENT.get_template(template).render(**common, **values)
 
 
 def open_alarms(session: Session) -> int:
