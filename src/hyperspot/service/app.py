@@ -38,10 +38,10 @@ def create_app(station: Station) -> FastAPI:
     app.state.station = station
     app.state.attempts = Attempts()
     handle_problems(app)
+    app.include_router(routes.router)
+    app.include_router(sign_in_routes.router)
     for router in pages.ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
-    app.include_router(routes.router)
-    app.include_router(sign_in_routes.router)
     app.add_middleware(Gate, settings=station.settings)
     return app

@@ -110,7 +110,15 @@ def audit_log(request: Request, who: AdminPage, here: StationDep, before: int | 
         entries = list(session.scalars(query))
         product = chosen_product(request, session)
         return page(
-            request, who, "setup/audit.html", session, product, tab="audit", entries=entries, most=ENTRIES, before=before
+            request,
+            who,
+            "setup/audit.html",
+            session,
+            product,
+            tab="audit",
+            entries=entries,
+            most=ENTRIES,
+            before=before,
         )
 
 

@@ -136,7 +136,12 @@ def page(
     answer = HTMLResponse(_render(request, who, template, **values | shell))
     if product is not None and request.query_params.get("product") == product.id:
         answer.set_cookie(
-            PRODUCT_COOKIE, product.id, max_age=YEAR, samesite="lax", httponly=True, secure=request.url.scheme == "https"
+            PRODUCT_COOKIE,
+            product.id,
+            max_age=YEAR,
+            samesite="lax",
+            httponly=True,
+            secure=request.url.scheme == "https",
         )
     return answer
 
@@ -164,7 +169,9 @@ def chosen_product(request: Request, session: Session) -> Product | None:
 def places_of(session: Session, product_id: str) -> list[str]:
     """Return the stations that have sent images of a product."""
     rows = session.scalars(
-        select(Inspection.station).where(Inspection.product_id == product_id, Inspection.station.is_not(None)).distinct()
+        select(Inspection.station)
+        .where(Inspection.product_id == product_id, Inspection.station.is_not(None))
+        .distinct()
     )
     return sorted(row for row in rows if row is not None)
 

@@ -1,8 +1,8 @@
 """Products, and which version of their model is active."""
 
 import re
-from typing import Any
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
