@@ -56,8 +56,8 @@ def setup(request: Request, who: EngineerPage, here: StationDep) -> HTMLResponse
 def create(
     who: Engineer,
     here: StationDep,
-    id: Annotated[str, Form()],
-    name: Annotated[str, Form()] = "",  # noqa: A002
+    id: Annotated[str, Form()],  # noqa: A002 - the name of the field
+    name: Annotated[str, Form()] = "",
 ) -> Response:
     """Create a product."""
     with here.database.session() as session:
