@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from hyperspot import __version__
+from hyperspot.service import pages
 from hyperspot.service.access import routes, sign_in_routes
 from hyperspot.service.access.middleware import Gate
 from hyperspot.service.access.sign_in import Attempts
@@ -39,6 +41,9 @@ def create_app(station: Station) -> FastAPI:
     handle_problems(app)
     app.include_router(routes.router)
     app.include_router(sign_in_routes.router)
+    for router in pages.ROUTERS:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_middleware(Gate, settings=station.settings)
     # Added last, it is the outermost: refused requests are logged as well.
     app.add_middleware(RequestLog)
