@@ -12,6 +12,7 @@ from hyperspot.service.access import routes, sign_in_routes
 from hyperspot.service.access.middleware import Gate
 from hyperspot.service.access.sign_in import Attempts
 from hyperspot.service.problems import handle_problems
+from hyperspot.service.request_log import RequestLog
 from hyperspot.service.station import Station
 
 
@@ -44,4 +45,6 @@ def create_app(station: Station) -> FastAPI:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     app.add_middleware(Gate, settings=station.settings)
+    # Added last, it is the outermost: refused requests are logged as well.
+    app.add_middleware(RequestLog)
     return app
