@@ -1,11 +1,15 @@
 """Products, and which version of their model is active."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hyperspot.decision.inspection_plan import InspectionPlan
+from hyperspot.errors import HyperspotError
 from hyperspot.service.access.audit import audit
 from hyperspot.service.database.tables import AuditEntry, ModelVersion, Product
 from hyperspot.service.problems import Problem
@@ -156,3 +160,42 @@ def roll_back(session: Session, product_id: str, who: str) -> ModelVersion:
             audit(session, who, ACTIVATE, product_id, number=before.number, before=version.number, rolled_back=True)
             return before
     raise Problem(409, f"product '{product_id}' has no earlier active version; activate one by its number")
+
+
+def change_product(session: Session, product_id: str, who: str, **changes: Any) -> Product:
+    """Change columns of a product.
+
+    Args:
+        session: The transaction of the change.
+        product_id: Of the product.
+        who: For the audit log.
+        changes: `name`, `review_share`, `near_miss`, `is_archived` or `inspection_plan`, as the columns.
+
+    Raises:
+        Problem: 404 without the product, 422 for an inspection plan that cannot be used.
+    """
+    product = get_product(session, product_id)
+    if changes.get("inspection_plan") is not None:
+        changes["inspection_plan"] = checked_plan(changes["inspection_plan"])
+    for name, value in changes.items():
+        setattr(product, name, value)
+    shown = {name: value for name, value in changes.items() if name != "inspection_plan"}
+    if "inspection_plan" in changes:
+        shown["inspection_plan"] = "changed" if changes["inspection_plan"] else "removed"
+    audit(session, who, "product.change", product_id, **shown)
+    return product
+
+
+def checked_plan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an inspection plan as JSON values; raises Problem 422 if it cannot be used.
+
+    Examples:
+        >>> from hyperspot.service.products.catalog import checked_plan
+        >>> checked_plan({"mm_per_pixel": 0.05})
+        {'mm_per_pixel': 0.05}
+
+    """
+    try:
+        return InspectionPlan.from_dict(values).to_dict()
+    except (HyperspotError, TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        raise Problem(422, f"the inspection plan cannot be used: {error}") from None
