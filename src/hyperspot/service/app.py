@@ -6,6 +6,9 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from hyperspot import __version__
+from hyperspot.service.access import routes, sign_in_routes
+from hyperspot.service.access.middleware import Gate
+from hyperspot.service.access.sign_in import Attempts
 from hyperspot.service.problems import handle_problems
 from hyperspot.service.station import Station
 
@@ -31,5 +34,9 @@ def create_app(station: Station) -> FastAPI:
         redoc_url=None,
     )
     app.state.station = station
+    app.state.attempts = Attempts()
     handle_problems(app)
+    app.include_router(routes.router)
+    app.include_router(sign_in_routes.router)
+    app.add_middleware(Gate, settings=station.settings)
     return app
