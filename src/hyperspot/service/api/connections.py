@@ -1,22 +1,25 @@
 """Sources of images and outputs of verdicts."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field
 
+from hyperspot.errors import SettingsError
 from hyperspot.service.access.guard import Engineer, Operator
 from hyperspot.service.api.answers import InspectionAnswer, answer_of
 from hyperspot.service.api.base import Body, Json, ShortText, Text, problems
 from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.api.inspecting import ProductText
-from hyperspot.service.connection_rows import add_row, change_row, get_row, list_rows, remove_row
+from hyperspot.service.connection_rows import add_row, change_row, list_rows, named_row, remove_row, set_enabled
 from hyperspot.service.connections import public_settings
 from hyperspot.service.database.tables import Output, Source
 from hyperspot.service.finishing import in_thread
 from hyperspot.service.outputs import OUTPUTS
+from hyperspot.service.problems import Problem
 from hyperspot.service.records.summary import API
 from hyperspot.service.sources import SOURCES
 from hyperspot.service.station import Station
@@ -62,6 +65,14 @@ class TriggerBody(Body):
     product: Annotated[ProductText | None, Field(description="Default: the product of the source.")] = None
 
 
+@contextlib.contextmanager
+def _settings_checked() -> Iterator[None]:
+    try:
+        yield
+    except SettingsError as error:
+        raise Problem(422, str(error)) from None
+
+
 def _router(table: type[Source] | type[Output], word: str, status: Callable[[Station], dict[str, Any]]) -> APIRouter:
     """Return the routes that sources and outputs have in common."""
     router = APIRouter(prefix=f"{API}/{word}s", tags=[f"{word}s"])
@@ -98,7 +109,7 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
     )
     async def add(who: Engineer, here: StationDep, body: NewConnection) -> ConnectionAnswer:
         def write() -> Source | Output:
-            with here.database.session() as session:
+            with here.database.session() as session, _settings_checked():
                 return add_row(
                     session,
                     table,
@@ -118,21 +129,21 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
     def show(who: Operator, here: StationDep, name: Name) -> ConnectionAnswer:
         del who
         with here.database.session() as session:
-            row = get_row(session, table, name)
+            row = named_row(session, table, name)
         return answer(here, row)
 
     @router.patch("/{name}", summary=f"Change a {word}", operation_id=f"change_{word}", responses=problems(404, 422))
     async def change(who: Engineer, here: StationDep, name: Name, body: ConnectionChange) -> ConnectionAnswer:
-        changes = body.model_dump(exclude_unset=True)
-        if "product" in changes:
-            changes["product_id"] = changes.pop("product")
-        for name_of in ("settings", "is_enabled"):
-            if changes.get(name_of, 0) is None:
-                del changes[name_of]
-
         def write() -> Source | Output:
-            with here.database.session() as session:
-                return change_row(session, table, name, who.name, **changes)
+            with here.database.session() as session, _settings_checked():
+                row = named_row(session, table, name)
+                if body.settings is not None or "product" in body.model_fields_set:
+                    product = body.product if "product" in body.model_fields_set else row.product_id
+                    settings = row.settings if body.settings is None else body.settings
+                    change_row(session, row, who.name, settings=settings, product_id=product)
+                if body.is_enabled is not None and body.is_enabled != row.is_enabled:
+                    set_enabled(session, row, body.is_enabled, who.name)
+                return row
 
         row = await in_thread(write)
         await reload(here, row.name)
@@ -149,7 +160,7 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
     async def remove(who: Engineer, here: StationDep, name: Name) -> None:
         def write() -> None:
             with here.database.session() as session:
-                remove_row(session, table, name, who.name)
+                remove_row(session, named_row(session, table, name), who.name)
 
         await in_thread(write)
         await reload(here, name)
@@ -180,7 +191,7 @@ async def retry(who: Engineer, here: StationDep, name: Name) -> None:
 
     def check() -> None:
         with here.database.session() as session:
-            get_row(session, Output, name)
+            named_row(session, Output, name)
 
     await in_thread(check)
     await here.outputs.retry_refused(name)

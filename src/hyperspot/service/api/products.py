@@ -14,7 +14,7 @@ from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.api.inspecting import ProductText
 from hyperspot.service.database.tables import ModelVersion, Product, TrainingImage
 from hyperspot.service.problems import Problem
-from hyperspot.service.products.catalog import change_product, create_product, get_product, list_products
+from hyperspot.service.products.catalog import change_product, checked_plan, create_product, get_product, list_products
 from hyperspot.service.records.summary import API
 
 router = APIRouter(prefix=f"{API}/products", tags=["products"])
@@ -112,7 +112,7 @@ def show_plan(who: Operator, here: StationDep, product_id: ProductId) -> dict[st
 def put_plan(who: Engineer, here: StationDep, product_id: ProductId, body: Json) -> dict[str, Any]:
     """Set regions of interest, zones, scale and rules; the next training uses them."""
     with here.database.session() as session:
-        return change_product(session, product_id, who.name, inspection_plan=body).inspection_plan or {}
+        return change_product(session, product_id, who.name, inspection_plan=checked_plan(body)).inspection_plan or {}
 
 
 @router.delete(

@@ -48,6 +48,17 @@ def create_product(session: Session, product_id: str, name: str, who: str) -> Pr
     return product
 
 
+def change_product(session: Session, product_id: str, who: str, **values: Any) -> Product:
+    """Change columns of a product; the audit log names those that differ."""
+    product = get_product(session, product_id)
+    changed = {name: value for name, value in values.items() if getattr(product, name) != value}
+    for name, value in changed.items():
+        setattr(product, name, value)
+    if changed:
+        audit(session, who, "product.change", product_id, **changed)
+    return product
+
+
 def get_product(session: Session, product_id: str) -> Product:
     """Return a product; raises Problem 404 if there is none."""
     product = session.get(Product, product_id) if ID.fullmatch(product_id) else None
@@ -160,30 +171,6 @@ def roll_back(session: Session, product_id: str, who: str) -> ModelVersion:
             audit(session, who, ACTIVATE, product_id, number=before.number, before=version.number, rolled_back=True)
             return before
     raise Problem(409, f"product '{product_id}' has no earlier active version; activate one by its number")
-
-
-def change_product(session: Session, product_id: str, who: str, **changes: Any) -> Product:
-    """Change columns of a product.
-
-    Args:
-        session: The transaction of the change.
-        product_id: Of the product.
-        who: For the audit log.
-        changes: `name`, `review_share`, `near_miss`, `is_archived` or `inspection_plan`, as the columns.
-
-    Raises:
-        Problem: 404 without the product, 422 for an inspection plan that cannot be used.
-    """
-    product = get_product(session, product_id)
-    if changes.get("inspection_plan") is not None:
-        changes["inspection_plan"] = checked_plan(changes["inspection_plan"])
-    for name, value in changes.items():
-        setattr(product, name, value)
-    shown = {name: value for name, value in changes.items() if name != "inspection_plan"}
-    if "inspection_plan" in changes:
-        shown["inspection_plan"] = "changed" if changes["inspection_plan"] else "removed"
-    audit(session, who, "product.change", product_id, **shown)
-    return product
 
 
 def checked_plan(values: Mapping[str, Any]) -> dict[str, Any]:
