@@ -13,6 +13,7 @@ from datetime import datetime
 
 from PIL import Image
 from sqlalchemy import select
+from sqlalchemy.exc import InterfaceError, OperationalError
 
 from hyperspot.images.reading import FORMATS
 from hyperspot.service.database import Database
@@ -20,10 +21,10 @@ from hyperspot.service.database.tables import Inspection, ModelVersion, Product,
 from hyperspot.service.events import Events
 from hyperspot.service.inference.outcome import Outcome
 from hyperspot.service.inference.pool import InferencePool
-from hyperspot.service.problems import Problem
-from hyperspot.service.products.catalog import active_version, get_product
+from hyperspot.service.problems import Problem, database_problem
+from hyperspot.service.products.catalog import Recipe, recipe_of
 from hyperspot.service.products.models import ModelFile, ModelStore
-from hyperspot.service.records.image_store import ImageKey, ImageStore, key_of
+from hyperspot.service.records.image_store import ImageKey, ImageStore, key_of, result_content
 from hyperspot.service.records.recorder import DuplicateError, NewInspection, Recorder, find_by_key
 from hyperspot.service.records.summary import summary_of
 from hyperspot.service.settings import StationSettings
@@ -54,24 +55,6 @@ class InspectionRequest:
     station: str | None = None
     idempotency_key: str | None = None
     received_at: datetime = field(default_factory=now)
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """How the active version of a product inspects."""
-
-    version: ModelVersion
-    review_share: float
-    near_miss: float
-
-    def review_reason(self, outcome: Outcome) -> str | None:
-        """Return why an inspection goes to review."""
-        if outcome.is_anomalous:
-            return "alarm"
-        rate = self.version.false_alarm_rate
-        if outcome.p_value is not None and rate is not None and outcome.p_value <= self.near_miss * rate:
-            return "near-miss"
-        return "sample" if random.random() < self.review_share else None  # noqa: S311 - no secret
 
 
 class Inspector:
@@ -171,7 +154,13 @@ class Inspector:
         if self._pool.is_full():
             # Before the image is written.
             raise self._pool.refuse()
-        model = self._models.file(recipe.version)
+        with self._images.using(key):
+            inspection = await self._predict(request, key, recipe)
+        self._events.publish("inspection", summary_of(inspection))
+        return inspection
+
+    async def _predict(self, request: InspectionRequest, key: ImageKey, recipe: Recipe) -> Inspection:
+        model = self._models.file_of(recipe.sha256, recipe.suffix)
         stored = asyncio.create_task(asyncio.to_thread(self._images.put, key, request.image))
         try:
             outcome = await self._pool.predict(model, request.image)
@@ -181,25 +170,21 @@ class Inspector:
                 await stored
             except OSError as error:
                 raise disk_problem(error) from None
-        inspection = await self._record(request, key, recipe, outcome)
-        self._events.publish("inspection", summary_of(inspection))
-        return inspection
+        return await self._record(request, key, recipe, outcome)
 
-    def _prepare(self, request: InspectionRequest) -> tuple[_Recipe, Inspection | None]:
-        with self._database.session() as session:
-            version = active_version(session, request.product_id)
-            product = get_product(session, request.product_id)
-            earlier = None
-            if request.idempotency_key is not None:
-                earlier = find_by_key(session, request.product_id, request.idempotency_key)
-            return _Recipe(version, product.review_share, product.near_miss), earlier
-
-    async def _record(self, request: InspectionRequest, key: ImageKey, recipe: _Recipe, outcome: Outcome) -> Inspection:
-        inspection_id = uuid.uuid4().hex
+    def _prepare(self, request: InspectionRequest) -> tuple[Recipe, Inspection | None]:
         try:
-            await asyncio.to_thread(self._images.put_result, inspection_id, outcome)
-        except OSError as error:
-            raise disk_problem(error) from None
+            with self._database.session() as session:
+                recipe = recipe_of(session, request.product_id)
+                if request.idempotency_key is None:
+                    return recipe, None
+                return recipe, find_by_key(session, request.product_id, request.idempotency_key)
+        except (OperationalError, InterfaceError) as error:
+            raise database_problem(error) from None
+
+    async def _record(self, request: InspectionRequest, key: ImageKey, recipe: Recipe, outcome: Outcome) -> Inspection:
+        inspection_id = uuid.uuid4().hex
+        result = result_content(outcome)
         new = NewInspection(
             image={
                 "sha256": key.sha256,
@@ -211,8 +196,8 @@ class Inspector:
             inspection={
                 "id": inspection_id,
                 "product_id": request.product_id,
-                "version_id": recipe.version.id,
-                "version_number": recipe.version.number,
+                "version_id": recipe.version_id,
+                "version_number": recipe.version_number,
                 "image_sha256": key.sha256,
                 "idempotency_key": request.idempotency_key,
                 "serial_number": request.serial_number,
@@ -227,17 +212,37 @@ class Inspector:
                 "milliseconds": outcome.milliseconds,
                 "width": outcome.width,
                 "height": outcome.height,
+                "result_size": len(result),
                 "verdict": outcome.verdict,
                 "rendering": outcome.rendering,
                 "checks": outcome.checks,
-                "review_reason": recipe.review_reason(outcome),
+                "review_reason": review_reason(recipe, outcome),
             },
         )
+        # Both wait for the disk, at the same time.
+        kept = asyncio.create_task(asyncio.to_thread(self._images.put_result, inspection_id, result))
         try:
-            return await self._recorder.record(new)
+            inspection = await self._recorder.record(new)
         except DuplicateError as duplicate:
+            inspection = same_image(duplicate.inspection, key)
+        finally:
+            try:
+                await kept
+            except OSError as error:
+                raise disk_problem(error) from None
+        if inspection.id != inspection_id:
             self._images.remove_result(inspection_id)
-            return same_image(duplicate.inspection, key)
+        return inspection
+
+
+def review_reason(recipe: Recipe, outcome: Outcome) -> str | None:
+    """Return why an inspection goes to review, if it does."""
+    if outcome.is_anomalous:
+        return "alarm"
+    rate = recipe.false_alarm_rate
+    if outcome.p_value is not None and rate is not None and outcome.p_value <= recipe.near_miss * rate:
+        return "near-miss"
+    return "sample" if random.random() < recipe.review_share else None  # noqa: S311 - no secret
 
 
 def same_image(earlier: Inspection, key: ImageKey) -> Inspection:

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from hyperspot.errors import HyperspotError, ImageError, MissingPackageError
@@ -75,8 +76,16 @@ def problem_of(error: Exception) -> Problem:
         return Problem(422, f"{where}: {first['msg']}", errors=_plain(error.errors()))
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    if isinstance(error, OperationalError | InterfaceError):
+        return database_problem(error)
     log.error("request failed", exc_info=error)
     return Problem(500, "the station failed to answer; its log has the details")
+
+
+def database_problem(error: DBAPIError) -> Problem:
+    """Return the answer while the database is away."""
+    log.warning("the database does not answer: %s", str(error.orig).strip())
+    return Problem(503, "the database does not answer; send the request again later", headers={"Retry-After": "2"})
 
 
 def handle_problems(app: FastAPI) -> None:

@@ -8,10 +8,14 @@ from hyperspot.service.events import Events
 from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.inspecting import Inspector
 from hyperspot.service.jobs.runner import JobRunner
+from hyperspot.service.monitoring.monitor import Monitor
+from hyperspot.service.outputs import Outputs
 from hyperspot.service.products.models import ModelStore
 from hyperspot.service.records.image_store import ImageStore
 from hyperspot.service.records.recorder import Recorder
+from hyperspot.service.records.retention import Limits, Retention
 from hyperspot.service.settings import StationSettings
+from hyperspot.service.sources import Sources
 
 
 class Part(Protocol):
@@ -36,7 +40,11 @@ class Station:
         pool: Worker processes that predict.
         recorder: Writes inspections.
         inspector: The path of an image.
+        retention: Removes old images.
         jobs: Runs what takes long, in processes of its own.
+        monitor: Raises alarms about the process.
+        sources: Cameras and folders that images come from.
+        outputs: Where verdicts go.
         parts: Started in this order and stopped in reverse.
     """
 
@@ -51,8 +59,15 @@ class Station:
         self.inspector = Inspector(
             settings, self.database, self.images, self.models, self.pool, self.recorder, self.events
         )
+        self.retention = Retention(self.database, self.images, Limits(settings.keep_days, settings.keep_gigabytes))
+        self.parts: list[Part] = [self.recorder, self.pool, self.inspector, self.retention]
         self.jobs = JobRunner(settings, self.database, self.events)
-        self.parts: list[Part] = [self.recorder, self.pool, self.inspector, self.jobs]
+        self.monitor = Monitor(self.database, self.events)
+        self.parts += [self.jobs, self.monitor]
+        self.sources = Sources(self.database, self.events, self.inspector.inspect)
+        self.outputs = Outputs(self.database, self.events, self.sources.trigger)
+        # Sources last: what they send needs all else.
+        self.parts += [self.outputs, self.sources]
         self._started: list[Part] = []
 
     async def start(self) -> None:

@@ -174,6 +174,8 @@ class Inspection(Base):
     width: Mapped[int] = mapped_column(Integer)
     height: Mapped[int] = mapped_column(Integer)
     """Of the upright image, in pixels."""
+    result_size: Mapped[int] = mapped_column(BigInteger)
+    """Bytes of the file of the anomaly map and the mask."""
     verdict: Mapped[dict[str, Any]] = mapped_column(Json)
     """`Verdict.to_dict()` without `image`."""
     rendering: Mapped[dict[str, Any]] = mapped_column(Json)
@@ -340,6 +342,8 @@ class Delivery(Base):
     inspection_number: Mapped[int] = mapped_column(ForeignKey("inspections.number"))
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     last_error: Mapped[str | None] = mapped_column(Text)
+    refused_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When it was set aside, as the receiver refuses it for good; it is not sent again by itself."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 

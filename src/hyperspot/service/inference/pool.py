@@ -28,6 +28,8 @@ ATTEMPTS = 2
 GRACE = 5.0
 """Seconds that a worker may work beyond the deadline of its batch before it is killed, loading a model included."""
 STOP_SECONDS = 5.0
+IN_FLIGHT = 2
+"""Batches that a worker holds at most: one that it predicts, and one that it has received meanwhile."""
 SMOOTHING = 0.1
 """Weight of the newest batch in the mean time per image."""
 log = logging.getLogger(__name__)
@@ -60,6 +62,20 @@ class _Request:
             log.warning("an answer came after the station had stopped")
 
 
+@dataclass
+class _Work:
+    """Requests for one model; without requests the model is only loaded."""
+
+    model: ModelFile
+    requests: list[_Request]
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def deadline(self) -> float:
+        """The latest of its requests."""
+        return max(request.deadline for request in self.requests)
+
+
 class InferencePool:
     """Predicts in worker processes.
 
@@ -81,6 +97,7 @@ class InferencePool:
         self._changed = threading.Condition()
         self._workers = [_Worker(self, number) for number in range(settings.workers)]
         self._is_open = False
+        self._idle = 0
 
     async def start(self) -> None:
         """Start the workers."""
@@ -151,32 +168,41 @@ class InferencePool:
         finally:
             request.future.cancel()
 
-    def take(self, worker: "_Worker") -> Batch | list[_Request] | None:
-        """Return the next work of a worker, once there is some; None when the pool stops."""
+    def take(self, worker: "_Worker") -> "_Work | None":
+        """Return the next work of a worker that is idle, once there is some; None when the pool stops."""
         with self._changed:
-            while True:
-                if worker.to_load:
-                    return Batch(worker.to_load.popleft(), ())
-                while self._waiting and self._waiting[0].future.done():
-                    # Given up: its deadline passed, or its client is gone.
-                    self._waiting.popleft()
-                if self._waiting:
-                    return self._next_batch()
-                if not self._is_open:
-                    return None
-                self._changed.wait()
+            self._idle += 1
+            try:
+                while True:
+                    if worker.to_load:
+                        return _Work(worker.to_load.popleft(), [])
+                    if (batch := self._next_batch()) is not None:
+                        return batch
+                    if not self._is_open:
+                        return None
+                    self._changed.wait()
+            finally:
+                self._idle -= 1
 
-    def _next_batch(self) -> list[_Request]:
-        first = self._waiting.popleft()
-        batch, others = [first], []
+    def take_ahead(self) -> "_Work | None":
+        """Return work for a worker that is busy, if no other is idle, so that it need not wait between batches."""
+        with self._changed:
+            return None if self._idle else self._next_batch()
+
+    def _next_batch(self) -> "_Work | None":
+        """Take the oldest request and others of the same model; requests that were given up are dropped."""
+        batch: list[_Request] = []
+        others: list[_Request] = []
         while self._waiting and len(batch) < self._settings.max_batch:
             request = self._waiting.popleft()
-            if request.model == first.model:
+            if request.future.done():
+                continue
+            if not batch or request.model == batch[0].model:
                 batch.append(request)
             else:
                 others.append(request)
         self._waiting.extendleft(reversed(others))
-        return batch
+        return _Work(batch[0].model, batch) if batch else None
 
     def put_back(self, batch: list[_Request]) -> None:
         """Take the images of a dead worker first, once more."""
@@ -230,25 +256,40 @@ class _Worker:
 
     def _run(self) -> None:
         process, connection = self._open()
-        while (work := self._pool.take(self)) is not None:
-            batch = work if isinstance(work, Batch) else Batch(work[0].model, [request.image for request in work])
-            requests = [] if isinstance(work, Batch) else work
-            started = time.monotonic()
+        sent: deque[_Work] = deque()
+        while True:
             try:
-                answer = self._ask(process, connection, batch, requests)
+                if not sent:
+                    work = self._pool.take(self)
+                    if work is None:
+                        break
+                    self._send(connection, work, sent)
+                if len(sent) < IN_FLIGHT and (ahead := self._pool.take_ahead()) is not None:
+                    self._send(connection, ahead, sent)
+                answer = self._receive(process, connection, sent[0])
             except (EOFError, OSError) as error:
                 log.error("worker %s died (%s); it is replaced", process.pid, error)
                 process.kill()
                 process.join()
                 connection.close()
-                process, connection = self._open()
                 self.to_load.extend(self._loaded[-self._pool.worker_settings.models_in_memory :])
-                self._pool.put_back(requests)
+                self._pool.put_back([request for work in sent for request in work.requests])
+                sent.clear()
+                process, connection = self._open()
                 continue
-            if requests:
-                self._pool.count(time.monotonic() - started, len(requests))
-            for request, one in zip(requests, answer, strict=True):
+            work = sent.popleft()
+            if work.requests:
+                self._pool.count(time.monotonic() - work.started, len(work.requests))
+            for request, one in zip(work.requests, answer, strict=True):
                 request.resolve(_problem_of(one) if isinstance(one, Failure) else one)
+            if sent:
+                # It begins now.
+                sent[0].started = time.monotonic()
+        self._end(process, connection)
+
+    def _end(
+        self, process: multiprocessing.process.BaseProcess, connection: multiprocessing.connection.Connection
+    ) -> None:
         try:
             connection.send(None)
         except OSError:
@@ -259,7 +300,11 @@ class _Worker:
             process.join()
         connection.close()
 
-    def _open(self) -> tuple[multiprocessing.process.BaseProcess, "multiprocessing.connection.Connection"]:
+    def _send(self, connection: multiprocessing.connection.Connection, work: "_Work", sent: "deque[_Work]") -> None:
+        sent.append(work)
+        connection.send(Batch(work.model, [request.image for request in work.requests]))
+
+    def _open(self) -> tuple[multiprocessing.process.BaseProcess, multiprocessing.connection.Connection]:
         # Spawned: a fork would copy the threads' locks of the station.
         context = multiprocessing.get_context("spawn")
         connection, theirs = context.Pipe()
@@ -271,19 +316,17 @@ class _Worker:
         self._process = process
         return process, connection
 
-    def _ask(
+    def _receive(
         self,
         process: multiprocessing.process.BaseProcess,
-        connection: "multiprocessing.connection.Connection",
-        batch: Batch,
-        requests: list[_Request],
+        connection: multiprocessing.connection.Connection,
+        work: "_Work",
     ) -> Answer:
         """Return the answer of the process; raises EOFError or OSError if it died or hangs."""
-        connection.send(batch)
         while not connection.poll(1.0):
             if not process.is_alive():
                 raise EOFError(f"exit code {process.exitcode}")
-            if requests and time.monotonic() > max(request.deadline for request in requests) + GRACE:
+            if work.requests and time.monotonic() > work.deadline + GRACE:
                 raise EOFError("no answer long after the deadline")
         answer: Answer = connection.recv()
         return answer

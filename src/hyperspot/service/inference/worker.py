@@ -1,12 +1,15 @@
 """A worker process: keeps models ready and predicts the images that the pool sends."""
 
 import os
+import queue
 import signal
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from hyperspot.errors import HyperspotError, ImageError, ImageWarning
 from hyperspot.model_loading import load_model
@@ -14,6 +17,7 @@ from hyperspot.predictor import Predictor
 from hyperspot.results.verdict import Verdict
 from hyperspot.runtime import ExportedDetector, is_exported
 from hyperspot.service.inference.outcome import Outcome, outcome_of
+from hyperspot.service.monitoring.image_checks import checks_of
 from hyperspot.service.products.models import ModelFile
 
 
@@ -94,17 +98,13 @@ def predict(models: Models, batch: Batch) -> Answer:
         else:
             results = list(predictor.predict_many(batch.images, batch_size=len(batch.images), errors="return"))
         return [
-            Failure(_about_upload(result), is_image=True) if isinstance(result, ImageError) else outcome_of(result, {})
-            for result in results
+            Failure(str(one), is_image=True) if isinstance(one, ImageError) else outcome_of(one, checks_of(one.image))
+            for one in results
         ]
     except HyperspotError as error:
         return [Failure(str(error), is_image=False) for _ in batch.images]
     except MemoryError:
         return [Failure("the station is out of memory; use a smaller image", is_image=False) for _ in batch.images]
-
-
-def _about_upload(error: ImageError) -> str:
-    return str(error)
 
 
 def main(connection: Connection, settings: WorkerSettings) -> None:
@@ -113,12 +113,25 @@ def main(connection: Connection, settings: WorkerSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore", ImageWarning)
     models = Models(settings)
+    batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, batches), daemon=True).start()
+    while (batch := batches.get()) is not None:
+        try:
+            connection.send(predict(models, batch))
+        except OSError:
+            _die()
+
+
+def _receive(connection: Connection, batches: "queue.SimpleQueue[Batch | None]") -> None:
+    """Receive the next batch while one is predicted."""
     while True:
         try:
             batch = connection.recv()
-            if batch is None:
-                return
-            connection.send(predict(models, batch))
         except (EOFError, OSError):
-            # The station is gone. Threads of an engine could keep the process.
-            os._exit(1)
+            _die()
+        batches.put(batch)
+
+
+def _die() -> NoReturn:
+    """End at once: the station is gone, and threads of an engine could keep the process."""
+    os._exit(1)

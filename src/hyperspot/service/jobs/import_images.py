@@ -23,7 +23,7 @@ from hyperspot.service.jobs.archives import archive_path, unpack
 from hyperspot.service.jobs.base import Finish, JobContext, JobKind, JobParameters
 from hyperspot.service.monitoring.image_checks import checks_of
 from hyperspot.service.products import training_images
-from hyperspot.service.records.image_store import key_of
+from hyperspot.service.records.image_store import key_of, result_content
 from hyperspot.service.review.labels import add_label
 from hyperspot.service.review.learning import IMPORTED
 
@@ -131,7 +131,8 @@ def _inspect(context: JobContext, predictor: Predictor, version: ModelVersion, s
     outcome = outcome_of(verdict, checks_of(verdict.image))
     mask = load_mask(sample, outcome.height, outcome.width) if sample.label == 1 else None
     inspection_id = uuid.uuid4().hex
-    context.images.put_result(inspection_id, outcome)
+    maps = result_content(outcome)
+    context.images.put_result(inspection_id, maps)
     with context.database.session() as session:
         training_images.store_image(session, context.images, content)
         inspection = Inspection(
@@ -153,6 +154,7 @@ def _inspect(context: JobContext, predictor: Predictor, version: ModelVersion, s
             verdict=outcome.verdict,
             rendering=outcome.rendering,
             checks=outcome.checks,
+            result_size=len(maps),
         )
         session.add(inspection)
         session.flush()

@@ -1,6 +1,7 @@
 """Products, and which version of their model is active."""
 
 import re
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -75,12 +76,56 @@ def get_version(session: Session, product_id: str, number: int) -> ModelVersion:
 def active_version(session: Session, product_id: str) -> ModelVersion:
     """Return the active version; raises Problem 404 without the product and 409 without an active version."""
     product = get_product(session, product_id)
-    if product.is_archived:
-        raise Problem(409, f"product '{product_id}' is archived; restore it first")
     version = None if product.active_version_id is None else session.get(ModelVersion, product.active_version_id)
-    if version is None:
-        raise Problem(409, f"product '{product_id}' has no active model; train or upload one and activate it")
+    if version is None or product.is_archived:
+        raise inactive(product)
     return version
+
+
+def inactive(product: Product) -> Problem:
+    """Return why a product cannot inspect."""
+    if product.is_archived:
+        return Problem(409, f"product '{product.id}' is archived; restore it first")
+    return Problem(409, f"product '{product.id}' has no active model; train or upload one and activate it")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the active version of a product inspects.
+
+    Attributes:
+        version_id, version_number, sha256, suffix, false_alarm_rate: Of the version.
+        review_share, near_miss: Of the product.
+    """
+
+    version_id: int
+    version_number: int
+    sha256: str
+    suffix: str
+    false_alarm_rate: float | None
+    review_share: float
+    near_miss: float
+
+
+def recipe_of(session: Session, product_id: str) -> Recipe:
+    """Return how a product inspects, by one query of short columns; raises Problem as `active_version` does."""
+    query = (
+        select(
+            ModelVersion.id,
+            ModelVersion.number,
+            ModelVersion.sha256,
+            ModelVersion.suffix,
+            ModelVersion.false_alarm_rate,
+            Product.review_share,
+            Product.near_miss,
+        )
+        .join(Product, Product.active_version_id == ModelVersion.id)
+        .where(Product.id == product_id, Product.is_archived.is_(False))
+    )
+    row = session.execute(query).one_or_none() if ID.fullmatch(product_id) else None
+    if row is None:
+        raise inactive(get_product(session, product_id))
+    return Recipe(*row)
 
 
 def activate(session: Session, product_id: str, number: int, who: str) -> ModelVersion:

@@ -114,7 +114,11 @@ class ModelStore:
 
     def file(self, version: ModelVersion) -> ModelFile:
         """Return the file of a version."""
-        return ModelFile(version.sha256, self._folder / version.sha256 / f"{STEM}{version.suffix}")
+        return self.file_of(version.sha256, version.suffix)
+
+    def file_of(self, sha256: str, suffix: str) -> ModelFile:
+        """Return the file with a content."""
+        return ModelFile(sha256, self._folder / sha256 / f"{STEM}{suffix}")
 
     def archive(self, version: ModelVersion) -> tuple[str, Path | bytes]:
         """Return the name and the content of a download: the file itself, or a ZIP archive of several."""

@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import io
 import os
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +59,21 @@ class ImageStore:
 
     def __init__(self, folder: Path) -> None:
         self._images, self._results = folder / "images", folder / "results"
+        self._used: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def using(self, key: ImageKey) -> Iterator[None]:
+        """Keep `remove` from an image that is about to be recorded."""
+        with self._lock:
+            self._used[key.sha256] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._used[key.sha256] -= 1
+                if not self._used[key.sha256]:
+                    del self._used[key.sha256]
 
     def put(self, key: ImageKey, content: bytes) -> bool:
         """Store an image under its key; return whether it is new."""
@@ -74,18 +91,17 @@ class ImageStore:
         """Return an image; None if it is not kept."""
         return _read(self.path(key))
 
-    def remove(self, key: ImageKey) -> None:
-        """Remove an image, if it is there."""
-        self.path(key).unlink(missing_ok=True)
+    def remove(self, key: ImageKey) -> bool:
+        """Remove an image, if it is there; return False if it is in use."""
+        with self._lock:
+            if key.sha256 in self._used:
+                return False
+            self.path(key).unlink(missing_ok=True)
+            return True
 
-    def put_result(self, inspection_id: str, outcome: Outcome) -> None:
-        """Store the anomaly map and the mask of an inspection."""
-        content = io.BytesIO()
-        if outcome.mask is None:
-            np.savez(content, map=outcome.input_map)
-        else:
-            np.savez(content, map=outcome.input_map, mask=outcome.mask)
-        _write(self._result(inspection_id), content.getvalue())
+    def put_result(self, inspection_id: str, content: bytes) -> None:
+        """Store the anomaly map and the mask of an inspection, as `result_content` returns them."""
+        _write(self._result(inspection_id), content)
 
     def read_result(self, inspection_id: str) -> dict[str, Shaped[np.ndarray, "..."]] | None:
         """Return `map` and, unless it is empty, `mask` in bits; None if they are not kept."""
@@ -105,6 +121,16 @@ class ImageStore:
 
     def _result(self, inspection_id: str) -> Path:
         return self._results / inspection_id[:2] / f"{inspection_id}.npz"
+
+
+def result_content(outcome: Outcome) -> bytes:
+    """Return the anomaly map and, unless it is empty, the mask as a file of NumPy."""
+    content = io.BytesIO()
+    if outcome.mask is None:
+        np.savez(content, map=outcome.input_map)
+    else:
+        np.savez(content, map=outcome.input_map, mask=outcome.mask)
+    return content.getvalue()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from hyperspot.service.database import Database
-from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage
-from hyperspot.service.problems import Problem
+from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage, now
+from hyperspot.service.problems import Problem, database_problem
 
 MOST_TOGETHER = 64
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
@@ -121,11 +121,11 @@ class Recorder:
                 self._write(batch)
 
     def _write(self, batch: list[_Waiting]) -> None:
-        wait = FIRST_WAIT
+        wait, again = FIRST_WAIT, False
         while batch:
             try:
                 with self._database.session() as session:
-                    written = _insert(session, [one.new for one in batch])
+                    written = _insert(session, [one.new for one in batch], again=again)
             except IntegrityError as error:
                 if len(batch) == 1:
                     batch[0].resolve(self._explain(batch[0].new, error))
@@ -135,11 +135,12 @@ class Recorder:
                     self._write([one])
                 return
             except (OperationalError, InterfaceError) as error:
-                log.warning("the database does not write: %s", str(error.orig).strip())
-                now = time.monotonic()
-                for one in [one for one in batch if now > one.until]:
-                    one.resolve(Problem(503, "the database does not answer; send the image again later"))
-                batch = [one for one in batch if now <= one.until]
+                problem = database_problem(error)
+                at = time.monotonic()
+                for one in [one for one in batch if at > one.until]:
+                    one.resolve(problem)
+                batch = [one for one in batch if at <= one.until]
+                again = True
                 if batch:
                     time.sleep(wait)
                     wait = min(2 * wait, LONGEST_WAIT)
@@ -171,34 +172,35 @@ def find_by_key(session: Session, product_id: str, idempotency_key: str) -> Insp
     )
 
 
-def _insert(session: Session, news: list[NewInspection]) -> list[Inspection]:
+def _insert(session: Session, news: list[NewInspection], *, again: bool) -> list[Inspection]:
     """Write inspections in order; those that an earlier attempt wrote, whose answer was lost, are left."""
-    ids = [new.inspection["id"] for new in news]
-    known = {one.id: one for one in session.scalars(select(Inspection).where(Inspection.id.in_(ids)))}
+    known: dict[str, Inspection] = {}
+    if again:
+        ids = [new.inspection["id"] for new in news]
+        known = {one.id: one for one in session.scalars(select(Inspection).where(Inspection.id.in_(ids)))}
     missing = [new for new in news if new.inspection["id"] not in known]
-    if missing:
-        digests = {new.image["sha256"]: new.image for new in missing}
-        stored = {
-            one.sha256: one for one in session.scalars(select(StoredImage).where(StoredImage.sha256.in_(digests)))
-        }
-        for digest, values in digests.items():
-            if digest in stored:
-                # Retention may have removed the file of an earlier inspection of the same image.
-                stored[digest].removed_at = None
-            else:
-                session.add(StoredImage(**values))
-        session.flush()
-        added = [Inspection(**new.inspection) for new in missing]
-        session.add_all(added)
-        session.flush()
-        known |= {one.id: one for one in added}
-        outputs = session.execute(select(Output.id, Output.product_id).where(Output.is_enabled)).all()
-        deliveries = [
-            {"output_id": output_id, "inspection_number": one.number}
-            for one in added
-            for output_id, product_id in outputs
-            if product_id in (None, one.product_id)
-        ]
-        if deliveries:
-            session.execute(insert(Delivery), deliveries)
-    return [known[one] for one in ids]
+    _insert_images(session, [new.image for new in missing])
+    added = [Inspection(**new.inspection) for new in missing]
+    session.add_all(added)
+    session.flush()
+    outputs = session.execute(select(Output.id, Output.product_id).where(Output.is_enabled)).all()
+    deliveries = [
+        {"output_id": output_id, "inspection_number": one.number}
+        for one in added
+        for output_id, product_id in outputs
+        if product_id in (None, one.product_id)
+    ]
+    if deliveries:
+        session.execute(insert(Delivery), deliveries)
+    known |= {one.id: one for one in added}
+    return [known[new.inspection["id"]] for new in news]
+
+
+def _insert_images(session: Session, images: list[dict[str, Any]]) -> None:
+    by_digest = {values["sha256"]: values for values in images}
+    # Retention counts from now, and may have removed the file of an earlier inspection of the same image.
+    for stored in session.scalars(select(StoredImage).where(StoredImage.sha256.in_(by_digest))):
+        stored.removed_at, stored.stored_at = None, now()
+        del by_digest[stored.sha256]
+    session.add_all(StoredImage(**values) for values in by_digest.values())
+    session.flush()

@@ -240,6 +240,7 @@ def upgrade() -> None:
         sa.Column("milliseconds", sa.Float(), nullable=False),
         sa.Column("width", sa.Integer(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=False),
+        sa.Column("result_size", sa.BigInteger(), nullable=False),
         sa.Column("verdict", JSON, nullable=False),
         sa.Column("rendering", JSON, nullable=False),
         sa.Column("checks", JSON, nullable=False),
@@ -287,6 +288,7 @@ def upgrade() -> None:
         sa.Column("inspection_number", KEY, nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("refused_at", TIME, nullable=True),
         sa.Column("created_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["inspection_number"],
