@@ -16,6 +16,8 @@ from hyperspot.service.products.catalog import get_product
 from hyperspot.service.sources.registry import SOURCES
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?")
+RESERVED = ("rest", "lookout", "import", "kinds")
+"""Inspections name what they come from; `kinds` is an address."""
 Row = Source | Output
 Table = type[Source] | type[Output]
 
@@ -33,6 +35,14 @@ def get_row(session: Session, table: Table, row_id: int) -> Row:
     return row
 
 
+def named_row(session: Session, table: Table, name: str) -> Row:
+    """Return a source or an output by its name; raises Problem 404 if there is none."""
+    row = session.scalar(select(table).where(table.name == name)) if NAME.fullmatch(name) else None
+    if row is None:
+        raise Problem(404, f"there is no such {_word(table)}; list them")
+    return row
+
+
 def add_row(
     session: Session,
     table: Table,
@@ -41,8 +51,10 @@ def add_row(
     product_id: str | None,
     settings: Mapping[str, Any],
     who: str,
+    *,
+    is_enabled: bool = True,
 ) -> Row:
-    """Add a source or an output, enabled; whoever calls reloads it after the commit.
+    """Add a source or an output; whoever calls reloads it after the commit.
 
     Raises:
         Problem: 404 without the product, 409 for a name that is taken, 422 for a name or a kind that cannot be used.
@@ -64,6 +76,8 @@ def add_row(
     name = name.strip()
     if not NAME.fullmatch(name):
         raise Problem(422, "a name has 1 to 64 letters, digits, spaces, '.', '_' and '-'; choose another")
+    if name.lower() in RESERVED:
+        raise Problem(422, f"the names {', '.join(RESERVED)} have a meaning already; choose another")
     if kind not in (SOURCES if table is Source else OUTPUTS):
         raise Problem(422, f"there is no {_word(table)} of this kind; choose one that the page offers")
     if product_id is None and table is Source:
@@ -72,7 +86,8 @@ def add_row(
         get_product(session, product_id)
     if session.scalar(select(table.id).where(table.name == name)) is not None:
         raise Problem(409, f"there is a {_word(table)} '{name}'; choose another name")
-    row: Row = table(name=name, kind=kind, product_id=product_id, settings=check_settings(kind, settings))
+    checked = check_settings(kind, settings)
+    row: Row = table(name=name, kind=kind, product_id=product_id, settings=checked, is_enabled=is_enabled)
     session.add(row)
     # Defaults are set then.
     session.flush()
