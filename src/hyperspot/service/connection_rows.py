@@ -18,7 +18,7 @@ from hyperspot.service.sources.registry import SOURCES
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?")
 RESERVED = ("rest", "lookout", "import", "kinds")
 """Inspections name what they come from; `kinds` is an address."""
-Row = TypeVar("Row", Source, Output)
+Row = TypeVar("Row", bound=Source | Output)
 
 
 def list_rows(session: Session, table: type[Row]) -> list[Row]:
@@ -85,7 +85,9 @@ def add_row(
         get_product(session, product_id)
     if session.scalar(select(table.id).where(table.name == name)) is not None:
         raise Problem(409, f"there is a {_word(table)} '{name}'; choose another name")
-    row = table(name=name, kind=kind, product_id=product_id, settings=check_settings(kind, settings), is_enabled=is_enabled)
+    row = table(
+        name=name, kind=kind, product_id=product_id, settings=check_settings(kind, settings), is_enabled=is_enabled
+    )
     session.add(row)
     session.flush()
     audit(session, who, f"{_word(table)}.create", name, kind=kind, product=product_id)
@@ -101,7 +103,7 @@ def change_row(
     elif isinstance(row, Source):
         raise Problem(422, "a source needs a product; choose one")
     row.settings = check_settings(row.kind, merge_settings(row.settings, settings))
-    row.product_id = product_id  # type: ignore[assignment]
+    row.product_id = product_id
     audit(session, who, f"{_word(type(row))}.change", row.name)
 
 
@@ -117,5 +119,5 @@ def remove_row(session: Session, row: Source | Output, who: str) -> None:
     audit(session, who, f"{_word(type(row))}.remove", row.name)
 
 
-def _word(table: type[Source] | type[Output]) -> str:
+def _word(table: type[Any]) -> str:
     return "source" if table is Source else "output"
