@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -16,17 +16,28 @@ from hyperspot.service.products.catalog import get_product
 from hyperspot.service.sources.registry import SOURCES
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?")
-Row = TypeVar("Row", Source, Output)
+RESERVED = ("rest", "lookout", "import", "kinds")
+"""Inspections name what they come from; `kinds` is an address."""
+Row = Source | Output
+Table = type[Source] | type[Output]
 
 
-def list_rows(session: Session, table: type[Row]) -> list[Row]:
+def list_rows(session: Session, table: Table) -> list[Row]:
     """Return all sources or all outputs, by name."""
     return list(session.scalars(select(table).order_by(table.name)))
 
 
-def get_row(session: Session, table: type[Row], row_id: int) -> Row:
+def get_row(session: Session, table: Table, row_id: int) -> Row:
     """Return a source or an output; raises Problem 404 if there is none."""
-    row = session.get(table, row_id)
+    row: Row | None = session.get(Source, row_id) if table is Source else session.get(Output, row_id)
+    if row is None:
+        raise Problem(404, f"there is no such {_word(table)}; list them")
+    return row
+
+
+def named_row(session: Session, table: Table, name: str) -> Row:
+    """Return a source or an output by its name; raises Problem 404 if there is none."""
+    row = session.scalar(select(table).where(table.name == name)) if NAME.fullmatch(name) else None
     if row is None:
         raise Problem(404, f"there is no such {_word(table)}; list them")
     return row
@@ -34,14 +45,16 @@ def get_row(session: Session, table: type[Row], row_id: int) -> Row:
 
 def add_row(
     session: Session,
-    table: type[Row],
+    table: Table,
     name: str,
     kind: str,
     product_id: str | None,
     settings: Mapping[str, Any],
     who: str,
+    *,
+    is_enabled: bool = True,
 ) -> Row:
-    """Add a source or an output, enabled; whoever calls reloads it after the commit.
+    """Add a source or an output; whoever calls reloads it after the commit.
 
     Raises:
         Problem: 404 without the product, 409 for a name that is taken, 422 for a name or a kind that cannot be used.
@@ -63,6 +76,8 @@ def add_row(
     name = name.strip()
     if not NAME.fullmatch(name):
         raise Problem(422, "a name has 1 to 64 letters, digits, spaces, '.', '_' and '-'; choose another")
+    if name.lower() in RESERVED:
+        raise Problem(422, f"the names {', '.join(RESERVED)} have a meaning already; choose another")
     if kind not in (SOURCES if table is Source else OUTPUTS):
         raise Problem(422, f"there is no {_word(table)} of this kind; choose one that the page offers")
     if product_id is None and table is Source:
@@ -71,37 +86,37 @@ def add_row(
         get_product(session, product_id)
     if session.scalar(select(table.id).where(table.name == name)) is not None:
         raise Problem(409, f"there is a {_word(table)} '{name}'; choose another name")
-    row = table(name=name, kind=kind, product_id=product_id, settings=check_settings(kind, settings), is_enabled=True)
+    checked = check_settings(kind, settings)
+    row: Row = table(name=name, kind=kind, product_id=product_id, settings=checked, is_enabled=is_enabled)
     session.add(row)
+    # Defaults are set then.
     session.flush()
     audit(session, who, f"{_word(table)}.create", name, kind=kind, product=product_id)
     return row
 
 
-def change_row(
-    session: Session, row: Source | Output, who: str, *, settings: Mapping[str, Any], product_id: str | None
-) -> None:
+def change_row(session: Session, row: Row, who: str, *, settings: Mapping[str, Any], product_id: str | None) -> None:
     """Change the settings and the product; a secret that is sent as it was shown stays."""
     if product_id is not None:
         get_product(session, product_id)
     elif isinstance(row, Source):
         raise Problem(422, "a source needs a product; choose one")
     row.settings = check_settings(row.kind, merge_settings(row.settings, settings))
-    row.product_id = product_id  # type: ignore[assignment]
+    row.product_id = product_id
     audit(session, who, f"{_word(type(row))}.change", row.name)
 
 
-def set_enabled(session: Session, row: Source | Output, enabled: bool, who: str) -> None:
+def set_enabled(session: Session, row: Row, enabled: bool, who: str) -> None:
     """Start or stop a source or an output."""
     row.is_enabled = enabled
     audit(session, who, f"{_word(type(row))}.{'enable' if enabled else 'disable'}", row.name)
 
 
-def remove_row(session: Session, row: Source | Output, who: str) -> None:
+def remove_row(session: Session, row: Row, who: str) -> None:
     """Remove a source or an output, with what waits for it."""
     session.delete(row)
     audit(session, who, f"{_word(type(row))}.remove", row.name)
 
 
-def _word(table: type[Source] | type[Output]) -> str:
+def _word(table: Table) -> str:
     return "source" if table is Source else "output"
