@@ -13,6 +13,7 @@ from hyperspot.service.access.middleware import Gate
 from hyperspot.service.access.sign_in import Attempts
 from hyperspot.service.api.openapi import complete_openapi
 from hyperspot.service.problems import handle_problems
+from hyperspot.service.request_log import RequestLog
 from hyperspot.service.station import Station
 
 
@@ -46,4 +47,6 @@ def create_app(station: Station) -> FastAPI:
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
     complete_openapi(app)
     app.add_middleware(Gate, settings=station.settings)
+    # Added last, it is the outermost: refused requests are logged as well.
+    app.add_middleware(RequestLog)
     return app

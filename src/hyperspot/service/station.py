@@ -9,6 +9,7 @@ from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.inspecting import Inspector
 from hyperspot.service.jobs.runner import JobRunner
 from hyperspot.service.measurements import Measurements
+from hyperspot.service.monitoring.monitor import Monitor
 from hyperspot.service.outputs import Outputs
 from hyperspot.service.products.models import ModelStore
 from hyperspot.service.records.image_store import ImageStore
@@ -43,6 +44,7 @@ class Station:
         inspector: The path of an image.
         retention: Removes old images.
         jobs: Runs what takes long, in processes of its own.
+        monitor: Raises alarms about the process.
         sources: Cameras and folders that images come from.
         outputs: Where verdicts go.
         parts: Started in this order and stopped in reverse.
@@ -69,6 +71,7 @@ class Station:
         )
         self.retention = Retention(self.database, self.images, Limits(settings.keep_days, settings.keep_gigabytes))
         self.jobs = JobRunner(settings, self.database, self.events)
+        self.monitor = Monitor(self.database, self.events)
         self.sources = Sources(self.database, self.events, self.inspector.inspect)
         self.outputs = Outputs(self.database, self.events, self.sources.trigger)
         # Sources last: what they send needs all else.
@@ -78,6 +81,7 @@ class Station:
             self.inspector,
             self.retention,
             self.jobs,
+            self.monitor,
             self.outputs,
             self.sources,
         ]

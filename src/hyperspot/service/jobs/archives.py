@@ -7,7 +7,7 @@ import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Protocol, runtime_checkable
 
 from hyperspot.errors import DataError
 from hyperspot.images.finding import is_image_file
@@ -23,7 +23,16 @@ DIGEST = re.compile("[0-9a-f]{64}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
-def keep_archive(data: Path, content: BinaryIO, most_bytes: int) -> str:
+@runtime_checkable
+class Readable(Protocol):
+    """An upload: a binary file, or what reads a request."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most `size` bytes; none at the end."""
+        ...
+
+
+def keep_archive(data: Path, content: Readable, most_bytes: int) -> str:
     """Store an uploaded archive in the folder of the station and return its SHA-256, the parameter of the import.
 
     Args:

@@ -179,7 +179,9 @@ def _beat(database: Database, claimed: Claim, progress: JobProgress, ended: thre
 
 def end_with_the_station() -> None:
     """End this process when its standard input closes."""
-    sys.stdin.buffer.read()
+    # Not `sys.stdin`, whose lock this thread would hold when the interpreter ends.
+    while os.read(0, 1):
+        pass
     os._exit(SUPERSEDED)
 
 

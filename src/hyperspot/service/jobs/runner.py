@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Job
 from hyperspot.service.events import Events
+from hyperspot.service.finishing import in_thread
 from hyperspot.service.jobs import queue
 from hyperspot.service.jobs.process import SETTINGS
 from hyperspot.service.jobs.queue import Claim
@@ -91,8 +92,8 @@ class JobRunner:
     async def _follow(self) -> None:
         while True:
             try:
-                # Shielded: a process that is being started is known before the station stops.
-                await _whole(asyncio.to_thread(self.step))
+                # A process that is being started is known before the station stops.
+                await in_thread(self.step)
             except SQLAlchemyError as error:
                 log.warning("the database does not answer, jobs wait: %s", error)
             except Exception:
@@ -187,17 +188,6 @@ class JobRunner:
             if self._shown.get(job["id"]) != job:
                 self._events.publish("job", job)
         self._shown = {job["id"]: job for job in jobs if job["state"] in queue.OPEN}
-
-
-async def _whole(step: Any) -> None:
-    """Await a step to its end, also if it is canceled meanwhile."""
-    task = asyncio.ensure_future(step)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with contextlib.suppress(Exception):
-            await task
-        raise
 
 
 def _died(code: int | None) -> str:

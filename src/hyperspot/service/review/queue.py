@@ -43,7 +43,7 @@ def count_waiting(session: Session, product_id: str | None, reviewer: str) -> di
         .where(*_waiting(product_id, reviewer), ~seen)
         .group_by(Inspection.review_reason)
     )
-    counts = dict(session.execute(query).tuples().all())
+    counts = dict(session.execute(query).all())
     return {reason: counts.get(reason, 0) for reason in REASONS}
 
 
