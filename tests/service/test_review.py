@@ -39,7 +39,7 @@ def inspection(session, version, score, *, reason=None, source="rest", image=Non
     added = Inspection(
         id=uuid.uuid4().hex, product_id="bolt", version_id=version.id, version_number=1, image_sha256=digest,
         source=source, received_at=now(), score=score, p_value=0.01 if alarm else 0.5, threshold=10.0,
-        is_anomalous=alarm, milliseconds=1.0, width=40, height=30, verdict={}, rendering={},
+        is_anomalous=alarm, milliseconds=1.0, width=40, height=30, verdict={}, rendering={}, result_size=1,
         review_reason="alarm" if alarm and reason is None else reason,
     )  # fmt: skip
     for name, value in values.items():

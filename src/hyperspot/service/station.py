@@ -7,6 +7,9 @@ from hyperspot.service.database import Database
 from hyperspot.service.events import Events
 from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.inspecting import Inspector
+from hyperspot.service.jobs.runner import JobRunner
+from hyperspot.service.measurements import Measurements
+from hyperspot.service.monitoring.monitor import Monitor
 from hyperspot.service.outputs import Outputs
 from hyperspot.service.products.models import ModelStore
 from hyperspot.service.records.image_store import ImageStore
@@ -34,11 +37,14 @@ class Station:
         database: Products, inspections, users.
         events: What happens, live.
         images: Files of images and anomaly maps.
+        measurements: Counts and latencies, for `/metrics`.
         models: Files of models.
         pool: Worker processes that predict.
         recorder: Writes inspections.
         inspector: The path of an image.
         retention: Removes old images.
+        jobs: Runs what takes long, in processes of its own.
+        monitor: Raises alarms about the process.
         sources: Cameras and folders that images come from.
         outputs: Where verdicts go.
         parts: Started in this order and stopped in reverse.
@@ -50,17 +56,35 @@ class Station:
         self.events = Events()
         self.images = ImageStore(settings.data)
         self.models = ModelStore(settings.data / "models")
-        self.pool = InferencePool(settings)
+        self.measurements = Measurements()
+        self.pool = InferencePool(settings, self.measurements.queue.observe)
         self.recorder = Recorder(self.database, settings.deadline)
         self.inspector = Inspector(
-            settings, self.database, self.images, self.models, self.pool, self.recorder, self.events
+            settings,
+            self.database,
+            self.images,
+            self.models,
+            self.pool,
+            self.recorder,
+            self.events,
+            self.measurements,
         )
         self.retention = Retention(self.database, self.images, Limits(settings.keep_days, settings.keep_gigabytes))
-        self.parts: list[Part] = [self.recorder, self.pool, self.inspector, self.retention]
+        self.jobs = JobRunner(settings, self.database, self.events)
+        self.monitor = Monitor(self.database, self.events)
         self.sources = Sources(self.database, self.events, self.inspector.inspect)
         self.outputs = Outputs(self.database, self.events, self.sources.trigger)
         # Sources last: what they send needs all else.
-        self.parts += [self.outputs, self.sources]
+        self.parts: list[Part] = [
+            self.recorder,
+            self.pool,
+            self.inspector,
+            self.retention,
+            self.jobs,
+            self.monitor,
+            self.outputs,
+            self.sources,
+        ]
         self._started: list[Part] = []
 
     async def start(self) -> None:

@@ -2,9 +2,9 @@
 
 All alarms go to review, but only a sample of the passed parts. Each labeled inspection therefore stands for all
 inspections of its group (alarms, near misses, other passes): it counts N / n times, where N is the number of
-inspections in the group and n the number of those that were labeled (Horvitz and Thompson, JASA 47, 1952). Its interval joins the
-exact intervals of the groups (Clopper and Pearson), each at a higher confidence (Bonferroni). Labels that a reviewer
-gave on own initiative to passed parts are no random sample, and are left out of these rates.
+inspections in the group and n the number of those that were labeled (Horvitz and Thompson, JASA 47, 1952). Its interval
+joins the exact intervals of the groups (Clopper and Pearson), each at a higher confidence (Bonferroni). Labels that a
+reviewer gave on own initiative to passed parts are no random sample, and are left out of these rates.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import case, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from hyperspot.metrics.intervals import exact_interval
 from hyperspot.service.database.tables import Inspection, Label, ModelVersion
@@ -299,7 +299,7 @@ def _counts(session: Session, version: ModelVersion) -> dict[str, int]:
         .subquery()
     )
     query = select(each.c.name, func.count()).group_by(each.c.name)
-    found: dict[str, int] = dict(session.execute(query).tuples().all())
+    found: dict[str, int] = dict(session.execute(query).all())
     return {name: found.get(name, 0) for name in ("alarm", "near-miss", "sample")}
 
 
@@ -307,6 +307,7 @@ def _labeled(session: Session, version: ModelVersion) -> tuple[list[tuple[str, L
     """Return the labeled inspections with their groups, and how many have no decision."""
     query = (
         select(Label, Inspection.score, Inspection.is_anomalous, Inspection.review_reason, _group_of())
+        .options(defer(Label.mask))
         .join(Inspection, Inspection.number == Label.inspection_number)
         .where(Inspection.version_id == version.id, Inspection.is_anomalous.is_not(None))
         .order_by(Label.id)
