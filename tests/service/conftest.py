@@ -7,10 +7,12 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from argon2 import PasswordHasher
 from PIL import Image
 
 from hyperspot import Detector
 from hyperspot.export import export
+from hyperspot.service.access import hashing
 from hyperspot.service.database import Database
 from hyperspot.service.products import catalog
 from hyperspot.service.settings import StationSettings
@@ -63,6 +65,12 @@ def add_active_version(station, model_file, product_id="bolt"):
         version = station.models.add(session, product_id, model_file, "uploaded", "tests")
         catalog.activate(session, product_id, version.number, "tests")
     return version
+
+
+@pytest.fixture(autouse=True)
+def quick_password_hashes(monkeypatch):
+    """Hash passwords in a millisecond."""
+    monkeypatch.setattr(hashing, "HASHER", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ from hyperspot.service import connections
 from hyperspot.service.database.tables import Alarm, Source
 from hyperspot.service.form_settings import FormSettings
 from hyperspot.service.problems import Problem
-from hyperspot.service.sources import SOURCES, Sources
-from hyperspot.service.sources import base
+from hyperspot.service.sources import SOURCES, Sources, base
 from tests.service.plant import plant_in, png, started, until
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hyperspot.errors import SettingsError
-from hyperspot.service.database.tables import SourceFile
+from hyperspot.service.database.tables import Source, SourceFile
 from hyperspot.service.problems import Problem
 from hyperspot.service.sources import Sources
 from hyperspot.service.sources.folder import FolderSettings
@@ -32,18 +32,12 @@ def folder(tmp_path):
 def play(tmp_path, scenario, folder, **settings):
     async def main():
         async with plant_in(tmp_path) as plant:
-            if not plant.rows(connected()):
+            if not plant.rows(Source):
                 plant.add_source("folder", {"folder": str(folder), **QUICK, **settings})
             sources = Sources(plant.database, plant.events, plant.inspector.inspect, first_wait=0.05)
             await scenario(plant, sources)
 
     asyncio.run(main())
-
-
-def connected():
-    from hyperspot.service.database.tables import Source
-
-    return Source
 
 
 def states(plant):
@@ -66,7 +60,7 @@ def test_files_are_inspected_once_and_in_order(tmp_path, folder):
         async with started(sources):
             await until(lambda: len(plant.inspections) == 2)
             write(folder / "c.png", png(3))
-            await until(lambda: len(plant.inspections) == 3)
+            await until(lambda: len(states(plant)) == 3)
             await asyncio.sleep(0.8)
         assert [request.image for request in plant.inspector.requests] == [png(1), png(2), png(3)]
         assert states(plant) == {"a.png": "processed", "b.png": "processed", "c.png": "processed"}
@@ -108,7 +102,7 @@ def test_a_writer_that_pauses_loses_nothing(tmp_path, folder):
                 stream.flush()
                 await until(lambda: plant.inspector.requests)
                 stream.write(content[100:])
-            await until(lambda: plant.inspections)
+            await until(lambda: (folder / "processed" / "slow.png").exists())
         assert states(plant) == {"slow.png": "processed"}
         assert (folder / "processed" / "slow.png").read_bytes() == content
 
@@ -210,7 +204,7 @@ def test_a_station_that_cannot_inspect_keeps_the_file(tmp_path, folder):
     async def scenario(plant, sources):
         plant.inspector.problems = [Problem(409, "no active version"), Problem(503, "no database")]
         async with started(sources):
-            await until(lambda: plant.inspections)
+            await until(lambda: states(plant))
             assert sources.status()["camera"]["last_error"] == "no database"
         assert states(plant) == {"a.png": "processed"}
 

@@ -4,8 +4,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
 
 from hyperspot import __version__
+from hyperspot.service import pages
+from hyperspot.service.access import routes, sign_in_routes
+from hyperspot.service.access.middleware import Gate
+from hyperspot.service.access.sign_in import Attempts
 from hyperspot.service.problems import handle_problems
 from hyperspot.service.station import Station
 
@@ -31,5 +36,12 @@ def create_app(station: Station) -> FastAPI:
         redoc_url=None,
     )
     app.state.station = station
+    app.state.attempts = Attempts()
     handle_problems(app)
+    app.include_router(routes.router)
+    app.include_router(sign_in_routes.router)
+    for router in pages.ROUTERS:
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
+    app.add_middleware(Gate, settings=station.settings)
     return app

@@ -30,6 +30,8 @@ class StationSettings(BaseModel):
         max_pixels: Pixels of an image at most.
         keep_days: Days that images are kept; None keeps them.
         keep_gigabytes: Space of images; beyond it the oldest images of good parts go first.
+        allowed_hosts: Names by which browsers and programs reach the station, beside `host`, the name of this machine,
+            localhost and addresses of numbers; requests to other names are refused.
         secure_cookies: Whether cookies are sent over HTTPS only; default: with TLS files. Set it behind a proxy with
             TLS.
 
@@ -60,6 +62,7 @@ class StationSettings(BaseModel):
     max_pixels: int = Field(200_000_000, ge=1)
     keep_days: float | None = Field(None, gt=0)
     keep_gigabytes: float | None = Field(None, gt=0)
+    allowed_hosts: tuple[str, ...] = ()
     secure_cookies: bool | None = None
 
     @model_validator(mode="after")
@@ -90,6 +93,11 @@ class StationSettings(BaseModel):
     def database_address(self) -> str:
         """SQLAlchemy address of the database."""
         return self.database or f"sqlite:///{self.data / 'station.sqlite'}"
+
+    @property
+    def sends_secure_cookies(self) -> bool:
+        """Whether cookies are sent over HTTPS only."""
+        return self.scheme == "https" if self.secure_cookies is None else self.secure_cookies
 
     @property
     def scheme(self) -> str:

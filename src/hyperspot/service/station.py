@@ -60,14 +60,21 @@ class Station:
             settings, self.database, self.images, self.models, self.pool, self.recorder, self.events
         )
         self.retention = Retention(self.database, self.images, Limits(settings.keep_days, settings.keep_gigabytes))
-        self.parts: list[Part] = [self.recorder, self.pool, self.inspector, self.retention]
         self.jobs = JobRunner(settings, self.database, self.events)
         self.monitor = Monitor(self.database, self.events)
-        self.parts += [self.jobs, self.monitor]
         self.sources = Sources(self.database, self.events, self.inspector.inspect)
         self.outputs = Outputs(self.database, self.events, self.sources.trigger)
         # Sources last: what they send needs all else.
-        self.parts += [self.outputs, self.sources]
+        self.parts: list[Part] = [
+            self.recorder,
+            self.pool,
+            self.inspector,
+            self.retention,
+            self.jobs,
+            self.monitor,
+            self.outputs,
+            self.sources,
+        ]
         self._started: list[Part] = []
 
     async def start(self) -> None:

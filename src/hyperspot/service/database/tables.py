@@ -234,6 +234,7 @@ class User(Base):
     id: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     password_hash: Mapped[str] = mapped_column(String(200))
+    """Argon2id; empty: signs in by a one-time link alone."""
     role: Mapped[str] = mapped_column(String(16))
     """`operator`, `engineer` or `admin`."""
     language: Mapped[str | None] = mapped_column(String(8))
@@ -266,6 +267,8 @@ class SignIn(Base):
     """`session` or `link`."""
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    last_used_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    """Written at most once a minute."""
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

@@ -1,6 +1,6 @@
 """What a worker returns for an image: plain values that travel between processes and into the database."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class Outcome:
     input_map: Float32[np.ndarray, "_H _W"]
     mask: UInt8[np.ndarray, "_h _bytes"] | None
     checks: dict[str, Any]
+
+    def columns(self) -> dict[str, Any]:
+        """Return all but the arrays, by the columns of the table `inspections`."""
+        arrays = ("input_map", "mask")
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in arrays}
 
 
 def outcome_of(verdict: Verdict, checks: dict[str, Any]) -> Outcome:

@@ -131,8 +131,8 @@ def _inspect(context: JobContext, predictor: Predictor, version: ModelVersion, s
     outcome = outcome_of(verdict, checks_of(verdict.image))
     mask = load_mask(sample, outcome.height, outcome.width) if sample.label == 1 else None
     inspection_id = uuid.uuid4().hex
-    maps = result_content(outcome)
-    context.images.put_result(inspection_id, maps)
+    result = result_content(outcome)
+    context.images.put_result(inspection_id, result)
     with context.database.session() as session:
         training_images.store_image(session, context.images, content)
         inspection = Inspection(
@@ -144,17 +144,8 @@ def _inspect(context: JobContext, predictor: Predictor, version: ModelVersion, s
             idempotency_key=idempotency_key,
             source=IMPORTED,
             received_at=now(),
-            score=outcome.score,
-            p_value=outcome.p_value,
-            threshold=outcome.threshold,
-            is_anomalous=outcome.is_anomalous,
-            milliseconds=outcome.milliseconds,
-            width=outcome.width,
-            height=outcome.height,
-            verdict=outcome.verdict,
-            rendering=outcome.rendering,
-            checks=outcome.checks,
-            result_size=len(maps),
+            result_size=len(result),
+            **outcome.columns(),
         )
         session.add(inspection)
         session.flush()

@@ -1,1 +1,20 @@
-"""The pages."""
+"""The pages: what people see and do in a browser."""
+
+from pathlib import Path
+
+from hyperspot.service.pages import (
+    events,
+    inspections,
+    learn,
+    live,
+    monitor,
+    people,
+    pictures,
+    review,
+    setup,
+    setup_connections,
+)
+
+STATIC = Path(__file__).with_name("static")
+MODULES = (live, inspections, review, learn, monitor, setup, setup_connections, people, pictures, events)
+ROUTERS = tuple(module.router for module in MODULES)

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -41,6 +42,17 @@ def create_product(session: Session, product_id: str, name: str, who: str) -> Pr
     session.add(product)
     session.flush()
     audit(session, who, "product.create", product_id, name=product.name)
+    return product
+
+
+def change_product(session: Session, product_id: str, who: str, **values: Any) -> Product:
+    """Change columns of a product; the audit log names those that differ."""
+    product = get_product(session, product_id)
+    changed = {name: value for name, value in values.items() if getattr(product, name) != value}
+    for name, value in changed.items():
+        setattr(product, name, value)
+    if changed:
+        audit(session, who, "product.change", product_id, **changed)
     return product
 
 

@@ -12,10 +12,11 @@ from hyperspot.errors import HyperspotError, ImageError
 from hyperspot.images import read_size
 from hyperspot.images.reading import FORMATS, MAX_PIXELS
 from hyperspot.service.access.audit import audit
-from hyperspot.service.database.tables import Inspection, StoredImage, TrainingImage
+from hyperspot.service.database.tables import Inspection, Label, StoredImage, TrainingImage
 from hyperspot.service.problems import Problem
 from hyperspot.service.products.catalog import get_product
 from hyperspot.service.records.image_store import ImageKey, ImageStore, key_of
+from hyperspot.service.review.labels import consensus, labels_of
 
 
 class Stored(NamedTuple):
@@ -80,6 +81,31 @@ def add_reviewed(session: Session, inspection: Inspection, who: str) -> bool:
     if added:
         audit(session, who, "training_image.add", inspection.product_id, inspection=inspection.id)
     return added
+
+
+def addable(session: Session, product_id: str) -> list[Inspection]:
+    """Return the inspections that `add_all_reviewed` would add: labeled good by all, and their image is kept."""
+    known = select(TrainingImage.image_sha256).where(TrainingImage.product_id == product_id)
+    query = (
+        select(Inspection)
+        .join(StoredImage, StoredImage.sha256 == Inspection.image_sha256)
+        .where(
+            Inspection.product_id == product_id,
+            StoredImage.removed_at.is_(None),
+            Inspection.image_sha256.not_in(known),
+            Inspection.number.in_(select(Label.inspection_number).where(Label.label == "good")),
+        )
+        .order_by(Inspection.number)
+    )
+    found = list(session.scalars(query))
+    labels = labels_of(session, [one.number for one in found])
+    good = {one.image_sha256: one for one in found if consensus(labels[one.number]) == "good"}
+    return list(good.values())
+
+
+def add_all_reviewed(session: Session, product_id: str, who: str) -> int:
+    """Add the images of all inspections that were labeled good; return how many are new."""
+    return sum(add_reviewed(session, inspection, who) for inspection in addable(session, product_id))
 
 
 def of(session: Session, product_id: str) -> list[Stored]:

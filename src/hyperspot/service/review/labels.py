@@ -136,3 +136,12 @@ def consensus(labels: Iterable[Label]) -> Consensus | None:
         if label in said:
             return label
     return None
+
+
+def take_back(session: Session, label: Label) -> Inspection:
+    """Remove a label that was given by mistake, and return its inspection; the audit log keeps both."""
+    inspection = session.get_one(Inspection, label.inspection_number)
+    session.delete(label)
+    session.flush()
+    audit(session, label.reviewer, "label.remove", inspection.id, label=label.label)
+    return inspection

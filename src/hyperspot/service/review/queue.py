@@ -55,12 +55,13 @@ def _waiting(product_id: str | None, reviewer: str) -> list[ColumnElement[bool]]
 
 def _is_disputed() -> ColumnElement[bool]:
     """Whether the newest labels of other reviewers contradict each other."""
-
-    def says(label: str) -> ColumnElement[bool]:
-        said, later = aliased(Label), aliased(Label)
-        changed = exists().where(
-            later.inspection_number == said.inspection_number, later.reviewer == said.reviewer, later.id > said.id
-        )
-        return exists().where(said.inspection_number == Inspection.number, said.label == label, ~changed)
-
     return and_(says("defect"), says("good"))
+
+
+def says(label: str) -> ColumnElement[bool]:
+    """Return the condition that the newest label of some reviewer of an inspection is this one."""
+    said, later = aliased(Label), aliased(Label)
+    changed = exists().where(
+        later.inspection_number == said.inspection_number, later.reviewer == said.reviewer, later.id > said.id
+    )
+    return exists().where(said.inspection_number == Inspection.number, said.label == label, ~changed)

@@ -152,6 +152,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=16), nullable=False),
         sa.Column("user_id", KEY, nullable=False),
         sa.Column("created_at", TIME, nullable=False),
+        sa.Column("last_used_at", TIME, nullable=False),
         sa.Column("expires_at", TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["user_id"],
