@@ -85,18 +85,14 @@ class _States(Collector):
         disk = shutil.disk_usage(here.settings.data)
         with here.database.session() as session:
             jobs: dict[str, int] = dict(
-                session.execute(select(Job.state, func.count()).where(Job.state.in_(OPEN)).group_by(Job.state))
-                .tuples()
-                .all()
+                session.execute(select(Job.state, func.count()).where(Job.state.in_(OPEN)).group_by(Job.state)).all()
             )
             waiting: dict[str, int] = dict(
                 session.execute(
                     select(Output.name, func.count(Delivery.id))
                     .outerjoin(Delivery, Delivery.output_id == Output.id)
                     .group_by(Output.name)
-                )
-                .tuples()
-                .all()
+                ).all()
             )
             alarms = session.scalar(select(func.count()).select_from(Alarm).where(Alarm.acknowledged_at.is_(None)))
         return [
