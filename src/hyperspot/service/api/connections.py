@@ -54,7 +54,9 @@ class ConnectionAnswer(BaseModel):
     product: str | None
     settings: dict[str, Any]
     is_enabled: bool
-    status: dict[str, Any] | None = Field(description="How it does: `state`, `last_error` and counts; null if disabled.")
+    status: dict[str, Any] | None = Field(
+        description="How it does: `state`, `last_error` and counts; null if disabled."
+    )
     created_at: datetime
 
 
@@ -173,7 +175,9 @@ outputs = _router(Output, "output", lambda here: here.outputs.status())
 
 
 @sources.post(
-    "/{name}/trigger", summary="Take an image and inspect it", responses=problems(404, 409, 413, 415, 422, 429, 503, 504)
+    "/{name}/trigger",
+    summary="Take an image and inspect it",
+    responses=problems(404, 409, 413, 415, 422, 429, 503, 504),
 )
 async def trigger(who: Operator, here: StationDep, name: Name, body: TriggerBody | None = None) -> InspectionAnswer:
     """Have a source take one image now, and inspect it."""
@@ -183,7 +187,11 @@ async def trigger(who: Operator, here: StationDep, name: Name, body: TriggerBody
 
 
 @outputs.post(
-    "/{name}/retry", status_code=204, response_model=None, summary="Send refused verdicts again", responses=problems(404)
+    "/{name}/retry",
+    status_code=204,
+    response_model=None,
+    summary="Send refused verdicts again",
+    responses=problems(404),
 )
 async def retry(who: Engineer, here: StationDep, name: Name) -> None:
     """Send the verdicts again that were set aside because the receiver refused them."""
