@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import math
+import socket
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ class OpcUa(PlcOutput):
         asyncua = require("asyncua", "opcua", "an OPC UA output")
         settings: OpcUaSettings = self.settings
         trusted = await in_thread(_trusted, settings.trusted)
+        # Before the nodes of the standard are made, which takes a second.
+        await in_thread(_check_port, settings.host, settings.port)
         server = asyncua.Server(user_manager=_Users(settings, trusted))
         self._server = server
         server.name, server.product_uri, server.manufacturer_name = "hyperspot station", NAMESPACE, "hyperspot"
@@ -97,12 +100,7 @@ class OpcUa(PlcOutput):
         await self._protect(server, asyncua.ua)
         self._namespace = await server.register_namespace(NAMESPACE)
         await self._add_nodes(server)
-        try:
-            await server.start()
-        except OSError as error:
-            raise OutputError(
-                f"port {settings.port} of {settings.host} cannot be used ({error}); check both, and who else uses them"
-            ) from None
+        await server.start()
 
     async def _protect(self, server: Any, ua: Any) -> None:
         """Set who may connect and how."""
@@ -282,6 +280,16 @@ def _variant(name: str, value: Any) -> Any:
 
 def _argument(ua: Any, name: str, kind: str) -> Any:
     return ua.Argument(Name=name, DataType=ua.NodeId(getattr(ua.ObjectIds, kind)), ValueRank=-1)
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise OutputError(
+            f"port {port} of {host} cannot be used ({error}); check both, and who else uses them"
+        ) from None
 
 
 def _trusted(folder: Path | None) -> frozenset[bytes]:
