@@ -48,7 +48,7 @@ check: install
 
 test: check
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 	$(BIN)/coverage run -m pytest tests/devices
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report

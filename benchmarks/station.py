@@ -64,7 +64,7 @@ class ServedStation:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
             if self.process.poll() is not None:
-                raise RuntimeError(f"the station ended with {self.process.returncode}:\n{self._log.read_text()[-3000:]}")
+                raise RuntimeError(f"it ended:\n{self._log.read_text()[-3000:]}")
             client = self.client()
             if client.get("/health/ready").status == 200:
                 client.close()
@@ -118,7 +118,7 @@ class Client:
             values = json.loads(content)
         except ValueError:
             values = {}
-        return Answer(response.status, values if isinstance(values, dict) else {"items": values}, dict(response.headers))
+        return Answer(response.status, values, dict(response.headers))
 
     def close(self) -> None:
         """Close the connection."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.station import PRODUCT, ServedStation
-from hyperspot.hardware.cpu import describe_cpu
+from hyperspot.hardware.cpu import native_precision
 from hyperspot.runtime import ExportedDetector
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Inspection
@@ -168,7 +168,7 @@ def main() -> None:
     given = parser.parse_args()
     images = read_images(given.images, given.most)
     bare = ExportedDetector.load(given.model, threads=given.threads)
-    result: dict[str, Any] = {"cpu": describe_cpu(), "images": len(images), "product": PRODUCT}
+    result: dict[str, Any] = {"native_precision": native_precision(), "images": len(images), "product": PRODUCT}
     with tempfile.TemporaryDirectory() as folder:
         options = ["--workers", str(given.workers), "--threads", str(given.threads)]
         station = ServedStation(Path(folder, "station"), given.model, options)

@@ -17,6 +17,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 DEVICES = Path(__file__).parent / "devices"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the cores out among test processes side by side (`pytest --numprocesses`) and what these start."""
+    processes = getattr(config.option, "numprocesses", None) or 1
+    if processes > 1:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave the tests of devices to a process of their own (`pytest tests/devices`, as `make test` does).
 

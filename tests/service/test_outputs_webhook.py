@@ -157,7 +157,7 @@ def test_certificates_are_checked(tmp_path, receiver):
 
 def make_certificate(folder):
     """Return the files of a certificate for localhost, signed by itself, and of its key."""
-    import datetime
+    import datetime as dt
     import ipaddress
 
     from cryptography import x509
@@ -166,7 +166,7 @@ def make_certificate(folder):
 
     key = rsa.generate_private_key(65537, 2048)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
@@ -175,7 +175,7 @@ def make_certificate(folder):
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + datetime.timedelta(days=2))
+        .not_valid_after(start + dt.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -154,7 +154,7 @@ def test_a_trigger_reaches_its_source(tmp_path, belt):
             with pytest.raises(Problem, match="takes no images on request") as refused:
                 await sources.trigger("folder")
             assert refused.value.status == 409
-            with pytest.raises(Problem, match="is not ready: the folder .* cannot be read") as refused:
+            with pytest.raises(Problem, match=r"is not ready: the folder .* cannot be read") as refused:
                 await sources.trigger("gone")
             assert refused.value.status == 503
 
@@ -195,11 +195,11 @@ def test_secrets_are_kept_and_not_shown():
 
 
 def test_a_wrong_setting_is_named_by_its_title_without_its_value():
-    with pytest.raises(SettingsError, match="^Password: Input should be a valid string$"):
+    with pytest.raises(SettingsError, match=r"^Password: Input should be a valid string$"):
         connections.check_settings("camera", {"address": "0", "password": 12345})
     with pytest.raises(SettingsError, match="there is no kind 'fax'"):
         connections.check_settings("fax", {})
-    with pytest.raises(SettingsError, match="^Address: Field required$"):
+    with pytest.raises(SettingsError, match=r"^Address: Field required$"):
         connections.check_settings("camera", {"address": ""})
 
 

@@ -54,8 +54,9 @@ def drawn_plan(values: dict[str, Any], image: UInt8[np.ndarray, "h w 3"]) -> Ins
     Raises:
         HyperspotError, TypeError, ValueError: If it is no plan, or no pixel counts.
     """
-    plan = InspectionPlan.from_dict({name: value for name, value in values.items() if name not in ("register", "registration")})
+    plan = InspectionPlan.from_dict(
+        {name: value for name, value in values.items() if name not in ("register", "registration")}
+    )
     # An empty region of interest is refused here, not in training.
     inside = plan.area.mask(*image.shape[:2])
     return plan.with_reference(Reference.from_image(image, inside)) if values.get("register") else plan
-

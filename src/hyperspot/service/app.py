@@ -7,11 +7,13 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from hyperspot import __version__
-from hyperspot.service import pages
+from hyperspot.service import api, pages
 from hyperspot.service.access import routes, sign_in_routes
 from hyperspot.service.access.middleware import Gate
 from hyperspot.service.access.sign_in import Attempts
+from hyperspot.service.api.openapi import complete_openapi
 from hyperspot.service.problems import handle_problems
+from hyperspot.service.request_log import RequestLog
 from hyperspot.service.station import Station
 
 
@@ -40,8 +42,11 @@ def create_app(station: Station) -> FastAPI:
     handle_problems(app)
     app.include_router(routes.router)
     app.include_router(sign_in_routes.router)
-    for router in pages.ROUTERS:
+    for router in (*api.ROUTERS, *pages.ROUTERS):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=pages.STATIC), name="static")
+    complete_openapi(app)
     app.add_middleware(Gate, settings=station.settings)
+    # Added last, it is the outermost: refused requests are logged as well.
+    app.add_middleware(RequestLog)
     return app

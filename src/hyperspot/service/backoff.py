@@ -12,7 +12,7 @@ class Backoff:
 
     Examples:
         >>> from hyperspot.service.backoff import Backoff
-        >>> backoff = Backoff(first=1, most=4)
+        >>> backoff = Backoff(first=1.0, most=4.0)
         >>> waits = [backoff.next() for _ in range(4)]
         >>> all(limit / 2 <= wait <= limit for wait, limit in zip(waits, (1, 2, 4, 4)))
         True

@@ -16,7 +16,9 @@ from hyperspot.service.products.catalog import get_product
 from hyperspot.service.sources.registry import SOURCES
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?")
-Row = TypeVar("Row", Source, Output)
+RESERVED = ("rest", "lookout", "import", "kinds")
+"""Inspections name what they come from; `kinds` is an address."""
+Row = TypeVar("Row", bound=Source | Output)
 
 
 def list_rows(session: Session, table: type[Row]) -> list[Row]:
@@ -32,6 +34,14 @@ def get_row(session: Session, table: type[Row], row_id: int) -> Row:
     return row
 
 
+def named_row(session: Session, table: type[Row], name: str) -> Row:
+    """Return a source or an output by its name; raises Problem 404 if there is none."""
+    row = session.scalar(select(table).where(table.name == name)) if NAME.fullmatch(name) else None
+    if row is None:
+        raise Problem(404, f"there is no such {_word(table)}; list them")
+    return row
+
+
 def add_row(
     session: Session,
     table: type[Row],
@@ -40,8 +50,10 @@ def add_row(
     product_id: str | None,
     settings: Mapping[str, Any],
     who: str,
+    *,
+    is_enabled: bool = True,
 ) -> Row:
-    """Add a source or an output, enabled; whoever calls reloads it after the commit.
+    """Add a source or an output; whoever calls reloads it after the commit.
 
     Raises:
         Problem: 404 without the product, 409 for a name that is taken, 422 for a name or a kind that cannot be used.
@@ -63,6 +75,8 @@ def add_row(
     name = name.strip()
     if not NAME.fullmatch(name):
         raise Problem(422, "a name has 1 to 64 letters, digits, spaces, '.', '_' and '-'; choose another")
+    if name.lower() in RESERVED:
+        raise Problem(422, f"the names {', '.join(RESERVED)} have a meaning already; choose another")
     if kind not in (SOURCES if table is Source else OUTPUTS):
         raise Problem(422, f"there is no {_word(table)} of this kind; choose one that the page offers")
     if product_id is None and table is Source:
@@ -71,7 +85,9 @@ def add_row(
         get_product(session, product_id)
     if session.scalar(select(table.id).where(table.name == name)) is not None:
         raise Problem(409, f"there is a {_word(table)} '{name}'; choose another name")
-    row = table(name=name, kind=kind, product_id=product_id, settings=check_settings(kind, settings), is_enabled=True)
+    row = table(
+        name=name, kind=kind, product_id=product_id, settings=check_settings(kind, settings), is_enabled=is_enabled
+    )
     session.add(row)
     session.flush()
     audit(session, who, f"{_word(table)}.create", name, kind=kind, product=product_id)
@@ -87,7 +103,7 @@ def change_row(
     elif isinstance(row, Source):
         raise Problem(422, "a source needs a product; choose one")
     row.settings = check_settings(row.kind, merge_settings(row.settings, settings))
-    row.product_id = product_id  # type: ignore[assignment]
+    row.product_id = product_id
     audit(session, who, f"{_word(type(row))}.change", row.name)
 
 
@@ -103,5 +119,5 @@ def remove_row(session: Session, row: Source | Output, who: str) -> None:
     audit(session, who, f"{_word(type(row))}.remove", row.name)
 
 
-def _word(table: type[Source] | type[Output]) -> str:
+def _word(table: type[Any]) -> str:
     return "source" if table is Source else "output"

@@ -15,7 +15,8 @@ class Event:
     """Something that happened.
 
     Attributes:
-        kind: `inspection`, `job`, `alarm`, `version`, `source` or `output`.
+        kind: `inspection`, `job`, `alarm`, `version`, `source` or `output`; `stop` when the station is told to stop,
+            which ends the streams of browsers.
         data: JSON values; of an inspection its summary.
     """
 

@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import random
+import time
 import uuid
 import warnings
 from collections.abc import AsyncIterator
@@ -21,6 +22,7 @@ from hyperspot.service.database.tables import Inspection, ModelVersion, Product,
 from hyperspot.service.events import Events
 from hyperspot.service.inference.outcome import Outcome
 from hyperspot.service.inference.pool import InferencePool
+from hyperspot.service.measurements import Measurements
 from hyperspot.service.problems import Problem, database_problem
 from hyperspot.service.products.catalog import Recipe, recipe_of
 from hyperspot.service.products.models import ModelFile, ModelStore
@@ -69,9 +71,10 @@ class Inspector:
         pool: InferencePool,
         recorder: Recorder,
         events: Events,
+        measurements: Measurements,
     ) -> None:
         self._settings, self._database, self._images, self._models = settings, database, images, models
-        self._pool, self._recorder, self._events = pool, recorder, events
+        self._pool, self._recorder, self._events, self._measurements = pool, recorder, events, measurements
         self._running: dict[tuple[str, str], asyncio.Event] = {}
 
     async def start(self) -> None:
@@ -148,6 +151,7 @@ class Inspector:
             done.set()
 
     async def _inspect(self, request: InspectionRequest, key: ImageKey) -> Inspection:
+        started = time.perf_counter()
         recipe, earlier = await asyncio.to_thread(self._prepare, request)
         if earlier is not None:
             return same_image(earlier, key)
@@ -157,6 +161,7 @@ class Inspector:
         with self._images.using(key):
             inspection = await self._predict(request, key, recipe)
         self._events.publish("inspection", summary_of(inspection))
+        self._measurements.count(inspection, time.perf_counter() - started)
         return inspection
 
     async def _predict(self, request: InspectionRequest, key: ImageKey, recipe: Recipe) -> Inspection:

@@ -8,6 +8,7 @@ from hyperspot.service.events import Events
 from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.inspecting import Inspector
 from hyperspot.service.jobs.runner import JobRunner
+from hyperspot.service.measurements import Measurements
 from hyperspot.service.monitoring.monitor import Monitor
 from hyperspot.service.outputs import Outputs
 from hyperspot.service.products.models import ModelStore
@@ -36,6 +37,7 @@ class Station:
         database: Products, inspections, users.
         events: What happens, live.
         images: Files of images and anomaly maps.
+        measurements: Counts and latencies, for `/metrics`.
         models: Files of models.
         pool: Worker processes that predict.
         recorder: Writes inspections.
@@ -54,10 +56,18 @@ class Station:
         self.events = Events()
         self.images = ImageStore(settings.data)
         self.models = ModelStore(settings.data / "models")
-        self.pool = InferencePool(settings)
+        self.measurements = Measurements()
+        self.pool = InferencePool(settings, self.measurements.queue.observe)
         self.recorder = Recorder(self.database, settings.deadline)
         self.inspector = Inspector(
-            settings, self.database, self.images, self.models, self.pool, self.recorder, self.events
+            settings,
+            self.database,
+            self.images,
+            self.models,
+            self.pool,
+            self.recorder,
+            self.events,
+            self.measurements,
         )
         self.retention = Retention(self.database, self.images, Limits(settings.keep_days, settings.keep_gigabytes))
         self.jobs = JobRunner(settings, self.database, self.events)

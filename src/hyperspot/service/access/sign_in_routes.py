@@ -1,32 +1,27 @@
 """The page on which people sign in, the one-time link, and signing out."""
 
 import logging
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hyperspot.service import pages
 from hyperspot.service.access import sessions
 from hyperspot.service.access.guard import Operator
 from hyperspot.service.access.links import use_link
 from hyperspot.service.access.sign_in import Attempts, address_of, check_sign_in
+from hyperspot.service.pages.rendering import public_page, within
 from hyperspot.service.problems import Problem
 from hyperspot.service.station import Station
 
-TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(pages.__file__).with_name("templates")), autoescape=True, undefined=StrictUndefined
-)
 router = APIRouter(include_in_schema=False)
 log = logging.getLogger(__name__)
 
 
 @router.get("/sign-in")
-def sign_in_page(next: Annotated[str, "where to go then"] = "/") -> HTMLResponse:  # noqa: A002 - the usual name
+def sign_in_page(request: Request, next: Annotated[str, "where to go then"] = "/") -> HTMLResponse:  # noqa: A002 - the usual name
     """Show the form."""
-    return _page(next)
+    return _page(request, next)
 
 
 @router.post("/sign-in")
@@ -44,7 +39,7 @@ def sign_in(
         attempts.begin(name, address)
     except Problem as problem:
         log.warning("too many attempts to sign in from %s", address)
-        return _page(next, name, "wait", problem.status, problem.headers)
+        return _page(request, next, name, "wait", problem.status, problem.headers)
     with station.database.session() as session:
         user = check_sign_in(session, name, password)
         if user is not None:
@@ -52,9 +47,9 @@ def sign_in(
     if user is None:
         # Without the name: people type passwords there.
         log.warning("a sign-in failed from %s", address)
-        return _page(next, name, "wrong", 401)
+        return _page(request, next, name, "wrong", 401)
     attempts.succeed(name, address)
-    return _signed_in(secret, _within(next), station)
+    return _signed_in(secret, within(next), station)
 
 
 @router.get("/sign-in/link/{secret}")
@@ -65,7 +60,7 @@ def sign_in_by_link(request: Request, secret: str) -> Response:
         user = use_link(session, secret)
         started = None if user is None else sessions.start_session(session, user, request.cookies.get(sessions.COOKIE))
     if started is None:
-        return _page("/", message="link", status=401)
+        return _page(request, "/", message="link", status=401)
     return _signed_in(started, "/", station)
 
 
@@ -88,28 +83,22 @@ def _signed_in(secret: str, address: str, station: Station) -> Response:
 
 
 def _page(
-    wanted: str, name: str = "", message: str = "", status: int = 200, headers: dict[str, str] | None = None
+    request: Request,
+    wanted: str,
+    name: str = "",
+    message: str = "",
+    status: int = 200,
+    headers: dict[str, str] | None = None,
 ) -> HTMLResponse:
     """Return the form.
 
     Args:
+        request: Of the browser.
         wanted: The page to go to then.
         name: As it was typed.
         message: `wrong`, `wait`, `link`, or nothing.
         status: HTTP status.
         headers: Of the answer.
     """
-    content = TEMPLATES.get_template("sign_in.html").render(next=_within(wanted), name=name, message=message)
+    content = public_page(request, "sign_in.html", next=within(wanted), name=name, message=message)
     return HTMLResponse(content, status, headers)
-
-
-def _within(address: str) -> str:
-    r"""Return a path of the station, whatever was asked for; browsers read `\` as `/` and ignore control characters.
-
-    Examples:
-        >>> [_within(address) for address in ("/review?product=bolt", "//evil.example", "/\\evil.example", "https:x")]
-        ['/review?product=bolt', '/', '/', '/']
-
-    """
-    is_path = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
-    return address if is_path else "/"

@@ -1,26 +1,24 @@
 """Inspect images: one, or several in one request."""
 
 import asyncio
-import time
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import AfterValidator, Field
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 
-from hyperspot.service.access.guard import CSRF_FIELD, Operator
+from hyperspot.service.access.guard import Operator
 from hyperspot.service.api.answers import BatchAnswer, BatchResult, InspectionAnswer, answer_of
 from hyperspot.service.api.base import Body, Text, checked, plain_text, problems
 from hyperspot.service.api.dependencies import StationDep
+from hyperspot.service.api.forms import BINARY, TEXT, fields_of, files_of, form_body, is_form, require_form
 from hyperspot.service.inspecting import InspectionRequest
 from hyperspot.service.problems import Problem, problem_of
 from hyperspot.service.station import Station
 
 MOST_IMAGES = 1000
 """Of a batch."""
-MULTIPART = "multipart/form-data"
-BINARY = {"schema": {"type": "string", "format": "binary"}}
 ProductText = Annotated[str, AfterValidator(plain_text), Field(max_length=200, description="Id of the product.")]
 IdempotencyKey = Annotated[
     str | None,
@@ -52,42 +50,21 @@ class BatchFields(Body):
     station: Annotated[Text | None, Field(description="Where the images were taken.")] = None
 
 
-PART_PROPERTIES = {name: {"type": "string"} for name in PartFields.model_fields}
-ONE_BODY = {
-    "requestBody": {
-        "required": True,
-        "description": "The image file as it is, or a form with the field `image`.",
-        "content": {
-            "image/*": BINARY,
-            "application/octet-stream": BINARY,
-            MULTIPART: {
-                "schema": {
-                    "type": "object",
-                    "required": ["image"],
-                    "properties": {"image": BINARY["schema"], **PART_PROPERTIES},
-                }
-            },
-        },
-    }
-}
-BATCH_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            MULTIPART: {
-                "schema": {
-                    "type": "object",
-                    "required": ["images"],
-                    "properties": {
-                        "images": {"type": "array", "items": BINARY["schema"]},
-                        **PART_PROPERTIES,
-                        "serial_number": {"type": "array", "items": {"type": "string"}},
-                    },
-                }
-            }
-        },
-    }
-}
+PART_PROPERTIES = dict.fromkeys(PartFields.model_fields, TEXT)
+ONE_BODY = form_body(
+    {"image": BINARY, **PART_PROPERTIES},
+    ["image"],
+    ["image/*", "application/octet-stream"],
+    "The image file as it is, or a form.",
+)
+BATCH_BODY = form_body(
+    {
+        "images": {"type": "array", "items": BINARY},
+        **PART_PROPERTIES,
+        "serial_number": {"type": "array", "items": TEXT},
+    },
+    ["images"],
+)
 
 
 @router.post(
@@ -108,11 +85,11 @@ async def inspect(
     The fields may stand in the query or in the form.
     """
     del who
-    started = time.perf_counter()
     if is_form(request):
         async with request.form(max_files=1, max_fields=20) as form:
-            fields = checked(PartFields, _merged(query, form, ("image",)), "body")
-            image = await the_image(form, "image")
+            given = query.model_dump(exclude_unset=True)
+            fields = checked(PartFields, given | fields_of(form, ["image"]), "body")
+            image = await files_of(form, "image")[0].read()
     else:
         fields, image = query, await request.body()
     asked = InspectionRequest(
@@ -123,9 +100,7 @@ async def inspect(
         station=fields.station,
         idempotency_key=idempotency_key,
     )
-    inspection = await here.inspector.inspect(asked)
-    here.measurements.total.observe(time.perf_counter() - started)
-    return answer_of(inspection)
+    return answer_of(await here.inspector.inspect(asked))
 
 
 @router.post(
@@ -147,11 +122,11 @@ async def inspect_batch(
     An idempotency key KEY counts as KEY/1 for the first image, KEY/2 for the second, and so on.
     """
     del who
-    if not is_form(request):
-        raise Problem(415, f"a batch is a form; send {MULTIPART} with the images as `images`")
+    require_form(request)
     async with request.form(max_files=MOST_IMAGES, max_fields=MOST_IMAGES + 20) as form:
         images = files_of(form, "images")
-        fields = checked(BatchFields, _merged(query, form, ("images",), ("serial_number",)), "body")
+        given = query.model_dump(exclude_unset=True)
+        fields = checked(BatchFields, given | fields_of(form, ["images"], ["serial_number"]), "body")
         if fields.serial_number and len(fields.serial_number) != len(images):
             raise Problem(
                 422,
@@ -188,39 +163,7 @@ async def _result(here: Station, asked: InspectionRequest) -> BatchResult:
     return BatchResult(status=200, inspection=answer_of(inspection))
 
 
-def is_form(request: Request) -> bool:
-    """Whether a request is a multipart form."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == MULTIPART
-
-
-def files_of(form: FormData, name: str) -> list[UploadFile]:
-    """Return the files of a field; raises Problem 400 if there is none."""
-    files = [one for one in form.getlist(name) if isinstance(one, UploadFile)]
-    if not files:
-        raise Problem(400, f"the form has no file; send it as the field `{name}`, with a file name")
-    return files
-
-
-async def the_image(form: FormData, name: str) -> bytes:
-    """Return the only file of a field; raises Problem 400 if there is none."""
-    return await files_of(form, name)[0].read()
-
-
 def _product(product: str | None) -> str:
     if product is None:
         raise Problem(422, "the product is missing; send its id as `product`, in the query or the form")
     return product
-
-
-def _merged(query: Body, form: FormData, files: Sequence[str], lists: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the fields of the query and the form; those of the form count, and empty ones do not."""
-    values: dict[str, Any] = query.model_dump(exclude_unset=True)
-    for name in form:
-        if name in files or name == CSRF_FIELD:
-            continue
-        sent = [one for one in form.getlist(name) if one != ""]
-        if name in lists:
-            values[name] = sent
-        elif sent:
-            values[name] = sent[-1]
-    return values

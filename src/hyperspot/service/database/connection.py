@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from hyperspot.errors import SettingsError
+from hyperspot.utils.optional_packages import missing
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 30
@@ -47,14 +48,15 @@ class Database:
                 if self.is_sqlite
                 else {"pool_pre_ping": True, "pool_size": 20, "max_overflow": 20}
             )
-            self.engine: Engine = create_engine(url, **arguments)
+            # Errors of statements would tell the log hashes of passwords and texts of users.
+            self.engine: Engine = create_engine(url, hide_parameters=True, **arguments)
         except (ArgumentError, NoSuchModuleError) as error:
             raise SettingsError(
                 f"the database address cannot be used ({error}); give sqlite:///FILE or "
                 "postgresql+psycopg://USER:PASSWORD@HOST/NAME"
             ) from None
         except ModuleNotFoundError as error:
-            raise SettingsError(f"the database needs the package {error.name}; install it") from None
+            raise missing(str(error.name), "postgresql", "a database other than SQLite") from None
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from hyperspot.service.inference.outcome import Outcome
@@ -79,12 +79,16 @@ class _Work:
 class InferencePool:
     """Predicts in worker processes.
 
+    Args:
+        settings: Of the station.
+        waited: Gets the seconds that each image waited in the queue, from any thread.
+
     Attributes:
         seconds_per_image: Smoothed; None before the first image.
     """
 
-    def __init__(self, settings: StationSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: StationSettings, waited: Callable[[float], None] = lambda _: None) -> None:
+        self._settings, self.waited = settings, waited
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.worker_settings = WorkerSettings(
             settings.engine,
@@ -302,6 +306,8 @@ class _Worker:
 
     def _send(self, connection: multiprocessing.connection.Connection, work: "_Work", sent: "deque[_Work]") -> None:
         sent.append(work)
+        for request in work.requests:
+            self._pool.waited(time.monotonic() - request.arrived)
         connection.send(Batch(work.model, [request.image for request in work.requests]))
 
     def _open(self) -> tuple[multiprocessing.process.BaseProcess, multiprocessing.connection.Connection]:

@@ -3,6 +3,9 @@
 from typing import Any
 
 from hyperspot.service.outputs.base import Output
+from hyperspot.service.outputs.modbus import Modbus
+from hyperspot.service.outputs.mqtt import Mqtt
+from hyperspot.service.outputs.opcua import OpcUa
 from hyperspot.service.outputs.webhook import Webhook
 from hyperspot.utils.registry import Registry
 
@@ -15,7 +18,7 @@ def _check(name: str, part: Any) -> None:
 OUTPUTS: Registry[type[Output]] = Registry(
     "kind of output",
     "hyperspot.outputs",
-    {"webhook": Webhook},
+    {"webhook": Webhook, "mqtt": Mqtt, "opcua": OpcUa, "modbus": Modbus},
     check=_check,
 )
 """Classes by kind, as the table `outputs` names it."""

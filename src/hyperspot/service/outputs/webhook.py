@@ -99,7 +99,7 @@ def signature(secret: str, body: bytes, at: int) -> str:
     Examples:
         >>> from hyperspot.service.outputs.webhook import signature
         >>> signature("secret", b"{}", 1700000000)[:20]
-        't=1700000000,v1=d43d'
+        't=1700000000,v1=b856'
 
     """
     digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()

@@ -16,5 +16,6 @@ from hyperspot.service.pages import (
 )
 
 STATIC = Path(__file__).with_name("static")
-MODULES = (live, inspections, review, learn, monitor, setup, setup_connections, people, pictures, events)
+# Before connections, whose addresses have a name in the same place.
+MODULES = (live, inspections, review, learn, monitor, setup, people, setup_connections, pictures, events)
 ROUTERS = tuple(module.router for module in MODULES)

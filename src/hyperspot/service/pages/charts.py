@@ -39,7 +39,8 @@ class Axis:
 
     def share(self, value: float) -> float:
         """Return where a value lies between the ends, in [0, 1]."""
-        change = {"linear": float, "log": math.log, "root": math.sqrt}[self.scale]
+        changes: dict[str, Callable[[float], float]] = {"linear": float, "log": math.log, "root": math.sqrt}
+        change = changes[self.scale]
         low, high = change(self.low), change(self.high)
         value = min(max(value, self.low), self.high)
         return (change(value) - low) / (high - low) if high > low else 0.0

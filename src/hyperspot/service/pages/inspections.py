@@ -44,7 +44,9 @@ def inspections(request: Request, who: OperatorPage, here: StationDep, before: i
             filters=given,
             found=found,
             total=count(session, filters),
-            labels={number: consensus(said) for number, said in labels_of(session, [one.number for one in found]).items()},
+            labels={
+                number: consensus(said) for number, said in labels_of(session, [one.number for one in found]).items()
+            },
             places=places_of(session, product.id),
             versions=versions(session, product.id),
             newest_query=query(**here_query) if before is not None else None,

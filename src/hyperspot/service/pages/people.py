@@ -14,7 +14,7 @@ from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.database.tables import AuditEntry
 from hyperspot.service.pages.dependencies import Admin, AdminPage, Operator, OperatorPage
 from hyperspot.service.pages.language import LANGUAGES
-from hyperspot.service.pages.rendering import chosen_product, fragment, page
+from hyperspot.service.pages.rendering import chosen_product, fragment, page, within
 from hyperspot.service.pages.setup import go_to
 from hyperspot.service.problems import Problem
 
@@ -110,7 +110,15 @@ def audit_log(request: Request, who: AdminPage, here: StationDep, before: int | 
         entries = list(session.scalars(query))
         product = chosen_product(request, session)
         return page(
-            request, who, "setup/audit.html", session, product, tab="audit", entries=entries, most=ENTRIES, before=before
+            request,
+            who,
+            "setup/audit.html",
+            session,
+            product,
+            tab="audit",
+            entries=entries,
+            most=ENTRIES,
+            before=before,
         )
 
 
@@ -148,9 +156,7 @@ def language(
         raise Problem(422, f"there is no such language; choose one of {', '.join(LANGUAGES)}")
     with here.database.session() as session:
         accounts.set_language(session, who.name, language)
-    # A path of the station, whatever was asked for; browsers read a backslash as a slash.
-    inside = next.startswith("/") and not next.startswith(("//", "/\\")) and next.isprintable()
-    return RedirectResponse(next if inside else "/", 303)
+    return RedirectResponse(within(next), 303)
 
 
 def _user_values(session: Session) -> dict[str, Any]:

@@ -52,6 +52,19 @@ def query(**values: Any) -> str:
     return urlencode({name: value for name, value in values.items() if value not in (None, "")})
 
 
+def within(address: str) -> str:
+    r"""Return a path of the station, whatever was asked for; browsers read `\` as `/` and ignore control characters.
+
+    Examples:
+        >>> from hyperspot.service.pages.rendering import within
+        >>> [within(address) for address in ("/review?product=bolt", "//evil.example", "/\\evil.example", "https:x")]
+        ['/review?product=bolt', '/', '/', '/']
+
+    """
+    is_path = address.startswith("/") and not address.startswith(("//", "/\\")) and address.isprintable()
+    return address if is_path else "/"
+
+
 def kind_text(t: Translator, kind: str) -> str:
     """Return the name of a kind of source or output; kinds of plugins go by their own."""
     return t(f"kind.{kind}") if t.has(f"kind.{kind}") else kind
@@ -123,9 +136,20 @@ def page(
     answer = HTMLResponse(_render(request, who, template, **values | shell))
     if product is not None and request.query_params.get("product") == product.id:
         answer.set_cookie(
-            PRODUCT_COOKIE, product.id, max_age=YEAR, samesite="lax", httponly=True, secure=request.url.scheme == "https"
+            PRODUCT_COOKIE,
+            product.id,
+            max_age=YEAR,
+            samesite="lax",
+            httponly=True,
+            secure=request.url.scheme == "https",
         )
     return answer
+
+
+def public_page(request: Request, template: str, /, **values: Any) -> str:
+    """Return a page that needs no sign-in."""
+    common = {"t": translator_of(request), "theme": theme_of(request)}
+    return ENVIRONMENT.get_template(template).render(**common, **values)
 
 
 def open_alarms(session: Session) -> int:
@@ -145,7 +169,9 @@ def chosen_product(request: Request, session: Session) -> Product | None:
 def places_of(session: Session, product_id: str) -> list[str]:
     """Return the stations that have sent images of a product."""
     rows = session.scalars(
-        select(Inspection.station).where(Inspection.product_id == product_id, Inspection.station.is_not(None)).distinct()
+        select(Inspection.station)
+        .where(Inspection.product_id == product_id, Inspection.station.is_not(None))
+        .distinct()
     )
     return sorted(row for row in rows if row is not None)
 

@@ -97,10 +97,8 @@ def _today() -> datetime:
 def _values(session: Session, product: Product, who: Identity, inspection_id: str | None) -> dict[str, object]:
     """Return an inspection and its place in the queue."""
     queue = next_inspections(session, product.id, who.name, AHEAD)
-    if inspection_id is None:
-        current = queue[0] if queue else None
-    else:
-        current = get_inspection(session, inspection_id)
+    first = queue[0] if queue else None
+    current = first if inspection_id is None else get_inspection(session, inspection_id)
     ids = [one.id for one in queue]
     place = ids.index(current.id) if current is not None and current.id in ids else -1
     labels = [] if current is None else labels_of(session, [current.number])[current.number]

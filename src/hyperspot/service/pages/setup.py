@@ -54,7 +54,10 @@ def setup(request: Request, who: EngineerPage, here: StationDep) -> HTMLResponse
 
 @router.post("/setup/products")
 def create(
-    who: Engineer, here: StationDep, id: Annotated[str, Form()], name: Annotated[str, Form()] = ""  # noqa: A002
+    who: Engineer,
+    here: StationDep,
+    id: Annotated[str, Form()],  # noqa: A002 - the name of the field
+    name: Annotated[str, Form()] = "",
 ) -> Response:
     """Create a product."""
     with here.database.session() as session:

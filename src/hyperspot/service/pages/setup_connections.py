@@ -9,7 +9,14 @@ from starlette.concurrency import run_in_threadpool
 from hyperspot.errors import HyperspotError
 from hyperspot.service.access.identity import Identity
 from hyperspot.service.api.dependencies import StationDep
-from hyperspot.service.connection_rows import add_row, change_row, get_row, list_rows, remove_row, set_enabled
+from hyperspot.service.connection_rows import (
+    add_row,
+    change_row,
+    get_row,
+    list_rows,
+    remove_row,
+    set_enabled,
+)
 from hyperspot.service.connections import form_of, public_settings
 from hyperspot.service.database.tables import Output, Source
 from hyperspot.service.outputs.registry import OUTPUTS
@@ -23,10 +30,12 @@ from hyperspot.service.sources.registry import SOURCES
 from hyperspot.service.station import Station
 
 Group = Literal["sources", "outputs"]
+Row = Source | Output
+Table = type[Source] | type[Output]
 router = APIRouter(include_in_schema=False)
 
 
-def table_of(group: Group) -> type[Source] | type[Output]:
+def table_of(group: Group) -> Table:
     """Return the table of a group."""
     return Source if group == "sources" else Output
 
@@ -147,7 +156,7 @@ async def _sent(request: Request, kind: str) -> tuple[dict[str, Any], str | None
 
 
 def _form_page(
-    request: Request, who: Identity, here: Station, group: Group, kind: str, row: Source | Output | None
+    request: Request, who: Identity, here: Station, group: Group, kind: str, row: Row | None
 ) -> HTMLResponse:
     if kind not in (SOURCES if group == "sources" else OUTPUTS):
         raise Problem(404, f"there is no such kind in {group}; choose one that the page offers")
@@ -174,7 +183,7 @@ def _form_of(kind: str) -> Any:
         raise Problem(404, str(error)) from None
 
 
-def _row(here: Station, group: Group, row_id: int) -> Source | Output:
+def _row(here: Station, group: Group, row_id: int) -> Row:
     with here.database.session() as session:
         return get_row(session, table_of(group), row_id)
 

@@ -1,12 +1,15 @@
 """Products, and which version of their model is active."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from hyperspot.decision.inspection_plan import InspectionPlan
+from hyperspot.errors import HyperspotError
 from hyperspot.service.access.audit import audit
 from hyperspot.service.database.tables import AuditEntry, ModelVersion, Product
 from hyperspot.service.problems import Problem
@@ -168,3 +171,18 @@ def roll_back(session: Session, product_id: str, who: str) -> ModelVersion:
             audit(session, who, ACTIVATE, product_id, number=before.number, before=version.number, rolled_back=True)
             return before
     raise Problem(409, f"product '{product_id}' has no earlier active version; activate one by its number")
+
+
+def checked_plan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an inspection plan as JSON values; raises Problem 422 if it cannot be used.
+
+    Examples:
+        >>> from hyperspot.service.products.catalog import checked_plan
+        >>> checked_plan({"mm_per_pixel": 0.05})
+        {'mm_per_pixel': 0.05}
+
+    """
+    try:
+        return InspectionPlan.from_dict(values).to_dict()
+    except (HyperspotError, TypeError, ValueError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        raise Problem(422, f"the inspection plan cannot be used: {error}") from None

@@ -133,15 +133,25 @@ def remove(session: Session, product_id: str, image_sha256: str, who: str) -> No
         .returning(TrainingImage.id)
     ).all()
     if not found:
-        raise Problem(404, f"product '{product_id}' has no such training image; list them")
+        raise unknown(product_id)
     audit(session, who, "training_image.remove", product_id, sha256=image_sha256)
 
 
-def _add(session: Session, product_id: str, image_sha256: str, origin: str, who: str) -> bool:
+def contains(session: Session, product_id: str, image_sha256: str) -> bool:
+    """Whether an image is one of the training images of a product."""
     query = select(TrainingImage.id).where(
         TrainingImage.product_id == product_id, TrainingImage.image_sha256 == image_sha256
     )
-    if session.scalar(query) is not None:
+    return session.scalar(query) is not None
+
+
+def unknown(product_id: str) -> Problem:
+    """Return the answer about an image that is no training image of a product."""
+    return Problem(404, f"product '{product_id}' has no such training image; list them")
+
+
+def _add(session: Session, product_id: str, image_sha256: str, origin: str, who: str) -> bool:
+    if contains(session, product_id, image_sha256):
         return False
     session.add(TrainingImage(product_id=product_id, image_sha256=image_sha256, origin=origin, added_by=who))
     session.flush()

@@ -102,14 +102,14 @@ class LiveFrames(Frames):
         silent_at = time.monotonic() + self._seconds
         seen = self._number
         while self._number < wanted:
+            if self._is_gone:
+                raise SourceError("the camera is gone; check its cable and power")
             self._arrived.clear()
             try:
                 async with asyncio.timeout(max(silent_at - time.monotonic(), 0)):
                     await self._arrived.wait()
             except TimeoutError:
                 raise SourceError(f"the camera has sent no image for {self._seconds:g} seconds; check it") from None
-            if self._is_gone:
-                raise SourceError("the camera is gone; check its cable and power")
             if self._number > seen:
                 seen, silent_at = self._number, time.monotonic() + self._seconds
         assert self._frame is not None

@@ -68,20 +68,21 @@ class CameraSource(Source):
     async def run(self, inspect: Inspect) -> None:
         """Inspect frames; returns at the end of a file, raises SourceError if the camera is gone."""
         reason = f"source '{self.context.name}' was stopped; try again when it runs"
+        frames = None
         try:
             frames = await self.open()
-            try:
-                self.context.ready()
-                while await self._take(frames, inspect):
-                    pass
-                reason = f"source '{self.context.name}' has no more images"
-            finally:
-                await frames.close()
+            self.context.ready()
+            while await self._take(frames, inspect):
+                pass
+            reason = f"source '{self.context.name}' has no more images"
         except SourceError as error:
             reason = str(error)
             raise
         finally:
+            # Those who wait hear of it at once; closing a camera that is gone may take seconds.
             self._triggers.close(reason)
+            if frames is not None:
+                await frames.close()
 
     async def _next(self) -> Trigger | None:
         """Wait until an image has to be taken; None: by the settings."""

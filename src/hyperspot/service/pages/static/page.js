@@ -47,7 +47,7 @@
 
   document.addEventListener("htmx:responseError", (event) => {
     const answer = event.detail.xhr;
-    if (answer.status === 401) return location.reload();
+    if (answer.status === 401) return answer.getResponseHeader("HX-Redirect") || location.reload();
     let text = texts.failed;
     try { text = JSON.parse(answer.responseText).detail || text; } catch { /* not a problem document */ }
     message(text);
@@ -73,6 +73,10 @@
       document.cookie = `hyperspot_theme=${control.value}; path=/; max-age=31536000; samesite=lax`;
     }
   });
+
+  // Wide screens have the room; the section of the page is in sight on narrow ones.
+  if (matchMedia("(min-width: 48rem)").matches) document.querySelectorAll("details[data-wide]").forEach((one) => { one.open = true; });
+  document.querySelectorAll(".nav [aria-current], .tabs [aria-current]").forEach((one) => { one.parentElement.scrollLeft = one.offsetLeft - one.parentElement.offsetLeft - 40; });
 
   // Menus close by Escape and by a click elsewhere.
   const menus = () => document.querySelectorAll("details.menu[open]");
