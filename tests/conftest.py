@@ -1,6 +1,7 @@
 """What all tests share: where the real photos and weights are, and a small made-up product."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -100,3 +101,34 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
         return code, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Return headless Chromium, driven by Playwright, or skip.
+
+    Of a module, as an event loop runs in this thread meanwhile: its other tests cannot use `asyncio.run`.
+    """
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium here")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium):
+    """Return an empty page of 1280 x 1000 pixels, and expect that it reports no error."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(10_000)
+    opened = context.new_page()
+    errors = []
+    opened.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    yield opened
+    context.close()
+    assert errors == []

@@ -24,11 +24,12 @@ from hyperspot.decision.inspection_plan import InspectionPlan
 from hyperspot.decision.planning import has_groups
 from hyperspot.decision.region_rules import RegionRules
 from hyperspot.decision.rule import DecisionRule, calibrate
-from hyperspot.errors import CalibrationWarning, DataError, ImageError, ImageWarning
+from hyperspot.errors import CalibrationWarning, DataError, DeviceError, ImageError, ImageWarning
 from hyperspot.evaluation import Evaluation, evaluate
 from hyperspot.images import Crop, InputSize, PreparedImage, prepare
 from hyperspot.images.reading import ChannelOrder, ImageInput
 from hyperspot.results.verdict import Verdict
+from hyperspot.utils.forking import forks
 from hyperspot.utils.prefetch import latest, prefetch_batches, prefetch_map
 from hyperspot.utils.progress import SILENT, Progress
 
@@ -72,6 +73,26 @@ class Predictor(ABC):
     input_size: InputSize
     crops: tuple[Crop, ...]
     decision_rule: DecisionRule
+    _forks: int
+
+    def __new__(cls, *_arguments: Any, **_options: Any) -> "Predictor":
+        """Note the process that it is made in."""
+        made = super().__new__(cls)
+        made._forks = forks()
+        return made
+
+    def __copy__(self: P) -> P:
+        """Return another predictor that shares the model."""
+        made: Any = type(self).__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        copied: P = made
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse to be pickled, or copied with the model: engines hold memory and threads of this process."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled or deep-copied; save it, and load the file in each process"
+        )
 
     @abstractmethod
     def run(
@@ -334,7 +355,7 @@ class Predictor(ABC):
         loaded = prefetch_map(read, images, ahead=not self.input_size.is_large)
         prepared = progress.track(loaded, "scoring good images", len(images))
         old = self.decision_rule
-        good = score_good_images(self.run, prepared, old.background_weight, plan)
+        good = score_good_images(self._run_here, prepared, old.background_weight, plan)
         rule, _ = calibrate("split", rate, good, old.mask_false_alarm_rate, old.background_weight, plan)
         return self.with_decision_rule(rule)
 
@@ -394,6 +415,17 @@ class Predictor(ABC):
         plan = given if isinstance(given, InspectionPlan) else InspectionPlan.read(given)
         return plan.with_reference(current.area.reference)
 
+    def _run_here(
+        self, batch: UInt8[np.ndarray, "b H W 3"]
+    ) -> tuple[Float32[np.ndarray, "b H W"], Float32[np.ndarray, "b"] | None]:
+        """Run a batch, or refuse to wait for threads that a fork has left behind."""
+        if self._forks != forks():
+            raise DeviceError(
+                f"{type(self).__name__} was made before this process was forked and would wait forever; load it in "
+                "each process, or start processes by spawn"
+            )
+        return self.run(batch)
+
     def _verdicts(self, batch: Sequence[PreparedImage]) -> list[Verdict]:
         if not batch:
             return []
@@ -403,7 +435,7 @@ class Predictor(ABC):
             pixels = np.ascontiguousarray(batch[0].pixels)[None]
         else:
             pixels = np.stack([one.pixels for one in batch])
-        maps, scores = self.run(pixels)
+        maps, scores = self._run_here(pixels)
         seconds = (time.perf_counter() - started) / len(batch)
         return [
             self.decision_rule.decide(

@@ -25,7 +25,7 @@ HEAVY = {"torch", "numpy", "scipy", "sklearn", "pydantic", "PIL", "jinja2", "saf
 
 CLI = (
     "app", "benchmark", "console", "demo", "evaluate", "export", "info", "options", "part", "part_summaries", "predict",
-    "progress", "recalibrate", "roi", "settings_options", "summaries", "train", "update",
+    "progress", "recalibrate", "roi", "serve", "settings_options", "summaries", "train", "update",
 )  # fmt: skip
 
 

@@ -1,8 +1,6 @@
 """`hyperspot roi`: the page is private to this machine, draws in a browser, and writes one valid file."""
 
 import json
-import shutil
-import time
 import urllib.error
 import urllib.request
 
@@ -98,68 +96,43 @@ def test_a_port_in_use_is_named(server, image, tmp_path):
         RoiServer(image, InspectionPlan(), tmp_path / "roi.json", port)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromedriver here")
-    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-
-    options = ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1200,800"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = Chrome(options=options, service=ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
 @pytest.mark.browser
-def test_drawing_with_mouse_and_keyboard(browser, server, tmp_path):
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.keys import Keys
-
-    browser.get(server.url)
-    for _ in range(100):
-        if browser.execute_script("return picture.complete && picture.naturalWidth > 0 && view.zoom !== 1"):
-            break
-        time.sleep(0.05)
-    canvas = browser.find_element("id", "canvas")
+def test_drawing_with_mouse_and_keyboard(page, server, tmp_path):
+    page.goto(server.url)
+    page.wait_for_function("picture.complete && picture.naturalWidth > 0 && view.zoom !== 1")
+    canvas = page.locator("#canvas")
 
     def click(x, y):
-        left, top = browser.execute_script("return toScreen(arguments[0])", [x, y])
-        right, down = canvas.size["width"] / 2, canvas.size["height"] / 2
-        ActionChains(browser).move_to_element_with_offset(
-            canvas, round(left - right), round(top - down)
-        ).click().perform()
+        left, top = page.evaluate("point => toScreen(point)", [x, y])
+        canvas.click(position={"x": round(left), "y": round(top)})
 
     for x, y in ((20, 20), (300, 20), (300, 220), (20, 220)):
         click(x, y)
     click(20, 20)
-    assert browser.execute_script("return state.shapes.map((shape) => shape.kind)") == ["include"]
+    assert page.evaluate("state.shapes.map((shape) => shape.kind)") == ["include"]
     # A corner too many, taken back, then a zone.
-    browser.find_element("css selector", "[data-tool=zone]").click()
+    page.locator("[data-tool=zone]").click()
     for x, y in ((40, 40), (140, 40), (140, 140), (290, 210)):
         click(x, y)
-    browser.find_element("id", "undo").click()
-    canvas.send_keys(Keys.ENTER)
+    page.locator("#undo").click()
+    canvas.press("Enter")
     for number, text in enumerate(("rim", "0.002")):
-        entry = browser.find_elements("css selector", "#shapes fieldset:nth-of-type(2) input")[number]
-        entry.send_keys(Keys.CONTROL + "a")
-        entry.send_keys(text, Keys.TAB)
+        entry = page.locator("#shapes fieldset:nth-of-type(2) input").nth(number)
+        entry.fill(text)
+        entry.press("Tab")
     # By keyboard: an area to ignore in the middle of the view.
-    canvas.send_keys("g")
-    for moves in ((Keys.ARROW_RIGHT, 4), (Keys.ARROW_DOWN, 6), (Keys.ARROW_LEFT, 5)):
-        canvas.send_keys(moves[0] * moves[1], " ")
-    canvas.send_keys(Keys.ENTER)
-    browser.find_element("css selector", "[data-tool=line]").click()
+    canvas.press("g")
+    for key, times in (("ArrowRight", 4), ("ArrowDown", 6), ("ArrowLeft", 5)):
+        for _ in range(times):
+            canvas.press(key)
+        canvas.press(" ")
+    canvas.press("Enter")
+    page.locator("[data-tool=line]").click()
     click(20, 120)
     click(220, 120)
-    browser.find_element("id", "length").send_keys("10")
-    browser.find_element("id", "min_length").send_keys("0.3mm")
-    browser.save_screenshot(str(tmp_path / "page.png"))
-    browser.find_element("id", "save").click()
+    page.locator("#length").fill("10")
+    page.locator("#min_length").fill("0.3mm")
+    page.locator("#save").click()
     assert server.wait(10.0)
     plan = InspectionPlan.read(tmp_path / "roi.json")
     (include,) = plan.area.include
@@ -170,4 +143,3 @@ def test_drawing_with_mouse_and_keyboard(browser, server, tmp_path):
     assert (zone.name, zone.false_alarm_rate, len(zone.polygons[0])) == ("rim", 0.002, 3)
     assert plan.mm_per_pixel == pytest.approx(0.05, rel=0.01)
     assert str(plan.rules.min_length) == "0.3mm"
-    assert not browser.get_log("browser")

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hyperspot.metrics.intervals import wilson_interval
+from hyperspot.metrics.intervals import exact_interval, wilson_interval
 
 
 @pytest.mark.parametrize(("count", "total"), [(1, 25), (12, 40), (39, 40), (0, 7), (7, 7), (300, 1000)])
@@ -32,3 +32,23 @@ def test_nothing_observed_has_no_interval():
 def test_impossible_counts_are_refused(count, total, confidence):
     with pytest.raises(ValueError, match="is no rate"):
         wilson_interval(count, total, confidence)
+
+
+@pytest.mark.parametrize(("count", "total"), [(1, 25), (12, 40), (39, 40), (0, 7), (7, 7), (300, 1000)])
+def test_the_ends_of_the_exact_interval_are_the_rates_that_the_binomial_tests_just_accept(count, total):
+    def at_most(seen, rate):
+        return sum(math.comb(total, j) * rate**j * (1 - rate) ** (total - j) for j in range(seen + 1))
+
+    low, high = exact_interval(count, total)
+    assert (low == 0) is (count == 0)
+    assert (high == 1) is (count == total)
+    if count > 0:
+        assert 1 - at_most(count - 1, low) == pytest.approx(0.025)
+    if count < total:
+        assert at_most(count, high) == pytest.approx(0.025)
+
+
+def test_the_exact_interval_of_nothing_and_of_impossible_counts():
+    assert exact_interval(0, 0) is None
+    with pytest.raises(ValueError, match="is no rate"):
+        exact_interval(3, 2)

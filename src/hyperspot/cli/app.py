@@ -22,6 +22,7 @@ from hyperspot.cli.part import part
 from hyperspot.cli.predict import predict
 from hyperspot.cli.recalibrate import recalibrate
 from hyperspot.cli.roi import roi
+from hyperspot.cli.serve import serve
 from hyperspot.cli.train import train
 from hyperspot.cli.update import update
 from hyperspot.errors import HyperspotError
@@ -69,6 +70,7 @@ app.command(short_help="Set the thresholds of a model with other good images.")(
 app.command(short_help="Learn more images of good parts without those before.")(update)
 app.add_typer(part, name="part", short_help="Inspect parts that are seen in several views.")
 app.command(help=BENCHMARK_HELP, short_help="Measure methods and print the papers' tables.")(benchmark)
+app.add_typer(serve, name="serve", short_help="Run the inspection station: pages, REST, cameras, outputs.")
 app.command(short_help="Export a model to a file that needs no torch.")(export)
 app.command(short_help="Describe a model file, a data set or this machine.")(info)
 app.command(short_help="Show all of it on a synthetic product.")(demo)

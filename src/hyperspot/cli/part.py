@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +9,6 @@ import typer
 
 from hyperspot.choices import DEFAULTS, LightingMode, Models
 from hyperspot.cli import console, options, part_summaries, summaries
-from hyperspot.cli.predict import FOUND_ANOMALIES
 from hyperspot.cli.progress import Bars
 from hyperspot.cli.settings_options import settings_of
 from hyperspot.errors import DataError, HyperspotError
@@ -175,43 +173,35 @@ def predict(
     A part with a missing view or an unreadable image, or whose results cannot be written, is reported on stderr and the
     run continues; the exit code is then 1.
     """
-    from hyperspot.decision.drift import MOST_RECENT, detect_drift
+    from hyperspot.cli.tally import Tally
     from hyperspot.decision.planning import has_groups
 
     if overlay is not None and out is None:
         raise typer.BadParameter("--overlay chooses the pictures that are written; give --out FOLDER")
     inspector = _load(model, engine, precision, device, false_alarm_rate)
     parts = _open(inspector, data, pattern, layout, category)
-    anomalies = failed = 0
-    passed: deque[float] = deque(maxlen=MOST_RECENT)
+    tally = Tally()
     results = inspector.predict_many(parts.parts, allow_missing=allow_missing, errors="return")
     for result in Bars().track(results, "predicting parts", len(parts.parts)) if _is_piped() else results:
         if isinstance(result, HyperspotError):
             console.print_error(str(result))
-            failed += 1
+            tally.failed += 1
             continue
-        anomalies += result.is_anomalous is True
-        if result.is_anomalous is False:
-            passed.append(result.score)
+        tally.add(result.is_anomalous, result.score)
         files = {}
         if out is not None:
             try:
                 files = _save(result, out, overwrite, overlay or "outline")
             except DataError as error:
                 console.print_error(f"the part {result.part} was not saved: {error}")
-                failed += 1
+                tally.failed += 1
         if json:
             console.print_json({**result.to_dict(), **{name: str(path) for name, path in files.items()}})
         else:
             part_summaries.print_verdict(result)
     grouped = has_groups(inspector.describe())
-    drift = detect_drift(inspector.calibration.calibration, list(passed), grouped=grouped)
-    if drift is not None and drift.is_significant:
-        console.print_warning(drift.describe(f"the last {drift.images} passed parts"))
-    if failed:
-        raise typer.Exit(1)
-    if fail_on_anomaly and anomalies:
-        raise typer.Exit(FOUND_ANOMALIES)
+    calibration = inspector.calibration.calibration
+    tally.end(calibration, "parts", grouped=grouped, fail_on_anomaly=fail_on_anomaly)
 
 
 @part.command(short_help="Evaluate a model on labeled parts.")

@@ -1,7 +1,6 @@
 """`hyperspot predict`."""
 
 import sys
-from collections import deque
 from collections.abc import Sized
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,6 @@ from hyperspot.choices import OverlayFormat, ResultFormat
 from hyperspot.cli import console, options
 from hyperspot.cli.progress import Bars
 from hyperspot.errors import HyperspotError
-
-FOUND_ANOMALIES = 3
 
 
 def predict(
@@ -68,7 +65,7 @@ def predict(
     from hyperspot.cli.inputs import find_inputs
     from hyperspot.cli.inspection import RuleOptions, with_rules
     from hyperspot.cli.results import predict_paths, result_writer
-    from hyperspot.decision.drift import MOST_RECENT, detect_drift
+    from hyperspot.cli.tally import Tally
     from hyperspot.decision.planning import has_groups
     from hyperspot.model_loading import load_model
 
@@ -82,8 +79,7 @@ def predict(
     predictor = with_rules(
         predictor, mm_per_pixel, RuleOptions(min_area, min_length, min_width, max_count, min_distance)
     )
-    anomalies = unread = 0
-    passed: deque[float] = deque(maxlen=MOST_RECENT)
+    tally = Tally()
     results = predict_paths(
         predictor, found, out, overwrite=overwrite, overlay=overlay or "outline", overlay_format=overlay_format
     )
@@ -93,17 +89,10 @@ def predict(
         for result in results:
             if isinstance(result, HyperspotError):
                 console.print_error(str(result))
-                unread += 1
+                tally.failed += 1
                 continue
-            anomalies += result.verdict.is_anomalous is True
-            if result.verdict.is_anomalous is False:
-                passed.append(result.verdict.score)
+            tally.add(result.verdict.is_anomalous, result.verdict.score)
             write(result)
     grouped = has_groups(predictor.describe())
-    drift = detect_drift(predictor.decision_rule.calibration, list(passed), grouped=grouped)
-    if drift is not None and drift.is_significant:
-        console.print_warning(drift.describe(f"the last {drift.images} passed images"))
-    if unread:
-        raise typer.Exit(1)
-    if fail_on_anomaly and anomalies:
-        raise typer.Exit(FOUND_ANOMALIES)
+    calibration = predictor.decision_rule.calibration
+    tally.end(calibration, "images", grouped=grouped, fail_on_anomaly=fail_on_anomaly)

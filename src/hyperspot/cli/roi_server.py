@@ -14,11 +14,14 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from hyperspot.decision.inspection_plan import InspectionPlan
+from hyperspot.decision.plan_drawing import drawn_plan, plan_at
 from hyperspot.errors import DataError, HyperspotError
-from hyperspot.images.registration import Reference
 from hyperspot.utils.atomic_files import replacing
 
 PAGE = Path(__file__).with_name("roi.html")
+STATIC = Path(__file__).parents[1] / "service" / "pages" / "static"
+"""The station draws with the same files; reading them imports nothing of it."""
+FILES = {"plan.js": "text/javascript; charset=utf-8", "plan.css": "text/css; charset=utf-8"}
 MOST_BYTES = 50_000_000
 """Of a saved plan: a mask of many runs is long."""
 LONGEST_SHOWN = 4096
@@ -70,11 +73,13 @@ class RoiServer:
         """Return status, content type and content for a request; the path is that after the secret."""
         if method == "GET" and path == "":
             return HTTPStatus.OK, "text/html; charset=utf-8", PAGE.read_bytes()
+        if method == "GET" and path in FILES:
+            return HTTPStatus.OK, FILES[path], (STATIC / path).read_bytes()
         if method == "GET" and path == "image":
             return HTTPStatus.OK, "image/png", self._picture()
         if method == "GET" and path == "plan":
             height, width = self._image.shape[:2]
-            values = {"plan": self._plan_here().to_dict(), "size": [width, height]}
+            values = {"plan": plan_at(self._plan, width, height).to_dict(), "size": [width, height]}
             return HTTPStatus.OK, "application/json", json.dumps(values).encode()
         if method == "POST" and path == "save":
             try:
@@ -87,38 +92,8 @@ class RoiServer:
             return HTTPStatus.OK, "text/plain; charset=utf-8", b"Saved. You can close this page."
         return HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"not found"
 
-    def _plan_here(self) -> InspectionPlan:
-        """Return the plan with its polygons in the pixels of this image."""
-        height, width = self._image.shape[:2]
-        values = self._plan.to_dict()
-        size = values.get("image_size", [width, height])
-        if size == [width, height]:
-            return self._plan
-        if "mask" in values:
-            raise DataError(
-                f"{self._output} has a mask of {size[0]} x {size[1]} pixels, and this image {width} x {height}; "
-                "give the image that it belongs to"
-            )
-        scale = width / size[0], height / size[1]
-
-        def scaled(polygons: list[list[list[float]]]) -> list[list[list[float]]]:
-            return [[[x * scale[0], y * scale[1]] for x, y in polygon] for polygon in polygons]
-
-        for name in ("include", "ignore"):
-            values[name] = scaled(values.get(name, []))
-        for zone in values.get("zones", []):
-            zone["polygons"] = scaled(zone["polygons"])
-        if "mm_per_pixel" in values:
-            values["mm_per_pixel"] /= (scale[0] * scale[1]) ** 0.5
-        return InspectionPlan.from_dict({**values, "image_size": [width, height]})
-
     def _save(self, values: dict[str, Any]) -> None:
-        register = bool(values.pop("register", False))
-        plan = InspectionPlan.from_dict({**values, "registration": None})
-        # An empty region of interest is refused here, not in training.
-        inside = plan.area.mask(*self._image.shape[:2])
-        if register:
-            plan = plan.with_reference(Reference.from_image(self._image, inside))
+        plan = drawn_plan(values, self._image)
         with replacing(self._output) as partial:
             partial.write_text(json.dumps(plan.to_dict()) + "\n", encoding="utf-8")
         self._written = True

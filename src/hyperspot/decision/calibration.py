@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from hyperspot.errors import CalibrationError
+from hyperspot.metrics.intervals import beta_quantile
 
 Kind = Literal["split", "cross", "leave-one-out", "none"]
 
@@ -142,7 +143,7 @@ class Calibration:
             raise CalibrationError("this model has no calibration, so its false-alarm rate is unknown; recalibrate it")
         n, k = len(self.scores), self.above
         tail = (1 - confidence) / 2
-        return _beta_quantile(tail, k + 1, n), _beta_quantile(1 - tail, k + 1, n)
+        return beta_quantile(tail, k + 1, n), beta_quantile(1 - tail, k + 1, n)
 
     @staticmethod
     def images_for(rate: float) -> ImagesNeeded:
@@ -302,18 +303,3 @@ def too_few(rate: float, needed: int, n: int, what: str) -> str:
         f"a false-alarm rate of {rate:g} needs at least {needed} {what} and there are {n}; "
         "add images, allow a higher rate or train with `--calibration none`"
     )
-
-
-def _beta_quantile(share: float, a: int, n: int) -> float:
-    """Return a quantile of Beta(a, n + 1 - a), by bisection: exported files are evaluated without scipy.
-
-    Its distribution function at x is the probability of at least a successes of n with the chance x.
-    """
-    counts = np.arange(a)
-    ways = np.array([math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) for j in range(a)])
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        x = (low + high) / 2
-        fewer = float(np.exp(ways + counts * math.log(x) + (n - counts) * math.log1p(-x)).sum())
-        low, high = (x, high) if 1 - fewer < share else (low, x)
-    return (low + high) / 2

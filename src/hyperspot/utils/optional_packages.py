@@ -10,6 +10,12 @@ from hyperspot.errors import MissingPackageError
 
 TRAINING = frozenset({"huggingface_hub", "platformdirs", "pydantic", "safetensors", "scipy", "sklearn", "torch"})
 """Packages of the extra `train`; prediction with exported files needs none of them."""
+EXTRAS = dict.fromkeys(TRAINING, "train") | dict.fromkeys(
+    ("alembic", "argon2", "fastapi", "multipart", "prometheus_client", "python_multipart", "sqlalchemy", "starlette",
+     "uvicorn", "watchfiles"),
+    "serve",
+)  # fmt: skip
+"""Extras that commands need as a whole, by package; what needs one of the others names it with `require`."""
 
 
 def require(module: str, extra: str, doing: str) -> ModuleType:
@@ -48,11 +54,11 @@ def missing(package: str, extra: str, doing: str) -> MissingPackageError:
 
 
 def explain(error: ModuleNotFoundError, doing: str) -> MissingPackageError:
-    """Return the error for a missing package of the extra `train`; any other error is raised again."""
+    """Return the error for a missing package of the extra `train` or `serve`; any other error is raised again."""
     package = (error.name or "").partition(".")[0]
-    if package not in TRAINING:
+    if package not in EXTRAS:
         raise error
-    return missing(package, "train", doing)
+    return missing(package, EXTRAS[package], doing)
 
 
 def install_command(extra: str) -> str:

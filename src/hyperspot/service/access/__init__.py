@@ -1,0 +1,1 @@
+"""Who may do what: users, passwords, tokens, sessions, roles, the audit log."""

@@ -1,0 +1,5 @@
+"""The database: tables, connections and migrations."""
+
+from hyperspot.service.database.connection import Database
+
+__all__ = ["Database"]

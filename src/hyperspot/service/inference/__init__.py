@@ -1,0 +1,1 @@
+"""Worker processes that predict, and what they return."""

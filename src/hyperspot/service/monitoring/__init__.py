@@ -1,0 +1,1 @@
+"""Watches the process: scores, drift, false alarms, images."""

@@ -1,0 +1,1 @@
+"""Products and the versions of their models."""

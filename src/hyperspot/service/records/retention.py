@@ -1,0 +1,163 @@
+"""Removes old images, by age and by space: those of good parts first, labeled ones and training images never.
+
+Inspections stay.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, exists, func, not_, or_, select, update
+
+from hyperspot.service.database import Database
+from hyperspot.service.database.tables import Inspection, Label, StoredImage, TrainingImage, now
+from hyperspot.service.records.image_store import ImageKey, ImageStore
+
+EVERY_SECONDS = 600.0
+ORPHAN_SECONDS = 3600.0
+"""Age at which a file without an inspection is removed: its request failed, or the station was killed."""
+PER_TRANSACTION = 200
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is kept.
+
+    Attributes:
+        days: None keeps images of any age.
+        gigabytes: Of images and anomaly maps; None keeps all.
+    """
+
+    days: float | None
+    gigabytes: float | None
+
+
+class Retention:
+    """Applies the limits every ten minutes.
+
+    Args:
+        database: Of the station.
+        images: Its files.
+        limits: What is kept.
+    """
+
+    def __init__(self, database: Database, images: ImageStore, limits: Limits) -> None:
+        self._database, self._images, self._limits = database, images, limits
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start to apply the limits."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                removed = await asyncio.to_thread(self.apply)
+                if removed:
+                    log.info("retention removed %d images", removed)
+            except Exception:
+                log.exception("retention failed; it is tried again in %g s", EVERY_SECONDS)
+            await asyncio.sleep(EVERY_SECONDS)
+
+    def apply(self, at: datetime | None = None) -> int:
+        """Remove what the limits do not keep; return the number of images."""
+        at = at or now()
+        removed = 0
+        if self._limits.days is not None:
+            old = StoredImage.stored_at < at - timedelta(days=self._limits.days)
+            while batch := self._oldest(old):
+                removed += self._remove(batch, at)
+        if self._limits.gigabytes is not None:
+            excess = self._bytes() - self._limits.gigabytes * 1e9
+            while excess > 0 and (batch := self._oldest()):
+                chosen = []
+                for image, size in batch:
+                    if excess <= 0:
+                        break
+                    chosen.append((image, size))
+                    excess -= size
+                removed += self._remove(chosen, at)
+        self._remove_orphans()
+        return removed
+
+    def _oldest(self, also: ColumnElement[bool] | None = None) -> list[tuple[StoredImage, int]]:
+        """Return images that may go with their bytes, those of good parts first, then the oldest."""
+        is_anomalous = exists().where(Inspection.image_sha256 == StoredImage.sha256, Inspection.is_anomalous.is_(True))
+        results = (
+            select(func.coalesce(func.sum(Inspection.result_size), 0))
+            .where(Inspection.image_sha256 == StoredImage.sha256)
+            .scalar_subquery()
+        )
+        query = (
+            select(StoredImage, StoredImage.size + results)
+            .where(StoredImage.removed_at.is_(None), not_(is_kept()))
+            .order_by(is_anomalous, StoredImage.stored_at)
+            .limit(PER_TRANSACTION)
+        )
+        with self._database.session() as session:
+            return [(row[0], int(row[1])) for row in session.execute(query if also is None else query.where(also))]
+
+    def _bytes(self) -> int:
+        kept = StoredImage.removed_at.is_(None)
+        images = select(func.coalesce(func.sum(StoredImage.size), 0)).where(kept)
+        results = (
+            select(func.coalesce(func.sum(Inspection.result_size), 0))
+            .join(StoredImage, StoredImage.sha256 == Inspection.image_sha256)
+            .where(kept)
+        )
+        with self._database.session() as session:
+            return int(session.scalar(images) or 0) + int(session.scalar(results) or 0)
+
+    def _remove(self, batch: list[tuple[StoredImage, int]], at: datetime) -> int:
+        """Note the removal, then remove the files: a crash between leaves files that are removed as orphans."""
+        removed = 0
+        for image, _ in batch:
+            with self._database.session() as session:
+                # Unless it was inspected again or labeled meanwhile.
+                changed = session.execute(
+                    update(StoredImage)
+                    .where(
+                        StoredImage.sha256 == image.sha256,
+                        StoredImage.stored_at == image.stored_at,
+                        StoredImage.removed_at.is_(None),
+                        not_(is_kept()),
+                    )
+                    .values(removed_at=at)
+                ).rowcount  # type: ignore[attr-defined]
+                ids = list(session.scalars(select(Inspection.id).where(Inspection.image_sha256 == image.sha256)))
+            if changed and self._images.remove(ImageKey(image.sha256, image.suffix)):
+                removed += 1
+                for inspection_id in ids:
+                    self._images.remove_result(inspection_id)
+        return removed
+
+    def _remove_orphans(self) -> None:
+        oldest = time.time() - ORPHAN_SECONDS
+        for path in self._images.files():
+            try:
+                if path.stat().st_mtime > oldest:
+                    continue
+            except FileNotFoundError:
+                continue
+            with self._database.session() as session:
+                row = session.get(StoredImage, path.stem)
+            if row is None or row.removed_at is not None:
+                self._images.remove(ImageKey(path.stem, path.suffix))
+
+
+def is_kept() -> ColumnElement[bool]:
+    """Return the condition that an image of `images` may never be removed: it is labeled, or trained on."""
+    labeled = exists().where(
+        Inspection.image_sha256 == StoredImage.sha256, Label.inspection_number == Inspection.number
+    )
+    trained_on = exists().where(TrainingImage.image_sha256 == StoredImage.sha256)
+    return or_(labeled.correlate(StoredImage), trained_on.correlate(StoredImage))

@@ -1,0 +1,1 @@
+"""Labels of reviewers, and what they say about a model."""
