@@ -370,6 +370,15 @@ def test_what_is_no_archive_of_images_is_refused(station):
         archive_path(data, "../../x")
 
 
+def test_old_uploads_are_removed_when_the_station_starts(station):
+    old = keep_archive(station.settings.data, archive_of({"1.png": b"x"}), 1000)
+    new = keep_archive(station.settings.data, archive_of({"2.png": b"x"}), 1000)
+    os.utime(archive_path(station.settings.data, old), (0, 0))
+    follow(station.runner(), lambda: True)
+    assert not archive_path(station.settings.data, old).exists()
+    assert archive_path(station.settings.data, new).exists()
+
+
 def test_a_link_in_an_archive_is_refused(station):
     from hyperspot.errors import DataError
     from hyperspot.service.jobs.archives import unpack
