@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol, runtime_checkable
 
 from alembic.migration import MigrationContext
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,6 +34,15 @@ IMAGES, MODELS = ("images", "results"), ("models",)
 FILE_NAME = re.compile(r"(images|results|models)/[0-9a-f]{2,64}/[\w.-]{1,120}", re.ASCII)
 """Of files in a backup; a name that leads elsewhere is refused."""
 TABLE_NAME = re.compile(r"tables/(\w+)\.jsonl", re.ASCII)
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most `size` of them; all if that is negative."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class _Writer:
         self._archive = archive
         self._sums: list[str] = []
 
-    def add(self, name: str, stream: IO[bytes], size: int) -> None:
+    def add(self, name: str, stream: Readable, size: int) -> None:
         member = tarfile.TarInfo(name)
         member.size, member.mode = size, 0o600
         hashing = _Hashing(stream)
@@ -109,7 +118,7 @@ class _Writer:
 class _Hashing:
     """A stream that hashes what is read."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream, self.digest = stream, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,26 +18,26 @@ from hyperspot.service.sources.registry import SOURCES
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?")
 RESERVED = ("rest", "lookout", "import", "kinds")
 """Inspections name what they come from; `kinds` is an address."""
-Row = Source | Output
-Table = type[Source] | type[Output]
+Row = TypeVar("Row", bound=Source | Output)
 
 
-def list_rows(session: Session, table: Table) -> list[Row]:
+def list_rows(session: Session, table: type[Row]) -> list[Row]:
     """Return all sources or all outputs, by name."""
     return list(session.scalars(select(table).order_by(table.name)))
 
 
-def get_row(session: Session, table: Table, row_id: int) -> Row:
+def get_row(session: Session, table: type[Row], row_id: int) -> Row:
     """Return a source or an output; raises Problem 404 if there is none."""
-    row: Row | None = session.get(Source, row_id) if table is Source else session.get(Output, row_id)
+    row = session.get(table, row_id)
     if row is None:
         raise Problem(404, f"there is no such {_word(table)}; list them")
     return row
 
 
-def named_row(session: Session, table: Table, name: str) -> Row:
+def named_row(session: Session, table: type[Row], name: str) -> Row:
     """Return a source or an output by its name; raises Problem 404 if there is none."""
-    row = session.scalar(select(table).where(table.name == name)) if NAME.fullmatch(name) else None
+    found = session.scalars(select(table).where(table.name == name)).all() if NAME.fullmatch(name) else []
+    row: Row | None = found[0] if found else None
     if row is None:
         raise Problem(404, f"there is no such {_word(table)}; list them")
     return row
@@ -45,7 +45,7 @@ def named_row(session: Session, table: Table, name: str) -> Row:
 
 def add_row(
     session: Session,
-    table: Table,
+    table: type[Row],
     name: str,
     kind: str,
     product_id: str | None,
@@ -86,16 +86,18 @@ def add_row(
         get_product(session, product_id)
     if session.scalar(select(table.id).where(table.name == name)) is not None:
         raise Problem(409, f"there is a {_word(table)} '{name}'; choose another name")
-    checked = check_settings(kind, settings)
-    row: Row = table(name=name, kind=kind, product_id=product_id, settings=checked, is_enabled=is_enabled)
+    row = table(
+        name=name, kind=kind, product_id=product_id, settings=check_settings(kind, settings), is_enabled=is_enabled
+    )
     session.add(row)
-    # Defaults are set then.
     session.flush()
     audit(session, who, f"{_word(table)}.create", name, kind=kind, product=product_id)
     return row
 
 
-def change_row(session: Session, row: Row, who: str, *, settings: Mapping[str, Any], product_id: str | None) -> None:
+def change_row(
+    session: Session, row: Source | Output, who: str, *, settings: Mapping[str, Any], product_id: str | None
+) -> None:
     """Change the settings and the product; a secret that is sent as it was shown stays."""
     if product_id is not None:
         get_product(session, product_id)
@@ -106,17 +108,17 @@ def change_row(session: Session, row: Row, who: str, *, settings: Mapping[str, A
     audit(session, who, f"{_word(type(row))}.change", row.name)
 
 
-def set_enabled(session: Session, row: Row, enabled: bool, who: str) -> None:
+def set_enabled(session: Session, row: Source | Output, enabled: bool, who: str) -> None:
     """Start or stop a source or an output."""
     row.is_enabled = enabled
     audit(session, who, f"{_word(type(row))}.{'enable' if enabled else 'disable'}", row.name)
 
 
-def remove_row(session: Session, row: Row, who: str) -> None:
+def remove_row(session: Session, row: Source | Output, who: str) -> None:
     """Remove a source or an output, with what waits for it."""
     session.delete(row)
     audit(session, who, f"{_word(type(row))}.remove", row.name)
 
 
-def _word(table: Table) -> str:
+def _word(table: type[Any]) -> str:
     return "source" if table is Source else "output"

@@ -158,7 +158,9 @@ def _check_version(here: Station, project: str, version: str) -> None:
     if active.threshold is None:
         raise Problem(409, "the active version has no threshold, and decides nothing; calibrate it by `recalibrate`")
     if version not in ("active", str(active.number)):
-        raise Problem(409, f"version {active.number} of '{project}' is active, and only it inspects; name it or `active`")
+        raise Problem(
+            409, f"version {active.number} of '{project}' is active, and only it inspects; name it or `active`"
+        )
 
 
 def _response(here: Station, inspection: Inspection) -> DetectAnomaliesResponse:

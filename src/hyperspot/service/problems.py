@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from hyperspot.errors import HyperspotError, ImageError, MissingPackageError
@@ -19,6 +19,7 @@ TITLES = {
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "Gone",
     413: "Too large",
     415: "Unsupported media type",
     422: "Cannot be processed",
@@ -78,6 +79,12 @@ def problem_of(error: Exception) -> Problem:
         return Problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
     if isinstance(error, OperationalError | InterfaceError):
         return database_problem(error)
+    if isinstance(error, IntegrityError):
+        log.info("a change met another one: %s", error.orig)
+        return Problem(409, "the change met another one at the same time; look again, and repeat it")
+    if isinstance(error, DataError):
+        log.info("a value cannot be stored: %s", error.orig)
+        return Problem(422, "a value cannot be stored; check texts and numbers")
     log.error("request failed", exc_info=error)
     return Problem(500, "the station failed to answer; its log has the details")
 
@@ -95,7 +102,7 @@ def handle_problems(app: FastAPI) -> None:
         del request
         return problem_of(error).response()
 
-    for kind in (Problem, HyperspotError, RequestValidationError, HTTPException, Exception):
+    for kind in (Problem, HyperspotError, RequestValidationError, HTTPException, DBAPIError, Exception):
         app.add_exception_handler(kind, answer)
 
 

@@ -9,7 +9,7 @@ from hyperspot.service.api.base import ProblemDetails
 from hyperspot.service.database.tables import Inspection, Label
 from hyperspot.service.records.summary import summary_of
 
-EXAMPLE = {
+EXAMPLE: Any = {
     "id": "0b0f6ab9c53d4c5f8f7d3f6ad10c4a52",
     "number": 1204,
     "product": "bolt",
@@ -63,7 +63,7 @@ class InspectionAnswer(BaseModel):
     part_found: bool | None = Field(description="Whether registration found the part; null without registration.")
     zones: dict[str, float] = Field(description="Scores of the zones of the inspection plan.")
     regions: list[dict[str, Any]] = Field(
-        description="`left`, `top`, `width`, `height`, `area`, `score`; with rules on sizes `length_px` and `width_px`, "
+        description="`left`, `top`, `width`, `height`, `area`, `score`; with rules on sizes `length_px`, `width_px`, "
         "with a scale `length_mm`, `width_mm` and `area_mm2`, with zones `zone`."
     )
     width: int = Field(description="Of the upright image, in pixels.")

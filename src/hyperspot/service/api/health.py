@@ -60,13 +60,15 @@ def reasons_against(here: Station, needed: int = NEEDED_BYTES) -> list[str]:
     "/metrics",
     summary="Get metrics",
     response_class=Response,
-    responses={200: {"description": "Metrics of Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+    responses={
+        200: {"description": "Metrics of Prometheus.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    },
 )
 def metrics(who: Operator, here: StationDep) -> Response:
     """Return counts, latencies and states; Prometheus sends a token of an operator (`authorization: credentials`)."""
     del who
     registry = CollectorRegistry()
-    registry.register(here.measurements.registry)  # type: ignore[arg-type]
+    registry.register(here.measurements.registry)
     registry.register(_States(here))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -83,29 +85,27 @@ class _States(Collector):
         disk = shutil.disk_usage(here.settings.data)
         with here.database.session() as session:
             jobs: dict[str, int] = dict(
-                session.execute(select(Job.state, func.count()).where(Job.state.in_(OPEN)).group_by(Job.state))
-                .tuples()
-                .all()
+                session.execute(select(Job.state, func.count()).where(Job.state.in_(OPEN)).group_by(Job.state)).all()
             )
-            waiting = session.execute(
-                select(Output.name, func.count(Delivery.id))
-                .outerjoin(Delivery, Delivery.output_id == Output.id)
-                .group_by(Output.name)
-            ).all()
+            waiting: dict[str, int] = dict(
+                session.execute(
+                    select(Output.name, func.count(Delivery.id))
+                    .outerjoin(Delivery, Delivery.output_id == Output.id)
+                    .group_by(Output.name)
+                ).all()
+            )
             alarms = session.scalar(select(func.count()).select_from(Alarm).where(Alarm.acknowledged_at.is_(None)))
         return [
             _gauge("queue_length", "Images that wait for a worker", here.pool.waiting),
             _gauge("workers", "Worker processes that live", len(here.pool.processes)),
             _gauges("jobs", "Jobs that are not done", "state", {state: jobs.get(state, 0) for state in OPEN}),
-            _gauges("deliveries_waiting", "Verdicts that wait for an output", "output", {n: c for n, c in waiting}),
+            _gauges("deliveries_waiting", "Verdicts that wait for an output", "output", waiting),
             _gauge("alarms", "Alarms that nobody has acknowledged", alarms or 0),
-            _gauges(
-                "disk_bytes", "Space on the disk of the images", "kind", {"free": disk.free, "total": disk.total}
-            ),
+            _gauges("disk_bytes", "Space on the disk of the images", "kind", {"free": disk.free, "total": disk.total}),
         ]
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, value: int) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"hyperspot_{name}", text, value)
 
 

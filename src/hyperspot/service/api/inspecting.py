@@ -50,7 +50,7 @@ class BatchFields(Body):
     station: Annotated[Text | None, Field(description="Where the images were taken.")] = None
 
 
-PART_PROPERTIES = {name: TEXT for name in PartFields.model_fields}
+PART_PROPERTIES = dict.fromkeys(PartFields.model_fields, TEXT)
 ONE_BODY = form_body(
     {"image": BINARY, **PART_PROPERTIES},
     ["image"],
@@ -58,7 +58,11 @@ ONE_BODY = form_body(
     "The image file as it is, or a form.",
 )
 BATCH_BODY = form_body(
-    {"images": {"type": "array", "items": BINARY}, **PART_PROPERTIES, "serial_number": {"type": "array", "items": TEXT}},
+    {
+        "images": {"type": "array", "items": BINARY},
+        **PART_PROPERTIES,
+        "serial_number": {"type": "array", "items": TEXT},
+    },
     ["images"],
 )
 

@@ -55,27 +55,21 @@ PNG = {"response_class": Response, "responses": picture_answer("image/png")}
     response_class=Response,
     responses=picture_answer(*MEDIA_TYPES.values()),
 )
-def image(
-    request: Request, who: Operator, here: StationDep, inspection_id: str, width: Width = None
-) -> Response:
+def image(request: Request, who: Operator, here: StationDep, inspection_id: str, width: Width = None) -> Response:
     """Return the image as it was received; with a width, a smaller one as PNG."""
     del who
     return answer_image(request, here, _found(here, inspection_id)[1], width)
 
 
 @router.get("/overlay", summary="Get the overlay", **PNG)  # type: ignore[arg-type]
-def overlay(
-    request: Request, who: Operator, here: StationDep, inspection_id: str, width: Width = None
-) -> Response:
+def overlay(request: Request, who: Operator, here: StationDep, inspection_id: str, width: Width = None) -> Response:
     """Return the image with outlined regions."""
     del who
     return _drawn(request, here, inspection_id, "overlay", width)
 
 
 @router.get("/heatmap", summary="Get the heatmap", **PNG)  # type: ignore[arg-type]
-def heatmap(
-    request: Request, who: Operator, here: StationDep, inspection_id: str, width: Width = None
-) -> Response:
+def heatmap(request: Request, who: Operator, here: StationDep, inspection_id: str, width: Width = None) -> Response:
     """Return the anomaly map as 16-bit gray, cold to hot."""
     del who
     return _drawn(request, here, inspection_id, "heatmap", width)

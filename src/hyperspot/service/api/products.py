@@ -139,27 +139,21 @@ def _answers(session: Session, found: list[Product]) -> list[ProductAnswer]:
             select(ModelVersion.product_id, func.count())
             .where(ModelVersion.product_id.in_(ids))
             .group_by(ModelVersion.product_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     images: dict[str, int] = dict(
         session.execute(
             select(TrainingImage.product_id, func.count())
             .where(TrainingImage.product_id.in_(ids))
             .group_by(TrainingImage.product_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     active: dict[int, int] = dict(
         session.execute(
             select(ModelVersion.id, ModelVersion.number).where(
                 ModelVersion.id.in_([product.active_version_id for product in found])
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     return [
         ProductAnswer(

@@ -82,7 +82,10 @@ def label_inspection(who: Operator, here: StationDep, inspection_id: str, body: 
     summary="Get the mask of a label",
     response_class=Response,
     responses={
-        200: {"description": "1-bit PNG.", "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        200: {
+            "description": "1-bit PNG.",
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+        },
         **problems(404, 422),
     },
 )

@@ -109,8 +109,9 @@ def predict(models: Models, batch: Batch) -> Answer:
 
 def main(connection: Connection, settings: WorkerSettings) -> None:
     """Answer batches until the station closes the connection or is gone."""
-    # Ctrl-C in a terminal reaches all processes; the station decides when a worker ends.
+    # Ctrl-C and a service manager signal all processes; the station decides when a worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     warnings.simplefilter("ignore", ImageWarning)
     models = Models(settings)
     batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()

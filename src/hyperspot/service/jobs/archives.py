@@ -4,6 +4,7 @@ import hashlib
 import re
 import secrets
 import stat
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,8 @@ MOST_BYTES = 50_000_000_000
 DATA_FILES = (".csv", ".json", ".jsonl", ".manifest", ".txt", ".yaml", ".yml")
 """Beside images, what layouts are described by."""
 CHUNK = 2**20
+KEEP_DAYS = 7.0
+"""That an upload stays for imports; its images are kept by themselves."""
 DIGEST = re.compile("[0-9a-f]{64}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -83,6 +86,16 @@ def archive_path(data: Path, sha256: str) -> Path:
     if not DIGEST.fullmatch(sha256):
         raise DataError("an upload is named by its SHA-256, 64 hexadecimal digits; upload the archive first")
     return data / "uploads" / f"{sha256}.zip"
+
+
+def remove_old(data: Path, days: float = KEEP_DAYS) -> int:
+    """Remove the uploads that are older than so many days, also those that broke off, and return their number."""
+    oldest, removed = time.time() - days * 86400, 0
+    for path in (data / "uploads").glob("*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
 
 
 def unpack(

@@ -20,6 +20,7 @@ from hyperspot.service.database.tables import Job
 from hyperspot.service.events import Events
 from hyperspot.service.finishing import in_thread
 from hyperspot.service.jobs import queue
+from hyperspot.service.jobs.archives import remove_old
 from hyperspot.service.jobs.process import SETTINGS
 from hyperspot.service.jobs.queue import Claim
 from hyperspot.service.settings import StationSettings
@@ -68,8 +69,9 @@ class JobRunner:
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
-        """Start to run jobs; those whose process is gone follow after `stale_seconds`."""
+        """Start to run jobs; those whose process is gone follow after `stale_seconds`. Old uploads are removed."""
         self._wake = asyncio.Event()
+        await asyncio.to_thread(remove_old, self._settings.data)
         self._task = asyncio.create_task(self._follow(), name="jobs")
 
     async def stop(self) -> None:
@@ -112,6 +114,10 @@ class JobRunner:
                     log.warning("job %s has no process any more", claimed.job_id)
                     queue.give_back(session, claimed, counts=True, error=_died(None))
         while len(self._running) < self._at_once:
+            with self._database.session() as session:
+                waits = queue.is_waiting(session)
+            if not waits:
+                break
             with self._database.session() as session:
                 new = queue.claim(session)
             if new is None:

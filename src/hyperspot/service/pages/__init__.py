@@ -7,6 +7,7 @@ from hyperspot.service.pages import (
     inspections,
     learn,
     live,
+    monitor,
     people,
     pictures,
     review,
@@ -16,5 +17,5 @@ from hyperspot.service.pages import (
 
 STATIC = Path(__file__).with_name("static")
 # Before connections, whose addresses have a name in the same place.
-MODULES = (live, inspections, review, learn, setup, people, setup_connections, pictures, events)
+MODULES = (live, inspections, review, learn, monitor, setup, people, setup_connections, pictures, events)
 ROUTERS = tuple(module.router for module in MODULES)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, Request
@@ -33,18 +34,21 @@ async def follow(request: Request, who: Identity, here: Station, product: str | 
     yield f"retry: {RECONNECT}\n\n".encode()
     async with here.events.follow() as followed:
         waiting = asyncio.ensure_future(anext(followed))
+        checked = time.monotonic()
         try:
             while True:
                 done, _ = await asyncio.wait({waiting}, timeout=HEARTBEAT)
-                if done:
-                    event = waiting.result()
-                    waiting = asyncio.ensure_future(anext(followed))
-                    if product in (None, event.data.get("product", product)):
-                        yield encoded(event)
-                elif await asyncio.to_thread(identify, request) != who:
-                    return
-                else:
+                if time.monotonic() - checked >= HEARTBEAT:
+                    if await asyncio.to_thread(identify, request) != who:
+                        return
+                    checked = time.monotonic()
+                if not done:
                     yield b": heartbeat\n\n"
+                    continue
+                event = waiting.result()
+                waiting = asyncio.ensure_future(anext(followed))
+                if product in (None, event.data.get("product", product)):
+                    yield encoded(event)
         finally:
             waiting.cancel()
 

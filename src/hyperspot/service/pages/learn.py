@@ -62,9 +62,14 @@ def start(
     kind: Annotated[str, Form()],
     candidate: Annotated[int | None, Form()] = None,
     note: Annotated[str, Form()] = "",
+    percent: Annotated[float | None, Form(gt=0, lt=100)] = None,
+    short_side: Annotated[int | None, Form(ge=32, le=4096)] = None,
 ) -> HTMLResponse:
     """Add a job to the queue."""
     parameters: dict[str, Any] = {"candidate": candidate} if kind == "compare" else {"note": note}
+    if kind == "train":
+        given = {"false_alarm_rate": None if percent is None else percent / 100, "short_side": short_side}
+        parameters["settings"] = {name: value for name, value in given.items() if value is not None}
     with here.database.session() as session:
         enqueue(session, kind, product, parameters, who.name)
         values = _job_values(session, get_product(session, product))

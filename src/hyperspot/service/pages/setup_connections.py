@@ -10,8 +10,6 @@ from hyperspot.errors import HyperspotError
 from hyperspot.service.access.identity import Identity
 from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.connection_rows import (
-    Row,
-    Table,
     add_row,
     change_row,
     get_row,
@@ -32,6 +30,8 @@ from hyperspot.service.sources.registry import SOURCES
 from hyperspot.service.station import Station
 
 Group = Literal["sources", "outputs"]
+Row = Source | Output
+Table = type[Source] | type[Output]
 router = APIRouter(include_in_schema=False)
 
 

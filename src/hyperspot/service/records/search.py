@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from hyperspot.service.database.tables import Inspection, Label
@@ -91,7 +91,7 @@ def search(session: Session, filters: Filters, limit: int, before: int | None = 
         []
 
     """
-    query: Select[tuple[Inspection]] = select(Inspection).where(*filters.conditions())
+    query = select(Inspection).where(*filters.conditions())
     if before is not None:
         query = query.where(Inspection.number < before)
     return list(session.scalars(query.order_by(Inspection.number.desc()).limit(limit)))
