@@ -13,7 +13,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 BENCH_DATA ?= $(wildcard ../shared/data/bottle)
 BENCH_WEIGHTS ?= $(firstword $(wildcard $(HYPERSPOT_WEIGHTS)/resnet18*.safetensors))
 
-.PHONY: install demo test check lint workflows package bench pages docs clean
+.PHONY: install demo soak test check lint workflows package bench pages docs clean
 
 install: $(VENV)/.installed $(VENV)/.dev
 
@@ -79,6 +79,12 @@ ifneq ($(and $(BENCH_DATA),$(BENCH_WEIGHTS)),)
 else
 	@echo "to measure detectors, set BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
 endif
+
+# The long forms of the station's tests: overload, killed processes, an hour of inspections.
+soak: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.station_load
+	$(BIN)/python -m benchmarks.station_faults --kills 100
+	$(BIN)/python -m benchmarks.station_soak --seconds 3600
 
 # Generated pages and pictures; a test fails if they are outdated.
 pages: install

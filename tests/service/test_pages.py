@@ -33,7 +33,7 @@ def seeded(tmp_path_factory, model_file, good_pixels, bad_image):
                 await station.inspector.inspect(
                     InspectionRequest("bolt", encoded(good_pixels[number]), serial_number=f"G{number}", station="left")
                 )
-            for number in range(4):
+            for _ in range(4):
                 await station.inspector.inspect(
                     InspectionRequest(
                         "bolt", bad_image, serial_number=EVIL, lot=EVIL, station=f"right{EVIL}", source=EVIL
@@ -306,29 +306,31 @@ def test_a_region_of_interest_is_kept_for_the_next_training(admin, station):
 
 
 def test_sources_and_outputs_are_forms_of_their_settings(admin, station, tmp_path):
-    form = get(admin, "/setup/sources/new?kind=folder")
-    assert 'name="steady_seconds"' in form
-    assert 'type="checkbox" name="subfolders"' in form
-    assert admin.get("/setup/sources/new?kind=webhook").status_code == 404
-    sent = {"name": "Line 1", "product": "bolt", "folder": str(tmp_path), "after": "move"}
-    assert admin.post("/setup/sources/new?kind=folder", data=sent).headers["hx-redirect"] == "/setup/sources"
-    assert admin.post("/setup/sources/new?kind=folder", data={**sent, "folder": "x"}).status_code in (400, 409)
-    hook = {"name": "MES", "product": "", "address": "https://mes.local/x", "secret": "s3cret"}
-    assert admin.post("/setup/outputs/new?kind=webhook", data=hook).status_code == 204
-    with station.database.session() as session:
-        source, output = session.scalars(select(Source)).one(), session.scalars(select(Output)).one()
-    assert (source.settings["after"], source.settings["subfolders"]) == ("move", False)
-    shown = get(admin, f"/setup/outputs/{output.id}")
-    assert "s3cret" not in shown
-    assert "********" in shown
-    kept = {**hook, "address": "https://mes.local/y", "secret": "********"}
-    admin.post(f"/setup/outputs/{output.id}", data=kept)
-    with station.database.session() as session:
-        settings = session.get(Output, output.id).settings
-    assert (settings["address"], settings["secret"]) == ("https://mes.local/y", "s3cret")
-    assert "Disabled" in admin.post(f"/setup/sources/{source.id}/enabled", data={"enabled": "false"}).text
-    assert admin.post(f"/setup/sources/{source.id}/remove").status_code == 204
-    assert "There is no source" in get(admin, "/setup/sources/status")
+    # Sources and outputs run in one event loop.
+    with admin:
+        form = get(admin, "/setup/sources/new?kind=folder")
+        assert 'name="steady_seconds"' in form
+        assert 'type="checkbox" name="subfolders"' in form
+        assert admin.get("/setup/sources/new?kind=webhook").status_code == 404
+        sent = {"name": "Line 1", "product": "bolt", "folder": str(tmp_path), "after": "move"}
+        assert admin.post("/setup/sources/new?kind=folder", data=sent).headers["hx-redirect"] == "/setup/sources"
+        assert admin.post("/setup/sources/new?kind=folder", data={**sent, "folder": "x"}).status_code in (400, 409)
+        hook = {"name": "MES", "product": "", "address": "https://mes.local/x", "secret": "s3cret"}
+        assert admin.post("/setup/outputs/new?kind=webhook", data=hook).status_code == 204
+        with station.database.session() as session:
+            source, output = session.scalars(select(Source)).one(), session.scalars(select(Output)).one()
+        assert (source.settings["after"], source.settings["subfolders"]) == ("move", False)
+        shown = get(admin, f"/setup/outputs/{output.id}")
+        assert "s3cret" not in shown
+        assert "********" in shown
+        kept = {**hook, "address": "https://mes.local/y", "secret": "********"}
+        admin.post(f"/setup/outputs/{output.id}", data=kept)
+        with station.database.session() as session:
+            settings = session.get(Output, output.id).settings
+        assert (settings["address"], settings["secret"]) == ("https://mes.local/y", "s3cret")
+        assert "Disabled" in admin.post(f"/setup/sources/{source.id}/enabled", data={"enabled": "false"}).text
+        assert admin.post(f"/setup/sources/{source.id}/remove").status_code == 204
+        assert "There is no source" in get(admin, "/setup/sources/status")
 
 
 def test_users_and_tokens(admin, app):

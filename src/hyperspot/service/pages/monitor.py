@@ -37,9 +37,7 @@ def monitor(request: Request, who: EngineerPage, here: StationDep, version: int 
 
 
 @router.get("/monitor/panel")
-def panel(
-    request: Request, who: Engineer, here: StationDep, product: str, version: int | None = None
-) -> HTMLResponse:
+def panel(request: Request, who: Engineer, here: StationDep, product: str, version: int | None = None) -> HTMLResponse:
     """Return the charts."""
     with here.database.session() as session:
         values = _values(translator_of(request, who), session, get_product(session, product), version)
@@ -101,7 +99,8 @@ def _scores(t: Translator, series: dict[str, Any], x: Axis, at: list[float]) -> 
     values = [one[name] for one in bins for name in names]
     y = number_axis(values + ([] if threshold is None else [threshold]), t.number, t("score"))
     lines = [
-        (_points(at, [one[name] for one in bins]), "curve" if name == "score_median" else "curve thin") for name in names
+        (_points(at, [one[name] for one in bins]), "curve" if name == "score_median" else "curve thin")
+        for name in names
     ]
     limits = [] if threshold is None else [(threshold, t("threshold"))]
     return Chart(t("monitor.scores"), x, y, lines=lines, limits=limits).svg()
@@ -136,7 +135,9 @@ def _check(
 
 def _drift(t: Translator, drift: dict[str, Any]) -> Markup:
     points = [(float(number), float(value)) for number, value in drift["points"]]
-    x = number_axis([number for number, _ in points], lambda value: t.count(round(value)), t("monitor.inspection_number"))
+    x = number_axis(
+        [number for number, _ in points], lambda value: t.count(round(value)), t("monitor.inspection_number")
+    )
     y = number_axis([value for _, value in points] + [0.0, drift["alarm_at"]], t.number, t("monitor.evidence"))
     limits = [(drift["alarm_at"], t("monitor.drift.alarm"))]
     return Chart(t("monitor.drift"), x, y, lines=[(points, "curve")], limits=limits).svg()

@@ -2,16 +2,18 @@
 
 import io
 import json
+import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi import APIRouter, File, Form, Request
 from fastapi.responses import HTMLResponse, Response
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
 
 from hyperspot.decision.inspection_plan import InspectionPlan
 from hyperspot.decision.plan_drawing import drawn_plan, plan_at
@@ -148,8 +150,18 @@ def remove_image(request: Request, who: Engineer, here: StationDep, product_id: 
 
 
 @router.post("/setup/products/{product_id}/models")
-def upload_model(who: Engineer, here: StationDep, product_id: str, file: UploadFile) -> dict[str, int]:
+async def upload_model(request: Request, who: Engineer, here: StationDep, product_id: str) -> dict[str, int]:
     """Add an uploaded model as the next version."""
+    async with request.form() as form:
+        file = form.get("file")
+        if not isinstance(file, UploadFile):
+            raise Problem(400, "the form has no file; choose one")
+        number = await run_in_threadpool(_add_model, here, product_id, file, who.name)
+    here.events.publish("version", {"product": product_id, "number": number})
+    return {"number": number}
+
+
+def _add_model(here: Station, product_id: str, file: UploadFile, who: str) -> int:
     suffix = PurePosixPath((file.filename or "").lower()).suffix
     if suffix not in MODEL_FILES:
         raise Problem(415, f"a model is a file of the kinds {', '.join(MODEL_FILES)}; pack the files of one in a ZIP")
@@ -157,14 +169,10 @@ def upload_model(who: Engineer, here: StationDep, product_id: str, file: UploadF
         # The name of the upload never reaches the file system.
         path = Path(folder, f"model{suffix}")
         with path.open("wb") as sink:
-            while block := file.file.read(1 << 20):
-                sink.write(block)
+            shutil.copyfileobj(file.file, sink)
         with here.database.session() as session:
             get_product(session, product_id)
-            version = here.models.add(session, product_id, path, "uploaded", who.name)
-            number = version.number
-    here.events.publish("version", {"product": product_id, "number": number})
-    return {"number": number}
+            return here.models.add(session, product_id, path, "uploaded", who).number
 
 
 @router.get("/setup/products/{product_id}/plan/")
