@@ -94,12 +94,16 @@ class JobRunner:
         return {job_id: running.process.pid for job_id, running in self._running.items()}
 
     async def _follow(self) -> None:
+        is_away = False
         while True:
             try:
                 # A process that is being started is known before the station stops.
                 await in_thread(self.step)
+                is_away = False
             except SQLAlchemyError as error:
-                log.warning("the database does not answer, jobs wait: %s", error)
+                if not is_away:
+                    log.warning("the database does not answer, jobs wait: %s", error)
+                is_away = True
             except Exception:
                 log.exception("jobs could not be followed")
             with contextlib.suppress(TimeoutError):
