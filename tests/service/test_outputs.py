@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hyperspot.service import connections
 from hyperspot.service.database.tables import Alarm, Output
 from hyperspot.service.inspecting import InspectionRequest
+from hyperspot.service.lasting_faults import LastingFault
 from hyperspot.service.outputs import OUTPUTS, Outputs, base
 from tests.service.plant import plant_in, png, started, until
 
@@ -211,3 +213,33 @@ def test_forms_have_titles_and_descriptions(kind):
         assert field.title, name
         assert field.description, name
     assert "$defs" not in form.model_json_schema()
+
+
+def test_a_fault_that_lasts_raises_one_alarm_whatever_the_clock_of_the_machine_says(tmp_path):
+    async def main():
+        now = 1000.0
+        async with plant_in(tmp_path) as plant:
+            fault = LastingFault(plant.database, plant.events, "output", "mes", None, after=300.0, clock=lambda: now)
+            await fault.note("gone")
+            now += 299
+            await fault.note("gone")
+            assert plant.rows(Alarm) == []
+            fault.over()
+            await fault.note("gone")
+            now += 300
+            with pytest.MonkeyPatch.context() as patch:
+                # The database may be what is away: the next failure tries again.
+                patch.setattr(plant.database, "session", away)
+                await fault.note("gone")
+            assert plant.rows(Alarm) == []
+            await fault.note("still gone")
+            now += 300
+            await fault.note("gone for good")
+        (alarm,) = plant.rows(Alarm)
+        assert alarm.message == "output 'mes' has not worked for 5 minutes: still gone"
+
+    asyncio.run(main())
+
+
+def away():
+    raise OperationalError("SELECT 1", {}, Exception("away"))
