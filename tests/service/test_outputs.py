@@ -10,6 +10,7 @@ from hyperspot.service.database.tables import Alarm, Output
 from hyperspot.service.inspecting import InspectionRequest
 from hyperspot.service.lasting_faults import LastingFault
 from hyperspot.service.outputs import OUTPUTS, Outputs, base
+from hyperspot.service.sources import Sources
 from tests.service.plant import plant_in, png, started, until
 
 
@@ -110,7 +111,7 @@ def test_what_waits_survives_a_restart(tmp_path, mailbox):
             await until(lambda: (outputs.status()["mes"]["last_error"] or "").startswith("ValueError"))
         assert len(plant.deliveries) == 2
         assert plant.deliveries[0].attempts >= 1
-        assert plant.deliveries[0].last_error == "a bug in a plugin"
+        assert plant.deliveries[0].last_error == "ValueError: a bug in a plugin"
         Mailbox.failures.clear()
         async with started(Outputs(plant.database, plant.events, no_trigger)):
             await until(lambda: not plant.deliveries)
@@ -243,3 +244,37 @@ def test_a_fault_that_lasts_raises_one_alarm_whatever_the_clock_of_the_machine_s
 
 def away():
     raise OperationalError("SELECT 1", {}, Exception("away"))
+
+
+def test_a_database_that_was_away_loses_nothing(tmp_path, mailbox, postgresql, postgresql_server):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    settings = {"folder": str(folder), "steady_seconds": 0.05, "rescan_seconds": 0.3, "after": "move"}
+
+    async def main():
+        async with plant_in(tmp_path, postgresql) as plant:
+            plant.add_source("folder", settings)
+            plant.add_output("mailbox", {})
+            sources = Sources(plant.database, plant.events, plant.inspector.inspect, first_wait=0.05)
+            outputs = Outputs(plant.database, plant.events, no_trigger, first_wait=0.05)
+            async with started(outputs, sources):
+                for number in range(3):
+                    (folder / f"{number}.png").write_bytes(png(number))
+                await until(lambda: Mailbox.letters)
+                await asyncio.to_thread(postgresql_server.stop)
+                try:
+                    for number in range(3, 6):
+                        (folder / f"{number}.png").write_bytes(png(number))
+                    await until(lambda: sources.status()["camera"]["state"] == "failing", 30)
+                    await asyncio.sleep(0.5)
+                finally:
+                    await asyncio.to_thread(postgresql_server.start)
+                await until(lambda: len(list((folder / "processed").iterdir())) == 6, 60)
+                await until(lambda: not plant.deliveries, 60)
+                assert sources.status()["camera"]["last_error"] == "the database does not answer; it is asked again"
+            letters = [letter["id"] for letter in Mailbox.letters]
+            # Each at least once, and in the order of the records.
+            assert list(dict.fromkeys(letters)) == [one.id for one in plant.inspections]
+            assert len(plant.inspections) == 6
+
+    asyncio.run(main())
