@@ -74,6 +74,12 @@ def serving(data, *options, environment=None):
         process.stdout.close()
 
 
+@pytest.fixture(autouse=True)
+def logs_of_the_tests(monkeypatch):
+    """Commands that run in this process leave its logs alone."""
+    monkeypatch.setattr("hyperspot.service.logs.configure", lambda level: None)
+
+
 def cookie_of(headers):
     return headers["set-cookie"].partition(";")[0]
 

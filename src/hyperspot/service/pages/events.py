@@ -46,6 +46,8 @@ async def follow(request: Request, who: Identity, here: Station, product: str | 
                     yield b": heartbeat\n\n"
                     continue
                 event = waiting.result()
+                if event.kind == "stop":
+                    return
                 waiting = asyncio.ensure_future(anext(followed))
                 if product in (None, event.data.get("product", product)):
                     yield encoded(event)
