@@ -13,7 +13,7 @@ export PIP_BUILD_CONSTRAINT := constraints.txt
 BENCH_DATA ?= $(wildcard ../shared/data/bottle)
 BENCH_WEIGHTS ?= $(firstword $(wildcard $(HYPERSPOT_WEIGHTS)/resnet18*.safetensors))
 
-.PHONY: install demo test check lint workflows package bench pages docs clean
+.PHONY: install demo station soak test check lint workflows package bench pages docs clean
 
 install: $(VENV)/.installed $(VENV)/.dev
 
@@ -29,6 +29,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
 	touch $@
 
+$(VENV)/.station: pyproject.toml constraints.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[serve,train,runtime]"
+	touch $@
+
 $(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	touch $@
@@ -39,6 +43,10 @@ $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev
 
 demo: $(VENV)/.installed
 	$(BIN)/hyperspot demo
+
+# The inspection station with a rendered product; Ctrl-C stops it.
+station: $(VENV)/.station
+	$(BIN)/hyperspot serve --demo --data hyperspot-station
 
 check: install
 	$(BIN)/ruff check .
@@ -80,6 +88,12 @@ else
 	@echo "to measure detectors, set BENCH_DATA=FOLDER BENCH_WEIGHTS=FILE"
 endif
 
+# The long forms of the station's tests: overload, killed processes, an hour of inspections.
+soak: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.station_load
+	$(BIN)/python -m benchmarks.station_faults --kills 100
+	$(BIN)/python -m benchmarks.station_soak --seconds 3600
+
 # Generated pages and pictures; a test fails if they are outdated.
 pages: install
 	$(BIN)/python -m tools.method_pages
@@ -90,4 +104,4 @@ docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) hyperspot-demo hyperspot-examples site
+	rm -rf $(VENV) hyperspot-demo hyperspot-examples hyperspot-station site

@@ -1,5 +1,6 @@
 """A station in processes of its own, with a product and a token, and a client; for benchmarks and tests."""
 
+import argparse
 import http.client
 import json
 import os
@@ -18,6 +19,7 @@ from hyperspot.service.settings import StationSettings
 from hyperspot.service.station import Station
 
 PRODUCT = "bolt"
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 START_SECONDS = 60
 
 
@@ -28,6 +30,26 @@ class Answer:
     status: int
     body: dict[str, Any]
     headers: dict[str, str]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Let the model and the images be chosen; the synthetic demo product is the default."""
+    parser.add_argument("model", type=Path, nargs="?", help="exported file; default: of the demo product")
+    parser.add_argument("images", type=Path, nargs="?", help="folder of images; default: of the demo product")
+    parser.add_argument("--most", type=int, default=60, help="images")
+
+
+def chosen(given: argparse.Namespace, folder: Path) -> tuple[Path, list[bytes]]:
+    """Return the exported file and the encoded images; the demo product is made and trained in a folder."""
+    if given.model is None:
+        # Torch only here: its threads would slow down the engine that is measured.
+        data = folder / "product"
+        command = f"make_product_set({str(data)!r}); export(Detector.fit({str(data)!r}), {str(folder / 'demo.onnx')!r})"
+        imports = "from hyperspot import Detector, make_product_set; from hyperspot.export import export; "
+        subprocess.run([sys.executable, "-c", imports + command], check=True)
+        given.model, given.images = folder / "demo.onnx", data / "train"
+    paths = [path for path in sorted(given.images.rglob("*")) if path.suffix.lower() in IMAGES]
+    return given.model, [path.read_bytes() for path in paths[: given.most]]
 
 
 class ServedStation:

@@ -1,6 +1,6 @@
 """Kills random processes of a station under load: every acknowledged inspection is recorded once, with its image.
 
-    python -m benchmarks.station_faults MODEL.onnx IMAGES --kills 100
+    python -m benchmarks.station_faults --kills 100
 
 Several clients send images, each with its own idempotency key, and repeat a request until it is answered. Meanwhile the
 server, a worker, or a process of a job is killed with SIGKILL, at random times; a killed server is started again. At
@@ -19,8 +19,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from benchmarks.station import PRODUCT, ServedStation, kill
-from benchmarks.station_load import lost, read_images
+from benchmarks.station import PRODUCT, ServedStation, add_arguments, chosen, kill
+from benchmarks.station_load import lost
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Inspection, Job
 from hyperspot.service.jobs.queue import enqueue
@@ -28,6 +28,8 @@ from hyperspot.service.products import training_images
 from hyperspot.service.records.image_store import ImageStore
 
 CLIENTS = 4
+WAIT_SECONDS = 30.0
+"""After a kill, for an image to be answered again: a process is killed at work, not while it starts."""
 PAUSE = 0.05
 """Seconds between requests of a client, and before a request is repeated."""
 
@@ -35,8 +37,8 @@ PAUSE = 0.05
 class Load:
     """Clients that send images until `stop`, and remember what was acknowledged."""
 
-    def __init__(self, station: ServedStation, images: list[bytes]) -> None:
-        self._station, self._images = station, images
+    def __init__(self, station: ServedStation, images: list[bytes], pause: float = PAUSE) -> None:
+        self._station, self._images, self._pause = station, images, pause
         self.acknowledged: dict[str, bytes] = {}
         self.by_key: dict[str, str] = {}
         self.statuses: Counter[int] = Counter()
@@ -55,6 +57,12 @@ class Load:
         for thread in self._threads:
             thread.join()
 
+    def wait_for_an_answer(self, seconds: float) -> None:
+        """Wait until one more image is answered, or for a time."""
+        before, end = self.statuses[200], time.monotonic() + seconds
+        while self.statuses[200] == before and time.monotonic() < end:
+            time.sleep(0.01)
+
     def _run(self, client_number: int) -> None:
         client = self._station.client(timeout=40)
         number = 0
@@ -70,7 +78,7 @@ class Load:
                 self.acknowledged[answer.body["id"]] = image
                 self.by_key[key] = answer.body["id"]
             number += 1
-            time.sleep(PAUSE)
+            time.sleep(self._pause)
         client.close()
 
 
@@ -86,7 +94,8 @@ def faults(station: ServedStation, images: list[bytes], kills: int, rng: random.
     killed = Counter[str]()
     try:
         while sum(killed.values()) < kills:
-            time.sleep(rng.uniform(0.2, 2.0))
+            load.wait_for_an_answer(WAIT_SECONDS)
+            time.sleep(rng.uniform(0.0, 1.0))
             with database.session() as session:
                 if not session.scalars(select(Job.id).where(Job.state.in_(("queued", "running")))).first():
                     enqueue(session, "train", PRODUCT, {}, "benchmark")
@@ -122,18 +131,16 @@ def faults(station: ServedStation, images: list[bytes], kills: int, rng: random.
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="exported file")
-    parser.add_argument("images", type=Path, help="folder of images of good parts")
-    parser.add_argument("--most", type=int, default=30, help="images")
+    add_arguments(parser)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--database", help="address; default: SQLite")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        station = ServedStation(Path(folder, "station"), given.model, ["--threads", "1"], given.database)
+        model, images = chosen(given, Path(folder))
+        station = ServedStation(Path(folder, "station"), model, ["--threads", "1"], given.database)
         station.start()
         try:
-            images = read_images(given.images, given.most)
             result = faults(station, images, given.kills, random.Random(given.seed))
         finally:
             station.stop()

@@ -1,6 +1,6 @@
 """The station under load: what it adds to the bare predictor, its throughput, and twice its capacity for a minute.
 
-    python -m benchmarks.station_load MODEL.onnx IMAGES --seconds 60
+    python -m benchmarks.station_load --seconds 60
 
 Overhead: one image at a time, in turn by the exported detector in this process and by the station over HTTP. The
 threads of both are equal. Throughput: the same images in batches by the detector, and from many connections by the
@@ -18,7 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.station import PRODUCT, ServedStation
+from benchmarks.station import ServedStation, add_arguments, chosen
 from hyperspot.hardware.cpu import native_precision
 from hyperspot.runtime import ExportedDetector
 from hyperspot.service.database import Database
@@ -150,28 +150,20 @@ def lost(station: ServedStation, acknowledged: dict[str, bytes]) -> list[str]:
     return missing
 
 
-def read_images(folder: Path, most: int) -> list[bytes]:
-    """Return encoded images, the first of a folder with its sub-folders."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp")]
-    return [path.read_bytes() for path in paths[:most]]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path, help="exported file")
-    parser.add_argument("images", type=Path, help="folder")
-    parser.add_argument("--most", type=int, default=60, help="images")
+    add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2, help="of the engine, here and in the station")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60, help="of overload")
     given = parser.parse_args()
-    images = read_images(given.images, given.most)
-    bare = ExportedDetector.load(given.model, threads=given.threads)
-    result: dict[str, Any] = {"native_precision": native_precision(), "images": len(images), "product": PRODUCT}
     with tempfile.TemporaryDirectory() as folder:
+        model, images = chosen(given, Path(folder))
+        bare = ExportedDetector.load(model, threads=given.threads)
+        result: dict[str, Any] = {"native_precision": native_precision(), "images": len(images)}
         options = ["--workers", str(given.workers), "--threads", str(given.threads)]
-        station = ServedStation(Path(folder, "station"), given.model, options)
+        station = ServedStation(Path(folder, "station"), model, options)
         station.start()
         try:
             result |= overhead(station, bare, images, given.rounds)

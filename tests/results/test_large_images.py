@@ -5,6 +5,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -75,19 +76,22 @@ def test_saving_takes_at_most_twice_the_image(prepared, tmp_path, overlay, make)
     assert found[0] < 6
 
 
-def test_a_hundred_thousand_regions_take_seconds(tmp_path):
+def test_a_hundred_thousand_regions_take_seconds(tmp_path, monkeypatch):
+    """Seconds of the processor, whatever else the machine does."""
+    # Other tests check the types of the same calls; a hundred thousand checks take longer than what is measured.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     side = 1280
     spots = np.zeros((side, side), np.float32)
     spots[::4, ::4] = 1 + np.random.default_rng(3).random((side // 4, side // 4), dtype=np.float32)
     size = InputSize(side, side, "stretch")
     prepared = prepare(np.zeros((side, side, 3), np.uint8), size)
     rule = DecisionRule(RULE.calibration, 0.5, 0.1, (0.0, 0.4))
-    started = time.perf_counter()
+    started = time.process_time()
     verdict = rule.decide(prepared, spots, 5.0)
     assert len(verdict.regions) == (side // 4) ** 2
     verdict.save(tmp_path)
     assert to_yolo(verdict).count("\n") == len(verdict.regions)
-    assert time.perf_counter() - started < 60
+    assert time.process_time() - started < 30
 
 
 @pytest.mark.parametrize("fit", ["stretch", "contain"])

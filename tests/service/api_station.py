@@ -52,5 +52,3 @@ def problem(answer, status):
 def run_in(serving, coroutine_function, *arguments):
     """Run a coroutine in the loop of the station."""
     return serving.anybody.portal.call(coroutine_function, *arguments)
-
-

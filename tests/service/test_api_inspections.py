@@ -207,7 +207,9 @@ def test_a_picture_that_the_client_has_is_not_sent_again(client, many):
         first = client.get(many[0]["links"][name])
         again = client.get(many[0]["links"][name], headers={"If-None-Match": f'"other", W/{first.headers["etag"]}'})
         assert (again.status_code, again.content) == (304, b"")
-        other = client.get(many[0]["links"][name], params={"width": 16}, headers={"If-None-Match": first.headers["etag"]})
+        other = client.get(
+            many[0]["links"][name], params={"width": 16}, headers={"If-None-Match": first.headers["etag"]}
+        )
         assert other.status_code == 200
 
 

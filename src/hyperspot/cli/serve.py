@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.orm import Session
+    from typer import Context
 
     from hyperspot.service.serving import Announcement
     from hyperspot.service.settings import StationSettings
+else:
+    # What typer passes is of the base class.
+    Context = typer.Context.__base__
 
 RoleName = Literal["operator", "engineer", "admin"]
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -63,7 +67,7 @@ PasswordFromInput = Annotated[
 
 @serve.callback(invoke_without_command=True)
 def run(
-    context: typer.Context,
+    context: Context,
     data: Data = DEFAULT_DATA,
     database: DatabaseAddress = None,
     host: Annotated[
@@ -249,7 +253,7 @@ def add_token(
 
 def _require() -> None:
     """Raise MissingPackageError, one sentence, without the extra `serve`."""
-    for module in ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2", "multipart"):
+    for module in ("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2", "python_multipart"):
         require(module, "serve", "the station")
 
 

@@ -36,7 +36,8 @@ def get_row(session: Session, table: type[Row], row_id: int) -> Row:
 
 def named_row(session: Session, table: type[Row], name: str) -> Row:
     """Return a source or an output by its name; raises Problem 404 if there is none."""
-    row = session.scalar(select(table).where(table.name == name)) if NAME.fullmatch(name) else None
+    found = session.scalars(select(table).where(table.name == name)).all() if NAME.fullmatch(name) else []
+    row: Row | None = found[0] if found else None
     if row is None:
         raise Problem(404, f"there is no such {_word(table)}; list them")
     return row

@@ -6,7 +6,7 @@ import re
 import sys
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any
 
 from hyperspot.errors import SettingsError
 
@@ -15,7 +15,7 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 """Of the request that is answered; it stands in each of its lines."""
 SECRETS = (
     (re.compile(r"hsp_[\w-]+"), "hsp_***"),
-    (re.compile(r"\$argon2\w*\$[^\s'\",)\]}]+"), "$argon2***"),
+    (re.compile(r"\$argon2\w*\$[\w$=,+/.-]+"), "$argon2***"),
     (re.compile(r"(sign-in/link/)[\w%-]+"), r"\1***"),
     (re.compile(r"(\w://[^\s:/@]*:)[^\s/]+@"), r"\1***@"),
     (re.compile(r"((?:hyperspot_session|csrf_token)=)[^\s;&'\"]+"), r"\1***"),
@@ -71,7 +71,7 @@ class ReadableLines(logging.Formatter):
         return f"{clock} {record.levelname.lower():7} {text}{error}"
 
 
-def configure(level: str = "info", stream: TextIO | None = None) -> None:
+def configure(level: str = "info") -> None:
     """Send all logs and warnings of this process to stderr; raises SettingsError for an unknown level.
 
     Examples:
@@ -84,14 +84,25 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """
     if level not in LEVELS:
         raise SettingsError(f"there is no log level '{level}'; choose {', '.join(LEVELS[:-1])} or {LEVELS[-1]}")
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(ReadableLines() if stream.isatty() else JsonLines())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(ReadableLines() if sys.stderr.isatty() else JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Of every statement and every file event they tell at the level of the station.
-    for name in ("alembic", "sqlalchemy", "watchfiles", "asyncio", "httpx", "httpcore", "multipart", "PIL"):
+    quiet = (
+        "alembic",
+        "sqlalchemy",
+        "watchfiles",
+        "asyncio",
+        "httpx",
+        "httpcore",
+        "multipart",
+        "PIL",
+        "asyncua",
+        "pymodbus",
+    )
+    for name in quiet:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
 

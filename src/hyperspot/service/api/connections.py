@@ -94,20 +94,35 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
     async def reload(here: Station, name: str) -> None:
         await (here.sources if table is Source else here.outputs).reload(name)
 
-    @router.get("", summary=f"List {word}s", operation_id=f"list_{word}s")
+    @router.get(
+        "",
+        summary=f"List {word}s",
+        description=f"List all {word}s by name, and how they do.",
+        operation_id=f"list_{word}s",
+    )
     def list_all(who: Operator, here: StationDep) -> list[ConnectionAnswer]:
         del who
         with here.database.session() as session:
             rows = list_rows(session, table)
         return [answer(here, row) for row in rows]
 
-    @router.get("/kinds", summary=f"List kinds of {word}s", operation_id=f"list_{word}_kinds")
+    @router.get(
+        "/kinds",
+        summary=f"List kinds of {word}s",
+        description=f"Return the JSON schema of the settings of each kind of {word}.",
+        operation_id=f"list_{word}_kinds",
+    )
     def list_kinds(who: Operator) -> dict[str, dict[str, Any]]:
         del who
         return {kind: kinds[kind].form.model_json_schema() for kind in kinds}
 
     @router.post(
-        "", status_code=201, summary=f"Add a {word}", operation_id=f"add_{word}", responses=problems(404, 409, 422)
+        "",
+        status_code=201,
+        summary=f"Add a {word}",
+        description=f"Add a {word}; it starts at once if it is enabled.",
+        operation_id=f"add_{word}",
+        responses=problems(404, 409, 422),
     )
     async def add(who: Engineer, here: StationDep, body: NewConnection) -> ConnectionAnswer:
         def write() -> Source | Output:
@@ -127,14 +142,26 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
         await reload(here, row.name)
         return await in_thread(answer, here, row)
 
-    @router.get("/{name}", summary=f"Show a {word}", operation_id=f"show_{word}", responses=problems(404, 422))
+    @router.get(
+        "/{name}",
+        summary=f"Show a {word}",
+        description=f"Return a {word}, and how it does.",
+        operation_id=f"show_{word}",
+        responses=problems(404, 422),
+    )
     def show(who: Operator, here: StationDep, name: Name) -> ConnectionAnswer:
         del who
         with here.database.session() as session:
             row = named_row(session, table, name)
         return answer(here, row)
 
-    @router.patch("/{name}", summary=f"Change a {word}", operation_id=f"change_{word}", responses=problems(404, 422))
+    @router.patch(
+        "/{name}",
+        summary=f"Change a {word}",
+        description=f"Change product or settings of a {word}, start or stop it.",
+        operation_id=f"change_{word}",
+        responses=problems(404, 422),
+    )
     async def change(who: Engineer, here: StationDep, name: Name, body: ConnectionChange) -> ConnectionAnswer:
         def write() -> Source | Output:
             with here.database.session() as session, _settings_checked():
@@ -156,6 +183,7 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
         status_code=204,
         response_model=None,
         summary=f"Remove a {word}",
+        description=f"Remove a {word}; an output with the verdicts that wait for it.",
         operation_id=f"remove_{word}",
         responses=problems(404, 422),
     )

@@ -105,7 +105,7 @@ class _States(Collector):
         ]
 
 
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+def _gauge(name: str, text: str, value: int) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"hyperspot_{name}", text, value)
 
 

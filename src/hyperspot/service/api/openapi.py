@@ -59,6 +59,10 @@ def _completed(app: FastAPI) -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
+    if "lookout" in operation.get("tags", ()):
+        # Its errors have a shape of their own.
+        responses.pop("422", None)
+        return
     if operation.get("security"):
         for status, response in problems(401, 403, 503).items():
             responses.setdefault(str(status), {"description": response["description"]})
@@ -67,7 +71,4 @@ def _complete(operation: dict[str, Any]) -> None:
             continue
         if status == "422" and response["description"] == "Validation Error":
             response |= {"description": "Cannot be processed"}
-        elif PROBLEM not in str(response.get("content", PROBLEM)):
-            # It has a shape of its own.
-            continue
         response["content"] = {MEDIA_TYPE: {"schema": {"$ref": PROBLEM}}}

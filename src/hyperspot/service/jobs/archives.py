@@ -4,7 +4,9 @@ import hashlib
 import re
 import secrets
 import stat
+import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
@@ -19,6 +21,10 @@ MOST_BYTES = 50_000_000_000
 DATA_FILES = (".csv", ".json", ".jsonl", ".manifest", ".txt", ".yaml", ".yml")
 """Beside images, what layouts are described by."""
 CHUNK = 2**20
+KEEP_DAYS = 7.0
+"""That an upload stays for imports; its images are kept by themselves."""
+DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+"""Raised for archives that are broken, encrypted, or compressed in an unknown way."""
 DIGEST = re.compile("[0-9a-f]{64}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -85,6 +91,16 @@ def archive_path(data: Path, sha256: str) -> Path:
     return data / "uploads" / f"{sha256}.zip"
 
 
+def remove_old(data: Path, days: float = KEEP_DAYS) -> int:
+    """Remove the uploads that are older than so many days, also those that broke off, and return their number."""
+    oldest, removed = time.time() - days * 86400, 0
+    for path in (data / "uploads").glob("*"):
+        if path.stat().st_mtime < oldest:
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
 def unpack(
     archive: Path,
     folder: Path,
@@ -124,7 +140,7 @@ def unpack(
                         if left < 0:
                             raise DataError(f"the archive unpacks to more than {most_bytes:,} bytes; divide it")
                         sink.write(chunk)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except DAMAGED as error:
         raise DataError(f"the archive cannot be unpacked ({error}); pack it again, without a password") from None
     except FileExistsError:
         raise DataError("the archive holds a file twice; pack it again") from None

@@ -95,6 +95,11 @@ def cancel(session: Session, job_id: int, who: str) -> Job:
     return job
 
 
+def is_waiting(session: Session) -> bool:
+    """Return whether a job waits; unlike `claim` it takes no lock."""
+    return session.scalar(select(Job.id).where(Job.state == "queued").limit(1)) is not None
+
+
 def claim(session: Session) -> Claim | None:
     """Take the oldest job that waits; None if there is none. It is running then, with one more attempt."""
     # One statement: SQLite takes its write lock before it looks, PostgreSQL skips what others are taking.

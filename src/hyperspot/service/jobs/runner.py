@@ -20,11 +20,14 @@ from hyperspot.service.database.tables import Job
 from hyperspot.service.events import Events
 from hyperspot.service.finishing import in_thread
 from hyperspot.service.jobs import queue
+from hyperspot.service.jobs.archives import remove_old
 from hyperspot.service.jobs.process import SETTINGS
 from hyperspot.service.jobs.queue import Claim
 from hyperspot.service.settings import StationSettings
 
 POLL_SECONDS = 0.5
+PROCESS = (sys.executable, "-P", "-m", "hyperspot.service.jobs.process")
+"""-P: a file of the working folder that is named like a package is not run."""
 KILL_SECONDS = 10.0
 """Between SIGTERM and SIGKILL."""
 STALE_SECONDS = 15.0
@@ -68,8 +71,9 @@ class JobRunner:
         self._wake = asyncio.Event()
 
     async def start(self) -> None:
-        """Start to run jobs; those whose process is gone follow after `stale_seconds`."""
+        """Start to run jobs; those whose process is gone follow after `stale_seconds`. Old uploads are removed."""
         self._wake = asyncio.Event()
+        await asyncio.to_thread(remove_old, self._settings.data)
         self._task = asyncio.create_task(self._follow(), name="jobs")
 
     async def stop(self) -> None:
@@ -90,16 +94,22 @@ class JobRunner:
         return {job_id: running.process.pid for job_id, running in self._running.items()}
 
     async def _follow(self) -> None:
+        is_away = False
         while True:
             try:
                 # A process that is being started is known before the station stops.
                 await in_thread(self.step)
+                is_away = False
             except SQLAlchemyError as error:
-                log.warning("the database does not answer, jobs wait: %s", error)
+                if not is_away:
+                    log.warning("the database does not answer, jobs wait: %s", error)
+                is_away = True
             except Exception:
                 log.exception("jobs could not be followed")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                # Not `wait_for`, which may lose a cancellation in Python 3.11.
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
 
     def step(self) -> None:
@@ -112,6 +122,10 @@ class JobRunner:
                     log.warning("job %s has no process any more", claimed.job_id)
                     queue.give_back(session, claimed, counts=True, error=_died(None))
         while len(self._running) < self._at_once:
+            with self._database.session() as session:
+                waits = queue.is_waiting(session)
+            if not waits:
+                break
             with self._database.session() as session:
                 new = queue.claim(session)
             if new is None:
@@ -128,7 +142,7 @@ class JobRunner:
             **os.environ,
             SETTINGS: self._settings.model_dump_json(),
         }
-        command = [sys.executable, "-m", "hyperspot.service.jobs.process", str(claimed.job_id), str(claimed.attempt)]
+        command = [*PROCESS, str(claimed.job_id), str(claimed.attempt)]
         # The job ends when this pipe closes, however the station ends.
         return subprocess.Popen(  # noqa: S603 - no part comes from a request but two numbers
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL

@@ -121,7 +121,7 @@ def limits_of(name: str, statistics: Mapping[str, Any]) -> tuple[float, float] |
         >>> values = {"median": 100.0, "spread": 2.0, "lowest": 95.0, "highest": 104.0}
         >>> low, high = limits_of("brightness", {"images": 200, "brightness": values})
         >>> round(low, 1), round(high, 1)
-        (93.2, 106.8)
+        (93.1, 106.9)
 
     """
     values = statistics.get(name)
