@@ -28,6 +28,8 @@ from hyperspot.service.products import training_images
 from hyperspot.service.records.image_store import ImageStore
 
 CLIENTS = 4
+WAIT_SECONDS = 30.0
+"""After a kill, for an image to be answered again: a process is killed at work, not while it starts."""
 PAUSE = 0.05
 """Seconds between requests of a client, and before a request is repeated."""
 
@@ -54,6 +56,12 @@ class Load:
         self._ended.set()
         for thread in self._threads:
             thread.join()
+
+    def wait_for_an_answer(self, seconds: float) -> None:
+        """Wait until one more image is answered, or for a time."""
+        before, end = self.statuses[200], time.monotonic() + seconds
+        while self.statuses[200] == before and time.monotonic() < end:
+            time.sleep(0.01)
 
     def _run(self, client_number: int) -> None:
         client = self._station.client(timeout=40)
@@ -86,7 +94,8 @@ def faults(station: ServedStation, images: list[bytes], kills: int, rng: random.
     killed = Counter[str]()
     try:
         while sum(killed.values()) < kills:
-            time.sleep(rng.uniform(0.2, 2.0))
+            load.wait_for_an_answer(WAIT_SECONDS)
+            time.sleep(rng.uniform(0.0, 1.0))
             with database.session() as session:
                 if not session.scalars(select(Job.id).where(Job.state.in_(("queued", "running")))).first():
                     enqueue(session, "train", PRODUCT, {}, "benchmark")

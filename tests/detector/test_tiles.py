@@ -1,5 +1,7 @@
 """Detectors with tiles: one model sees all tiles, and an image has one anomaly map and one calibrated score."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,6 +33,22 @@ def photos():
 @pytest.fixture(scope="module")
 def tiled(photos):
     return Detector.fit(photos, **SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def exported_to(tiled, tmp_path_factory):
+    """Return what puts the exported files of the tiled detector into a folder; each format is exported once."""
+    from hyperspot.export import export
+
+    made = {}
+
+    def copied(folder, suffix):
+        if suffix not in made:
+            made[suffix] = export(tiled, tmp_path_factory.mktemp("exported") / f"part.{suffix}").parent
+        shutil.copytree(made[suffix], folder, dirs_exist_ok=True)
+        return folder / f"part.{suffix}"
+
+    return copied
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +99,9 @@ def test_the_file_holds_the_tiling(tiled, defective, tmp_path):
 
 
 @pytest.mark.parametrize(("engine", "suffix"), [("onnxruntime", "onnx"), ("openvino", "onnx"), ("openvino", "xml")])
-def test_exported_files_give_the_same_verdicts(tiled, photos, defective, tmp_path, engine, suffix):
+def test_exported_files_give_the_same_verdicts(tiled, exported_to, photos, defective, tmp_path, engine, suffix):
     pytest.importorskip(engine, reason="this engine is not installed")
-    from hyperspot.export import export
-
-    exported = ExportedDetector.load(export(tiled, tmp_path / f"part.{suffix}"), engine=engine, precision="f32")
+    exported = ExportedDetector.load(exported_to(tmp_path, suffix), engine=engine, precision="f32")
     for image in (photos[1], defective):
         expected = tiled.predict(image)
         found = exported.predict(image)
@@ -97,10 +113,10 @@ def test_exported_files_give_the_same_verdicts(tiled, photos, defective, tmp_pat
     assert again.predict(defective).score == pytest.approx(exported.predict(defective).score, rel=1e-5)
 
 
-def test_both_files_of_an_export_are_needed_and_belong_together(tiled, photos, tmp_path):
+def test_both_files_of_an_export_are_needed_and_belong_together(exported_to, photos, tmp_path):
     from hyperspot.export import export
 
-    path = export(tiled, tmp_path / "part.onnx")
+    path = exported_to(tmp_path, "onnx")
     whole = tmp_path / "part.whole.onnx"
     other = Detector.fit(photos[:8], **SETTINGS)
     export(other, tmp_path / "other.onnx")
@@ -215,16 +231,16 @@ def test_statistics_are_of_images_that_the_views_were_not_trained_on(photos, cal
     assert all(stats.map_mean > 0.01 for stats in detector.tiling.stats)
 
 
-def test_an_untiled_export_removes_the_view_of_the_whole_image_and_nothing_else(tiled, photos, tmp_path):
+def test_an_untiled_export_removes_the_view_of_the_whole_image_and_nothing_else(tiled, exported_to, photos, tmp_path):
     from hyperspot.export import export
     from hyperspot.export.exporting import summary
 
-    for name in ("part.onnx", "part.xml"):
-        path = export(tiled, tmp_path / name)
+    untiled = Detector.fit(photos, short_side=64, false_alarm_rate=0.2, device="cpu")
+    for suffix in ("onnx", "xml"):
+        path = exported_to(tmp_path, suffix)
         whole = path.with_name(f"part.whole{path.suffix}")
         assert whole.is_file()
         before = summary(path)["megabytes"]
-        untiled = Detector.fit(photos, short_side=64, false_alarm_rate=0.2, device="cpu")
         export(untiled, path)
         assert not whole.exists()
         assert not whole.with_suffix(".bin").exists()

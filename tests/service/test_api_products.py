@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hyperspot.service.database.tables import Alarm
 from hyperspot.service.products.catalog import create_product
 from tests.service.api_station import API, inspect, problem, serving
 from tests.service.clients import audited
@@ -255,3 +256,26 @@ def test_a_camera_is_triggered(here, tmp_path, good_image, monkeypatch):
     monkeypatch.setattr(here.station.sources, "trigger", trigger)
     answer = here.operator.post(f"{API}/sources/cam/trigger", json={"serial_number": "T 1"}).json()
     assert (answer["source"], answer["serial_number"]) == ("cam", "T 1")
+
+
+def test_alarms_are_acknowledged_once(here):
+    with here.station.database.session() as session:
+        alarm = Alarm(product_id="bolt", kind="focus", message="the images are blurred", details={"value": 1.5})
+        session.add(alarm)
+    listed = here.operator.get(f"{API}/alarms", params={"product": "bolt"}).json()
+    assert (listed[0]["id"], listed[0]["message"]) == (alarm.id, "the images are blurred")
+    seen = here.operator.post(f"{API}/alarms/{alarm.id}/acknowledge").json()
+    assert seen["acknowledged_by"].startswith("token operator")
+    problem(here.operator.post(f"{API}/alarms/{alarm.id}/acknowledge"), 409)
+    assert here.operator.get(f"{API}/alarms").json() == []
+    assert here.operator.get(f"{API}/alarms", params={"acknowledged": True}).json() == [seen]
+
+
+def test_scores_over_time(here, bad_image):
+    one = inspect(here.operator, bad_image)
+    series = here.operator.get(f"{PRODUCTS}/bolt/monitor", params={"bins": 3}).json()
+    assert (series["version"], series["promised_false_alarm_rate"]) == (1, 0.1)
+    assert series["bins"][-1]["last"] == one["number"]
+    assert sum(part["count"] for part in series["bins"]) == series["inspections"]
+    problem(here.operator.get(f"{PRODUCTS}/none/monitor"), 404)
+    problem(here.operator.get(f"{PRODUCTS}/bolt/monitor", params={"version": 9}), 404)

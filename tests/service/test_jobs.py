@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -14,7 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy.exc import IntegrityError, OperationalError
 
+from hyperspot.errors import DataError
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import (
     Inspection,
@@ -25,9 +28,13 @@ from hyperspot.service.database.tables import (
     TrainingImage,
 )
 from hyperspot.service.events import Events
-from hyperspot.service.jobs import queue
-from hyperspot.service.jobs.archives import archive_path, keep_archive
+from hyperspot.service.jobs import process, queue
+from hyperspot.service.jobs.archives import archive_path, keep_archive, unpack
+from hyperspot.service.jobs.base import JobContext
+from hyperspot.service.jobs.import_images import ImportParameters
+from hyperspot.service.jobs.import_images import run as run_import
 from hyperspot.service.jobs.process import SETTINGS
+from hyperspot.service.jobs.progress import JobProgress
 from hyperspot.service.jobs.runner import JobRunner
 from hyperspot.service.products import catalog, training_images
 from hyperspot.service.products.models import ModelStore
@@ -293,11 +300,11 @@ asyncio.run(main())
 def test_a_job_ends_with_its_killed_station_and_the_next_station_does_it(station):
     job_id = station.add("train", **TRAIN)
     environment = {**os.environ, "STATION": station.settings.model_dump_json()}
-    process = subprocess.Popen([sys.executable, "-c", STATION], env=environment, stdout=subprocess.PIPE)
-    with process:
-        pid = int(process.stdout.readline())
+    fake = subprocess.Popen([sys.executable, "-c", STATION], env=environment, stdout=subprocess.PIPE)
+    with fake:
+        pid = int(fake.stdout.readline())
         assert is_alive(pid)
-        process.kill()
+        fake.kill()
     until = time.monotonic() + 30
     while is_alive(pid):
         assert time.monotonic() < until
@@ -350,9 +357,6 @@ def test_names_that_lead_out_of_the_folder_are_refused(station, name):
 
 
 def test_what_is_no_archive_of_images_is_refused(station):
-    from hyperspot.errors import DataError
-    from hyperspot.service.jobs.archives import unpack
-
     data = station.settings.data
     for content, message in [(b"no zip", "no ZIP archive"), (b"x" * 2000, "more than 1,000 bytes")]:
         with pytest.raises(DataError, match=message):
@@ -380,9 +384,6 @@ def test_old_uploads_are_removed_when_the_station_starts(station):
 
 
 def test_a_link_in_an_archive_is_refused(station):
-    from hyperspot.errors import DataError
-    from hyperspot.service.jobs.archives import unpack
-
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         link = zipfile.ZipInfo("good/1.png")
@@ -392,6 +393,73 @@ def test_a_link_in_an_archive_is_refused(station):
     digest = keep_archive(station.settings.data, content, 10**6)
     with pytest.raises(DataError, match="holds a link"):
         unpack(archive_path(station.settings.data, digest), station.settings.data / "x")
+
+
+def test_a_table_cannot_name_files_of_the_station(station, good_pixels, tmp_path):
+    (tmp_path / "secret.png").write_bytes(encoded(good_pixels[22]))
+    files = {"1.png": encoded(good_pixels[20]), "2.png": encoded(good_pixels[21])}
+    for secret in (tmp_path / "secret.png", "../../../../../secret.png"):
+        table = f"path,label,split\n1.png,good,train\n{secret},good,train\n"
+        upload = keep_archive(station.settings.data, archive_of({**files, "parts.csv": table}), 10**6)
+        with pytest.raises(DataError, match="outside of the archive"):
+            read_archive(station, upload)
+
+
+def test_a_table_says_which_images_are_good(station, good_pixels):
+    files = {f"set/{number}.png": encoded(good_pixels[20 + number]) for number in range(3)}
+    files["set/parts.csv"] = "path,label,split\n0.png,good,train\n1.png,good,train\n2.png,defect,test\n"
+    upload = keep_archive(station.settings.data, archive_of(files), 10**6)
+    with station.database.session() as session:
+        result = read_archive(station, upload)(session)
+    assert (result["layout"], result["training_images"], result["labeled_without_a_model"]) == ("csv", 2, 1)
+
+
+def read_archive(station, upload):
+    """Run an import in this process."""
+    folder = station.settings.data / "jobs" / "0"
+    folder.mkdir(parents=True, exist_ok=True)
+    context = JobContext(
+        job_id=0,
+        product_id="bolt",
+        who="ann",
+        parameters=ImportParameters(upload=upload, layout="auto"),
+        settings=station.settings,
+        database=station.database,
+        images=station.images,
+        models=station.models,
+        progress=JobProgress(),
+        folder=Path(tempfile.mkdtemp(dir=folder)),
+    )
+    return run_import(context)
+
+
+def test_a_broken_archive_is_one_sentence(station, good_pixels):
+    content = bytearray(archive_of({"1.png": encoded(good_pixels[0])}).getvalue())
+    content[60:200] = bytes(140)
+    upload = keep_archive(station.settings.data, io.BytesIO(bytes(content)), 10**6)
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        read_archive(station, upload)
+
+
+def test_the_end_of_a_job_waits_for_the_database_and_takes_another_number(station, monkeypatch):
+    monkeypatch.setattr(process.time, "sleep", lambda seconds: None)
+    claimed, errors = (
+        queue.Claim(1, 1),
+        [OperationalError("", {}, Exception("away")), IntegrityError("", {}, Exception())],
+    )
+
+    def write(session):
+        if errors:
+            raise errors.pop(0)
+        written.append(session)
+
+    written = []
+    process._write(station.database, claimed, write)
+    assert len(written) == 1
+    monkeypatch.setattr(process, "PATIENCE", -1)
+    errors.append(OperationalError("", {}, Exception("away")))
+    with pytest.raises(OperationalError):
+        process._write(station.database, claimed, write)
 
 
 def test_damaged_images_of_an_archive_are_listed_not_fatal(station, good_pixels):

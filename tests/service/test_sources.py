@@ -59,7 +59,7 @@ def test_an_image_is_inspected_as_the_product_of_its_source(tmp_path, belt):
         plant.add_source("belt", {})
         async with started(sources):
             Belt.images.put_nowait(png(200))
-            await until(lambda: plant.inspections)
+            await until(lambda: sources.status()["camera"]["images"] == 1)
             status = sources.status()["camera"]
         (inspection,) = plant.inspections
         assert (inspection.product_id, inspection.source, inspection.is_anomalous) == ("bolt", "camera", True)

@@ -21,7 +21,8 @@ from hyperspot.hardware.cpu import cores
 
 EXPECTED_MB = 4096
 """Expected memory of a run if no earlier one of its kind is recorded."""
-WORKER = (sys.executable, "-m", "hyperspot.benchmark.worker")
+# -P: a file of the working folder that is named like a package is not run.
+WORKER = (sys.executable, "-P", "-m", "hyperspot.benchmark.worker")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 Events = queue.Queue[tuple[int, dict[str, Any] | None]]

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from hyperspot.service.database import Database
-from hyperspot.service.database.tables import Alarm
 from hyperspot.service.events import Events
 from hyperspot.service.finishing import in_thread
+from hyperspot.service.monitoring.alarms import describe, raise_alarm
 
 
 class LastingFault:
@@ -59,17 +59,16 @@ class LastingFault:
     async def raise_alarm(self, message: str) -> bool:
         """Raise an alarm at once; returns whether that was possible."""
         try:
-            alarm_id = await in_thread(self._record, message)
+            alarm = await in_thread(self._record, message)
         except SQLAlchemyError:
             return False
-        self._events.publish("alarm", {"id": alarm_id, "kind": self._kind, "message": message})
+        self._events.publish("alarm", alarm)
         return True
 
-    def _record(self, message: str) -> int:
+    def _record(self, message: str) -> dict[str, Any]:
         with self._database.session() as session:
-            alarm = Alarm(
-                product_id=self._product_id, kind=self._kind, message=message, details={self._kind: self._name}
+            details: dict[str, Any] = {self._kind: self._name}
+            alarm = raise_alarm(
+                session, self._kind, message, product_id=self._product_id, version_id=None, details=details
             )
-            session.add(alarm)
-            session.flush()
-            return alarm.id
+            return describe(alarm)

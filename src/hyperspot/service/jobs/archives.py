@@ -6,6 +6,7 @@ import secrets
 import stat
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
@@ -22,6 +23,8 @@ DATA_FILES = (".csv", ".json", ".jsonl", ".manifest", ".txt", ".yaml", ".yml")
 CHUNK = 2**20
 KEEP_DAYS = 7.0
 """That an upload stays for imports; its images are kept by themselves."""
+DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
+"""Raised for archives that are broken, encrypted, or compressed in an unknown way."""
 DIGEST = re.compile("[0-9a-f]{64}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -137,7 +140,7 @@ def unpack(
                         if left < 0:
                             raise DataError(f"the archive unpacks to more than {most_bytes:,} bytes; divide it")
                         sink.write(chunk)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except DAMAGED as error:
         raise DataError(f"the archive cannot be unpacked ({error}); pack it again, without a password") from None
     except FileExistsError:
         raise DataError("the archive holds a file twice; pack it again") from None

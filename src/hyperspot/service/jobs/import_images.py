@@ -27,6 +27,7 @@ from hyperspot.service.records.image_store import key_of, result_content
 from hyperspot.service.review.labels import add_label
 from hyperspot.service.review.learning import IMPORTED
 
+TABLE_COLUMNS = {"path", "split", "label"}
 NAMED = 20
 """Problems that the result lists at most."""
 
@@ -54,9 +55,10 @@ def run(context: JobContext) -> Finish:
     folder = context.folder / "images"
     unpack(archive, folder, track=lambda files: list(context.progress.track(files, "unpacking", len(files))))
     try:
-        dataset = open_dataset(folder, parameters.layout, parameters.category)
+        dataset = open_dataset(_table_in(folder, parameters.layout) or folder, parameters.layout, parameters.category)
     except DataError as error:
         raise DataError(_without(folder, str(error))) from None
+    _require_inside(folder, dataset)
     problems = [_without(folder, problem) for problem in dataset.problems]
     learned = _add_training_images(context, dataset, problems)
     labeled, skipped = _add_labeled(context, dataset, problems)
@@ -74,6 +76,33 @@ def run(context: JobContext) -> Finish:
         return result
 
     return finish
+
+
+def _table_in(folder: Path, layout: str) -> Path | None:
+    """Return the CSV table that lists the images, if there is one: `open_dataset` takes the file, not its folder."""
+    if layout not in ("auto", "csv"):
+        return None
+    inner = list(folder.iterdir())
+    while len(inner) == 1 and inner[0].is_dir():
+        inner = list(inner[0].iterdir())
+    tables = [path for path in inner if path.suffix.lower() == ".csv"]
+    if layout == "auto":
+        tables = [table for table in tables if TABLE_COLUMNS.issubset(_columns(table))]
+    return tables[0] if len(tables) == 1 else None
+
+
+def _columns(table: Path) -> list[str]:
+    with table.open(encoding="utf-8-sig", errors="replace") as file:
+        return [name.strip().strip('"').lower() for name in file.readline().replace(";", ",").split(",")]
+
+
+def _require_inside(folder: Path, dataset: Dataset) -> None:
+    """Raise DataError if a table or manifest of the archive names a file of the station."""
+    root = folder.resolve()
+    for sample in dataset.samples:
+        for path in (sample.path, *sample.masks):
+            if not path.resolve().is_relative_to(root):
+                raise DataError("a table in the archive names a file outside of the archive; name its own files alone")
 
 
 def _counts(result: dict[str, Any]) -> dict[str, int]:

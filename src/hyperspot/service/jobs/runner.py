@@ -26,6 +26,8 @@ from hyperspot.service.jobs.queue import Claim
 from hyperspot.service.settings import StationSettings
 
 POLL_SECONDS = 0.5
+PROCESS = (sys.executable, "-P", "-m", "hyperspot.service.jobs.process")
+"""-P: a file of the working folder that is named like a package is not run."""
 KILL_SECONDS = 10.0
 """Between SIGTERM and SIGKILL."""
 STALE_SECONDS = 15.0
@@ -92,12 +94,16 @@ class JobRunner:
         return {job_id: running.process.pid for job_id, running in self._running.items()}
 
     async def _follow(self) -> None:
+        is_away = False
         while True:
             try:
                 # A process that is being started is known before the station stops.
                 await in_thread(self.step)
+                is_away = False
             except SQLAlchemyError as error:
-                log.warning("the database does not answer, jobs wait: %s", error)
+                if not is_away:
+                    log.warning("the database does not answer, jobs wait: %s", error)
+                is_away = True
             except Exception:
                 log.exception("jobs could not be followed")
             with contextlib.suppress(TimeoutError):
@@ -134,7 +140,7 @@ class JobRunner:
             **os.environ,
             SETTINGS: self._settings.model_dump_json(),
         }
-        command = [sys.executable, "-m", "hyperspot.service.jobs.process", str(claimed.job_id), str(claimed.attempt)]
+        command = [*PROCESS, str(claimed.job_id), str(claimed.attempt)]
         # The job ends when this pipe closes, however the station ends.
         return subprocess.Popen(  # noqa: S603 - no part comes from a request but two numbers
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL

@@ -11,7 +11,13 @@ from hyperspot.service.problems import Problem
 
 
 def raise_alarm(
-    session: Session, kind: str, message: str, *, product_id: str, version_id: int, details: dict[str, Any]
+    session: Session,
+    kind: str,
+    message: str,
+    *,
+    product_id: str | None,
+    version_id: int | None,
+    details: dict[str, Any],
 ) -> Alarm:
     """Raise an alarm; who raises it remembers it until it is acknowledged, so that it is raised once."""
     alarm = Alarm(product_id=product_id, version_id=version_id, kind=kind, message=message, details=details)

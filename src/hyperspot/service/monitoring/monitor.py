@@ -83,11 +83,15 @@ class Monitor:
                 await self._task
 
     async def _run(self) -> None:
+        is_away = False
         while True:
             try:
                 await in_thread(self.step)
+                is_away = False
             except SQLAlchemyError as error:
-                log.warning("the database does not answer, monitoring waits: %s", error)
+                if not is_away:
+                    log.warning("the database does not answer, monitoring waits: %s", error)
+                is_away = True
             except Exception:
                 log.exception("inspections could not be monitored")
             await asyncio.sleep(POLL_SECONDS)

@@ -88,7 +88,7 @@ class OpcUa(PlcOutput):
         asyncua = require("asyncua", "opcua", "an OPC UA output")
         settings: OpcUaSettings = self.settings
         trusted = await in_thread(_trusted, settings.trusted)
-        # Before the nodes of the standard are made, which takes a second.
+        # Before the nodes of the standard are made, which takes long.
         await in_thread(_check_port, settings.host, settings.port)
         server = asyncua.Server(user_manager=_Users(settings, trusted))
         self._server = server
