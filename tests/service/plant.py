@@ -30,7 +30,7 @@ class FakeInspector:
 
     def __init__(self, database, events):
         self.database, self.events = database, events
-        self.recorder = Recorder(database, 5.0)
+        self.recorder = Recorder(database, 0.5)
         self.requests = []
         self.problems = []
         """Raised first, one for each request."""
@@ -89,8 +89,8 @@ class FakeInspector:
 class Plant:
     """The parts, and rows of the tables."""
 
-    def __init__(self, folder):
-        self.database = Database(f"sqlite:///{folder / 'station.sqlite'}")
+    def __init__(self, folder, address=None):
+        self.database = Database(address or f"sqlite:///{folder / 'station.sqlite'}")
         self.events = Events()
         self.inspector = FakeInspector(self.database, self.events)
 
@@ -135,9 +135,9 @@ class Plant:
 
 
 @asynccontextmanager
-async def plant_in(folder):
-    """Run a plant; its database stays in the folder."""
-    plant = Plant(folder)
+async def plant_in(folder, address=None):
+    """Run a plant; its database stays in the folder, or at the address."""
+    plant = Plant(folder, address)
     plant.migrate()
     await plant.inspector.recorder.start()
     try:

@@ -3,11 +3,14 @@
 import asyncio
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from hyperspot.service import connections
 from hyperspot.service.database.tables import Alarm, Output
 from hyperspot.service.inspecting import InspectionRequest
+from hyperspot.service.lasting_faults import LastingFault
 from hyperspot.service.outputs import OUTPUTS, Outputs, base
+from hyperspot.service.sources import Sources
 from tests.service.plant import plant_in, png, started, until
 
 
@@ -108,7 +111,7 @@ def test_what_waits_survives_a_restart(tmp_path, mailbox):
             await until(lambda: (outputs.status()["mes"]["last_error"] or "").startswith("ValueError"))
         assert len(plant.deliveries) == 2
         assert plant.deliveries[0].attempts >= 1
-        assert plant.deliveries[0].last_error == "a bug in a plugin"
+        assert plant.deliveries[0].last_error == "ValueError: a bug in a plugin"
         Mailbox.failures.clear()
         async with started(Outputs(plant.database, plant.events, no_trigger)):
             await until(lambda: not plant.deliveries)
@@ -211,3 +214,67 @@ def test_forms_have_titles_and_descriptions(kind):
         assert field.title, name
         assert field.description, name
     assert "$defs" not in form.model_json_schema()
+
+
+def test_a_fault_that_lasts_raises_one_alarm_whatever_the_clock_of_the_machine_says(tmp_path):
+    async def main():
+        now = 1000.0
+        async with plant_in(tmp_path) as plant:
+            fault = LastingFault(plant.database, plant.events, "output", "mes", None, after=300.0, clock=lambda: now)
+            await fault.note("gone")
+            now += 299
+            await fault.note("gone")
+            assert plant.rows(Alarm) == []
+            fault.over()
+            await fault.note("gone")
+            now += 300
+            with pytest.MonkeyPatch.context() as patch:
+                # The database may be what is away: the next failure tries again.
+                patch.setattr(plant.database, "session", away)
+                await fault.note("gone")
+            assert plant.rows(Alarm) == []
+            await fault.note("still gone")
+            now += 300
+            await fault.note("gone for good")
+        (alarm,) = plant.rows(Alarm)
+        assert alarm.message == "output 'mes' has not worked for 5 minutes: still gone"
+
+    asyncio.run(main())
+
+
+def away():
+    raise OperationalError("SELECT 1", {}, Exception("away"))
+
+
+def test_a_database_that_was_away_loses_nothing(tmp_path, mailbox, postgresql, postgresql_server):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    settings = {"folder": str(folder), "steady_seconds": 0.05, "rescan_seconds": 0.3, "after": "move"}
+
+    async def main():
+        async with plant_in(tmp_path, postgresql) as plant:
+            plant.add_source("folder", settings)
+            plant.add_output("mailbox", {})
+            sources = Sources(plant.database, plant.events, plant.inspector.inspect, first_wait=0.05)
+            outputs = Outputs(plant.database, plant.events, no_trigger, first_wait=0.05)
+            async with started(outputs, sources):
+                for number in range(3):
+                    (folder / f"{number}.png").write_bytes(png(number))
+                await until(lambda: Mailbox.letters)
+                await asyncio.to_thread(postgresql_server.stop)
+                try:
+                    for number in range(3, 6):
+                        (folder / f"{number}.png").write_bytes(png(number))
+                    await until(lambda: sources.status()["camera"]["state"] == "failing", 30)
+                    await asyncio.sleep(0.5)
+                finally:
+                    await asyncio.to_thread(postgresql_server.start)
+                await until(lambda: len(list((folder / "processed").iterdir())) == 6, 60)
+                await until(lambda: not plant.deliveries, 60)
+                assert sources.status()["camera"]["last_error"] == "the database does not answer; it is asked again"
+            letters = [letter["id"] for letter in Mailbox.letters]
+            # Each at least once, and in the order of the records.
+            assert list(dict.fromkeys(letters)) == [one.id for one in plant.inspections]
+            assert len(plant.inspections) == 6
+
+    asyncio.run(main())

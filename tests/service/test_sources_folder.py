@@ -172,6 +172,8 @@ def test_links_and_files_outside_are_not_read(tmp_path, folder):
     (folder / "link.png").symlink_to(secret)
     (folder / "sub").symlink_to(other)
     os.mkfifo(folder / "pipe.png")
+    # No text in UTF-8, which no database takes.
+    Path(os.fsdecode(bytes(folder) + b"/\xff.png")).write_bytes(png(4))
     (folder / "real").mkdir()
     (folder / "real" / "d.png").write_bytes(png(3))
 

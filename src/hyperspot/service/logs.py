@@ -90,7 +90,19 @@ def configure(level: str = "info") -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # Of every statement and every file event they tell at the level of the station.
-    for name in ("alembic", "sqlalchemy", "watchfiles", "asyncio", "httpx", "httpcore", "multipart", "PIL"):
+    quiet = (
+        "alembic",
+        "sqlalchemy",
+        "watchfiles",
+        "asyncio",
+        "httpx",
+        "httpcore",
+        "multipart",
+        "PIL",
+        "asyncua",
+        "pymodbus",
+    )
+    for name in quiet:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
 

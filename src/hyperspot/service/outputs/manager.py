@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from sqlalchemy import delete, func, select, update
 
-from hyperspot.errors import HyperspotError
 from hyperspot.service.backoff import Backoff
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Delivery, Inspection, now
 from hyperspot.service.database.tables import Output as OutputRow
 from hyperspot.service.events import Events
+from hyperspot.service.explaining import explain, log_failure
 from hyperspot.service.finishing import in_thread
 from hyperspot.service.lasting_faults import LastingFault
 from hyperspot.service.outputs.base import Output, OutputContext, OutputError, Payload, RefusedError, Trigger
@@ -186,7 +186,8 @@ class Outputs:
             try:
                 await self._run_once(running, backoff)
             except Exception as error:  # noqa: BLE001 - an output may be foreign code, and disturbs no other
-                message = self._explain(running, error)
+                log_failure(log, f"output '{running.row.name}'", error)
+                message = explain(error)
             running.last_error, running.last_error_at = message, now()
             self._set_state(running, "failing")
             await running.fault.note(message)
@@ -247,7 +248,7 @@ class Outputs:
                         and output.settings.skip_refused
                         and one.attempts + 1 >= REFUSALS
                     )
-                    await in_thread(self._note_failure, one.id, str(error), set_aside)
+                    await in_thread(self._note_failure, one.id, explain(error), set_aside)
                     if not set_aside:
                         raise
                     await running.fault.raise_alarm(
@@ -294,13 +295,6 @@ class Outputs:
             running.state = state
             data = {"name": running.row.name, "state": state, "last_error": running.last_error}
             self._events.publish("output", data)
-
-    def _explain(self, running: _Running, error: Exception) -> str:
-        if isinstance(error, HyperspotError):
-            log.warning("output '%s': %s", running.row.name, error)
-            return str(error)
-        log.error("output '%s' failed", running.row.name, exc_info=error)
-        return f"{type(error).__name__}: {error}"
 
 
 def _with_address(payload: Payload, address: str | None) -> Payload:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 import stat
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from hyperspot.service.sources.base import SourceError
 
 PROCESSED, FAILED = "processed", "failed"
 """Sub-folders that files are moved to; they are not watched."""
+log = logging.getLogger(__name__)
 
 
 class RefusedFileError(Exception):
@@ -85,8 +87,11 @@ class WatchedFolder:
         return sorted(found)
 
     def look(self, path: Path) -> FoundFile | None:
-        """Return an image file of the folder; None if it is none, is gone, or lies elsewhere."""
+        """Return an image file of the folder; None if it is none, is gone, lies elsewhere, or has no text as name."""
         if not is_image_file(path) or not path.is_relative_to(self.root):
+            return None
+        if not _is_text(str(path)):
+            log.warning("%r is ignored: its name is not in UTF-8; rename it", str(path))
             return None
         relative = path.relative_to(self.root)
         folders = [self.root.joinpath(*relative.parts[:depth]) for depth in range(1, len(relative.parts))]
@@ -145,6 +150,14 @@ class WatchedFolder:
 
     def _is_ours(self, folder: Path) -> bool:
         return folder.name.startswith(".") or (folder.parent == self.root and folder.name in (PROCESSED, FAILED))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def digest_of(content: bytes) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from hyperspot.errors import HyperspotError
 from hyperspot.service.backoff import Backoff
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Inspection, now
 from hyperspot.service.database.tables import Source as SourceRow
 from hyperspot.service.events import Events
+from hyperspot.service.explaining import explain, log_failure
 from hyperspot.service.finishing import finish, in_thread
 from hyperspot.service.inspecting import InspectionRequest
 from hyperspot.service.lasting_faults import LastingFault
@@ -131,7 +131,8 @@ class Sources:
             try:
                 await self._run_once(running, backoff)
             except Exception as error:  # noqa: BLE001 - a source may be foreign code, and disturbs no other
-                message = self._explain(running, error)
+                log_failure(log, f"source '{running.row.name}'", error)
+                message = explain(error)
             else:
                 self._set_state(running, "ended")
                 return
@@ -180,10 +181,3 @@ class Sources:
         if running.status.state != state:
             running.status.state = state
             self._events.publish("source", {"name": running.row.name, **running.status.to_dict()})
-
-    def _explain(self, running: _Running, error: Exception) -> str:
-        if isinstance(error, HyperspotError | Problem):
-            log.warning("source '%s': %s", running.row.name, error)
-            return str(error)
-        log.error("source '%s' failed", running.row.name, exc_info=error)
-        return f"{type(error).__name__}: {error}"

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from hyperspot.service.database.tables import Inspection
+from hyperspot.service.explaining import explain
 from hyperspot.service.form_settings import FormSettings
 from hyperspot.service.problems import Problem
 from hyperspot.service.sources.base import Capture, Inspect, Source, SourceContext, SourceError
@@ -110,7 +111,8 @@ class CameraSource(Source):
                 await self._inspect(frames, inspect, Capture(image, idempotency_key=uuid.uuid4().hex))
         except BaseException as error:
             if trigger is not None:
-                refuse(trigger, Problem(503, str(error) or f"source '{self.context.name}' was stopped"))
+                reason = explain(error) if isinstance(error, Exception) else "it was stopped"
+                refuse(trigger, Problem(503, f"source '{self.context.name}' took no image: {reason}"))
             raise
         return True
 
