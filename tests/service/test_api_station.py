@@ -382,3 +382,35 @@ def test_a_token_that_is_revoked_stops_to_work(here):
     name = max(newest, key=lambda token: token["id"])
     assert here.admin.delete(f"{API}/tokens/{name['id']}").status_code == 204
     problem(here.anybody.get(f"{API}/inspections", headers=headers), 401)
+
+
+def test_postgresql_refuses_nothing_that_was_let_in(tmp_path, model_file, good_image, postgresql):
+    """PostgreSQL stores no NUL and no half surrogate pair, and its numbers are shorter."""
+    with serving(tmp_path, model_file, database=postgresql) as here:
+        one = inspect(here.operator, good_image, serial_number="7")["links"]["self"]
+        names = ("serial_number", "lot", "text", "source", "product", "version", "before", "min_score", "since")
+        for value in [*(text.encode("utf-8", "replace").decode() for text in NASTY), str(2**40), str(2**63 - 1)]:
+            answers = [
+                *(here.operator.get(f"{API}/inspections", params={name: value}) for name in names),
+                here.operator.post(f"{API}/inspections", params={"product": "bolt", "lot": value}, content=good_image),
+                here.operator.post(f"{one}/labels", json={"label": "good", "comment": value}),
+                here.engineer.patch(f"{API}/products/bolt", json={"name": value}),
+                here.engineer.get(f"{API}/products/bolt/versions/{urllib.parse.quote(value, safe='')}"),
+                here.engineer.get(f"{API}/jobs/{urllib.parse.quote(value, safe='')}"),
+            ]
+            for answer in answers:
+                assert answer.status_code < 500, (value, answer.request.url, answer.text)
+        for value in ("a\0b", "\ud800", [{"\0": 1}]):
+            body = {"kind": "train", "product": "bolt", "parameters": {"note": value, "settings": {"a": value}}}
+            problem(here.engineer.post(f"{API}/jobs", content=json.dumps(body)), 422)
+        assert here.operator.get("/health/ready").json() == {"status": "ready"}
+        assert "hyperspot_workers 1.0" in here.operator.get("/metrics").text
+        for path in ("inspections/export", "inspections/export?format=parquet", "review", "products/bolt/monitor"):
+            assert here.operator.get(f"{API}/{path}").status_code == 200, path
+        labels = ("defect", "good", "unsure", "disagreement", "any", "none")
+        found = [
+            len(here.operator.get(f"{API}/inspections", params={"label": label}).json()["inspections"])
+            for label in labels
+        ]
+        assert (found[1], found[4]) == (1, 1)
+        assert here.operator.get(f"{API}/inspections?text=7").json()["inspections"]

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +313,31 @@ def test_a_job_ends_with_its_killed_station_and_the_next_station_does_it(station
     assert station.job(job_id).state == "running"
     (job,) = station.run(job_id, stale_seconds=1.0)
     assert (job.state, job.attempts, job.result["version"]) == ("done", 2, 1)
+
+
+def test_a_job_that_no_station_follows_fails_after_three_attempts(station):
+    job_id = station.add("train", **TRAIN)
+    with station.database.session() as session:
+        job = session.get(Job, job_id)
+        job.state, job.attempts, job.heartbeat_at = "running", 3, job.created_at - timedelta(minutes=1)
+    station.runner().step()
+    job = station.job(job_id)
+    assert job.error == "the process of the job ended 3 times without a result; check the station's log"
+
+
+def test_the_runner_waits_for_a_database_that_is_away(station, caplog):
+    class Away(JobRunner):
+        steps = 0
+
+        def step(self):
+            self.steps += 1
+            if self.steps < 3:
+                raise OperationalError("", {}, Exception("away"))
+            super().step()
+
+    runner = Away(station.settings, station.database, station.events)
+    follow(runner, lambda: runner.notify() or runner.steps > 3)
+    assert [record.message.count("jobs wait") for record in caplog.records if "away" in record.message] == [1]
 
 
 def test_no_secret_stands_on_the_command_line(station):

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sqlalchemy.orm import Session
 
+from hyperspot.metrics.intervals import exact_interval
 from hyperspot.service.database.tables import Inspection, Label, ModelVersion, Product, StoredImage, now
 from hyperspot.service.problems import Problem
 from hyperspot.service.review.comparison import Compared, Decision, compare, mcnemar
@@ -195,6 +196,14 @@ def test_imported_images_are_counted_by_themselves(database, version):
     assert figures.imported_detection_rate.value == 0.7
     assert figures.imported_false_alarm_rate.value is None
     assert figures.groups["alarm"] == Group(0)
+
+
+def test_without_sampling_the_interval_is_that_of_the_plain_count():
+    groups = {"alarm": Group(10, 2, 8), "near-miss": Group(6, 4, 2), "sample": Group(30, 28, 2)}
+    assert (detection_rate(groups).low, detection_rate(groups).high) == exact_interval(8, 12)
+    assert (false_alarm_rate(groups).low, false_alarm_rate(groups).high) == exact_interval(2, 34)
+    one_less = groups | {"sample": Group(31, 28, 2)}
+    assert detection_rate(one_less).low < detection_rate(groups).low
 
 
 def test_the_interval_holds_the_true_rate():

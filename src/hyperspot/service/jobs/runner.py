@@ -107,7 +107,9 @@ class JobRunner:
             except Exception:
                 log.exception("jobs could not be followed")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
+                # Not `wait_for`, which may lose a cancellation in Python 3.11.
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
 
     def step(self) -> None:

@@ -103,11 +103,12 @@ class Chart:
             y = self._y(value)
             parts += [_path([(LEFT, y), (WIDTH - RIGHT, y)], "grid"), _text(LEFT - 6, y + 4, text, "end")]
         for value, text in self.x.ticks:
-            parts.append(_text(self._x(value), HEIGHT - BOTTOM + 16, text, "middle"))
+            anchor = "end" if value >= self.x.high else "middle"
+            parts.append(_text(self._x(value), HEIGHT - BOTTOM + 16, text, anchor))
         corner = (LEFT, HEIGHT - BOTTOM)
         parts.append(_path([(LEFT, TOP), corner, (WIDTH - RIGHT, HEIGHT - BOTTOM)], "axis"))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label, "middle"))
-        parts.append(_text(4, TOP, self.y.label, "start") if self.y.label else Markup(""))
+        parts.append(_text(LEFT + 6, TOP + 12, self.y.label, "start") if self.y.label else Markup(""))
         return Markup("").join(parts)
 
     def _line(self, points: Sequence[Point | None], kind: str) -> Markup:

@@ -244,6 +244,10 @@ def _interval(groups: dict[str, Group], *, defects: bool) -> tuple[float | None,
     present = {name: group for name, group in groups.items() if group.inspections}
     if "alarm" not in present or not any(group.labeled for group in present.values()):
         return None, None
+    if all(group.labeled == group.inspections for group in present.values()):
+        # Nothing was sampled: the plain count.
+        counts = {name: group.defect if defects else group.good for name, group in present.items()}
+        return exact_interval(counts["alarm"], sum(counts.values()), CONFIDENCE) or (None, None)
     confidence = 1 - (1 - CONFIDENCE) / len(present)
     low, high = {}, {}
     for name, group in present.items():

@@ -36,7 +36,7 @@ class Viewer {
   }
 
   zoomAt([x, y], factor) {
-    const { view } = this, zoom = Math.min(40, Math.max(this.whole / 2, view.zoom * factor));
+    const { view } = this, zoom = Math.min(40, Math.max(Math.min(this.whole / 2, 1), view.zoom * factor));
     view.x = x - (x - view.x) * zoom / view.zoom;
     view.y = y - (y - view.y) * zoom / view.zoom;
     view.zoom = zoom;
