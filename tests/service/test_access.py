@@ -1,5 +1,6 @@
 """Signing in, sessions, tokens and users, as browsers and programs meet them."""
 
+import json
 import re
 import time
 from datetime import timedelta
@@ -267,12 +268,25 @@ def test_a_new_password_ends_other_sessions_and_renews_the_own(app):
     assert elsewhere.post("/sign-in", data={"name": "admin", "password": PASSWORD}).status_code == 401
 
 
-@pytest.mark.parametrize("password", ["short", "x" * 129, "operator"])
+@pytest.mark.parametrize("password", ["short", "x" * 129, "operator", "line\nbreak", "half \ud800 pair"])
 def test_weak_passwords_are_refused(app, password):
     admin = browser_of(app)
-    body = {"name": "Operator", "password": password, "role": "operator"}
-    assert admin.post("/api/v1/users", json=body).status_code == 422
-    assert password not in admin.post("/api/v1/users", json=body).text
+    body = json.dumps({"name": "Operator", "password": password, "role": "operator"})
+    refused = admin.post("/api/v1/users", content=body, headers={"Content-Type": "application/json"})
+    assert refused.status_code == 422
+    assert password not in refused.text
+
+
+@pytest.mark.parametrize("path", ["/api/v1/account/password", "/setup/account"])
+def test_a_session_cannot_guess_the_password_either(app, path):
+    browser = browser_of(app)
+    wrong = {"current": "wrong", "new": "battery staple"}
+    for _ in range(PER_NAME):
+        answer = browser.post(path, json=wrong) if path.startswith("/api") else browser.post(path, data=wrong)
+        assert answer.status_code == 403
+    right = {"current": PASSWORD, "new": "battery staple"}
+    answer = browser.post(path, json=right) if path.startswith("/api") else browser.post(path, data=right)
+    assert answer.status_code == 429
 
 
 @pytest.mark.parametrize("name", ["", "two words", "<b>", "../x", "station", "Station", "a" * 65, "-x", "a\n", "a;b"])

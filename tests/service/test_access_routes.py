@@ -22,6 +22,7 @@ OPERATOR = """
 GET /
 GET /alarms/badge
 GET /api/v1/account
+GET /api/v1/alarms
 GET /api/v1/inspections
 GET /api/v1/inspections/export
 GET /api/v1/inspections/{inspection_id}
@@ -39,6 +40,7 @@ GET /api/v1/outputs/{name}
 GET /api/v1/products
 GET /api/v1/products/{product_id}
 GET /api/v1/products/{product_id}/inspection-plan
+GET /api/v1/products/{product_id}/monitor
 GET /api/v1/products/{product_id}/training-images
 GET /api/v1/products/{product_id}/training-images/{sha256}
 GET /api/v1/products/{product_id}/versions
@@ -61,6 +63,7 @@ GET /review/{inspection_id}/mask
 GET /setup/account
 POST /2020-11-20/projects/{project}/models/{version}/detect
 POST /api/v1/account/password
+POST /api/v1/alarms/{alarm_id}/acknowledge
 POST /api/v1/inspections
 POST /api/v1/inspections/batch
 POST /api/v1/inspections/{inspection_id}/labels
@@ -84,6 +87,9 @@ GET /learn
 GET /learn/comparison/{job_id}
 GET /learn/jobs
 GET /learn/versions
+GET /monitor
+GET /monitor/alarms
+GET /monitor/panel
 GET /setup
 GET /setup/products/{product_id}
 GET /setup/products/{product_id}/images
@@ -114,6 +120,7 @@ POST /learn/cancel/{job_id}
 POST /learn/promote
 POST /learn/roll-back
 POST /learn/start
+POST /monitor/alarms/{alarm_id}
 POST /setup/products
 POST /setup/products/{product_id}
 POST /setup/products/{product_id}/images
@@ -155,7 +162,7 @@ AS_LOOKOUT = ("POST /2020-11-20/projects/{project}/models/{version}/detect",)
 OF_USERS = ("POST /api/v1/account/password", "GET /setup/account", "POST /setup/account", "POST /me/language")
 """Of a user's own account: a token has none."""
 PARAMETER = re.compile(r"\{(\w+)(:\w+)?\}")
-NUMBERS = {"job_id", "label_id", "number", "row_id", "token_id", "version"}
+NUMBERS = {"alarm_id", "job_id", "label_id", "number", "row_id", "token_id", "version"}
 
 
 def routes_of(app):

@@ -65,9 +65,9 @@ def check_name(name: str) -> str:
 
 
 def check_password(name: str, password: str) -> str:
-    """Return a password; raises Problem 422 if it is too short, too long or the name."""
-    if not SHORTEST <= len(password) <= LONGEST:
-        raise Problem(422, f"a password has {SHORTEST} to {LONGEST} characters; choose another")
+    """Return a password; raises Problem 422 if it cannot be typed, is too short, too long or the name."""
+    if not SHORTEST <= len(password) <= LONGEST or not password.isprintable():
+        raise Problem(422, f"a password has {SHORTEST} to {LONGEST} printable characters; choose another")
     if password.casefold() == name.casefold():
         raise Problem(422, "the password is the name; choose another")
     return password

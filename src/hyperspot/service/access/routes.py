@@ -93,11 +93,9 @@ def change_own_password(request: Request, response: Response, who: Operator, bod
         raise Problem(403, "a token has no password; sign in as a user")
     station: Station = request.app.state.station
     attempts: Attempts = request.app.state.attempts
-    attempts.begin(who.name, address_of(request))
-    with station.database.session() as session:
+    with attempts.trying(who.name, address_of(request)), station.database.session() as session:
         user = accounts.change_password(session, who.name, body.current, body.new)
         secret = sessions.start_session(session, user)
-    attempts.succeed(who.name, address_of(request))
     sessions.set_cookie(response, secret, station.settings)
 
 

@@ -1,11 +1,12 @@
 """Signing in by name and password, with a limit on guessing."""
 
+import contextlib
 import ipaddress
 import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from fastapi import Request
 from sqlalchemy.orm import Session
@@ -78,6 +79,13 @@ class Attempts:
             self._times.pop(by_name, None)
             if self._times.get(by_address):
                 self._times[by_address].pop()
+
+    @contextlib.contextmanager
+    def trying(self, name: str, address: str) -> Iterator[None]:
+        """Count an attempt, and forget it if the block succeeds; raises Problem 429 beyond the limit."""
+        self.begin(name, address)
+        yield
+        self.succeed(name, address)
 
     def _recent(self, key: str, moment: float) -> list[float]:
         return [time for time in self._times.get(key, []) if time > moment - WINDOW]

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from hyperspot.service.access import accounts, tokens
 from hyperspot.service.access.identity import ROLES, Role
+from hyperspot.service.access.sign_in import Attempts, address_of
 from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.database.tables import AuditEntry
 from hyperspot.service.pages.dependencies import Admin, AdminPage, Operator, OperatorPage
@@ -134,12 +135,17 @@ def account(request: Request, who: OperatorPage, here: StationDep) -> HTMLRespon
 
 @router.post("/setup/account")
 def change_password(
-    who: Operator, here: StationDep, new: Annotated[str, Form()], current: Annotated[str, Form()] = ""
+    request: Request,
+    who: Operator,
+    here: StationDep,
+    new: Annotated[str, Form()],
+    current: Annotated[str, Form()] = "",
 ) -> Response:
     """Change the own password; all sessions end."""
     if who.kind != "session":
         raise Problem(403, "a token has no password; sign in as a user")
-    with here.database.session() as session:
+    attempts: Attempts = request.app.state.attempts
+    with attempts.trying(who.name, address_of(request)), here.database.session() as session:
         accounts.change_password(session, who.name, current, new)
     return go_to("/sign-in")
 
