@@ -1,6 +1,6 @@
 """Takes the pictures of docs/station/pages.md: the real pages of the demo station in a real browser.
 
-    python tools/station_pictures.py
+python tools/station_pictures.py
 """
 
 import json

@@ -2,6 +2,8 @@
 
 import asyncio
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from hyperspot.errors import SettingsError
 from hyperspot.service import connections
 from hyperspot.service.database.tables import Alarm, Source
 from hyperspot.service.form_settings import FormSettings
+from hyperspot.service.outputs.base import Output
 from hyperspot.service.problems import Problem
 from hyperspot.service.sources import SOURCES, Sources, base
 from tests.service.plant import plant_in, png, started, until
@@ -214,6 +217,14 @@ def test_forms_have_titles_and_descriptions(kind):
     assert "$defs" not in schema
 
 
-def test_sources_are_documented():
-    for kind, source in SOURCES.items():
-        assert inspect.getdoc(source), kind
+@pytest.mark.parametrize(
+    ("page", "name", "base_class"), [("sources", "OneFile", base.Source), ("outputs", "Journal", Output)]
+)
+def test_the_example_of_a_kind_of_ones_own_runs(page, name, base_class):
+    text = (Path(__file__).parents[2] / "docs" / "station" / f"{page}.md").read_text()
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert issubclass(names[name], base_class)
+    assert not inspect.isabstract(names[name])
+    assert f":{name}" in text

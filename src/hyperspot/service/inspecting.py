@@ -76,16 +76,30 @@ class Inspector:
         self._settings, self._database, self._images, self._models = settings, database, images, models
         self._pool, self._recorder, self._events, self._measurements = pool, recorder, events, measurements
         self._running: dict[tuple[str, str], asyncio.Event] = {}
+        self._following: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Load the active models before the first image needs them."""
-        await self.warm()
+        """Load the active models before the first image needs them, now and after each activation."""
+        await self._warm()
+        self._following = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Nothing is left to do."""
+        """Load no more models."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
 
-    async def warm(self) -> None:
-        """Load the active models that are not ready; after each activation."""
+    async def _follow(self) -> None:
+        async with self._events.follow() as events:
+            async for event in events:
+                # A job may have activated the version that it made.
+                if event.kind == "version" or (event.kind == "job" and event.data["state"] == "done"):
+                    try:
+                        await self._warm()
+                    except (OperationalError, InterfaceError) as error:
+                        log.warning("active models are loaded when an image needs them: %s", str(error.orig).strip())
+
+    async def _warm(self) -> None:
         self._pool.warm(await asyncio.to_thread(self._active_models))
 
     def _active_models(self) -> list[ModelFile]:

@@ -170,7 +170,6 @@ async def _switch(here: Station, product_id: str, change: Callable[[Session], Mo
             return _answer(version, version.id)
 
     answer = await in_thread(write)
-    await here.inspector.warm()
     here.events.publish("version", {"product": product_id, "number": answer.number})
     return answer
 

@@ -113,7 +113,6 @@ async def _switch(here: Station, product_id: str, change: Callable[[Session], Mo
             return change(session).number
 
     number = await asyncio.to_thread(write)
-    await here.inspector.warm()
     here.events.publish("version", {"product": product_id, "number": number})
     return RELOAD
 
