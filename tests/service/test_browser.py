@@ -126,7 +126,7 @@ def test_from_the_one_time_link_to_a_rolled_back_version(chromium, demo_images, 
         page.get_by_role("button", name="Update", exact=True).click()
         wait_for_job(page, "Update")
         versions = page.locator("#versions")
-        versions.get_by_text("Updated", exact=True).wait_for()
+        versions.get_by_text("Updated").first.wait_for()
 
         # Compare on what neither version has learned, promote, roll back.
         versions.get_by_role("button", name="Compare with active").click()

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from hyperspot.service.access.sessions import csrf_token
 from hyperspot.service.app import create_app
-from hyperspot.service.database.tables import AuditEntry, Inspection, Label, Output, Product, Source
+from hyperspot.service.database.tables import Alarm, AuditEntry, Inspection, Label, Output, Product, Source
 from hyperspot.service.inspecting import InspectionRequest
 from hyperspot.service.pages import events
 from hyperspot.service.products import training_images
@@ -73,7 +73,7 @@ def get(browser, address):
     return answer.text
 
 
-SECTIONS = ("/live", "/inspections", "/review", "/learn", "/setup", "/setup/sources", "/setup/outputs")
+SECTIONS = ("/live", "/inspections", "/review", "/learn", "/monitor", "/setup", "/setup/sources", "/setup/outputs")
 FOR_ADMINS = ("/setup/users", "/setup/tokens", "/setup/audit")
 
 
@@ -333,6 +333,34 @@ def test_sources_and_outputs_are_forms_of_their_settings(admin, station, tmp_pat
         assert "There is no source" in get(admin, "/setup/sources/status")
 
 
+def test_monitor_draws_charts_and_alarms_are_acknowledged(admin, station):
+    with station.database.session() as session:
+        session.add(Alarm(kind="source", message=EVIL, product_id="bolt"))
+        session.flush()
+    text = get(admin, "/monitor?product=bolt")
+    assert text.count('<svg class="chart"') >= 3
+    assert "<img src=x" not in text
+    assert "Open alarms: 1" in get(admin, "/alarms/badge")
+    number = re.search(r'hx-post="/monitor/alarms/(\d+)"', text).group(1)
+    assert "Acknowledge<" not in admin.post(f"/monitor/alarms/{number}").text
+    assert admin.post(f"/monitor/alarms/{number}").status_code == 409
+    assert "Open alarms" not in get(admin, "/alarms/badge")
+    assert "chart" in get(admin, "/monitor/panel?product=bolt&version=1")
+    assert admin.get("/monitor?version=9").status_code == 404
+
+
+def test_streams_end_with_the_station(station):
+    async def read():
+        stream = events.follow(None, "ann", station, "bolt")
+        received = [await anext(stream)]
+        waiting = asyncio.ensure_future(anext(stream, None))
+        await asyncio.sleep(0.05)
+        station.events.publish("stop", {})
+        return [*received, await waiting]
+
+    assert asyncio.run(asyncio.wait_for(read(), 10)) == [b"retry: 2000\n\n", None]
+
+
 def test_users_and_tokens(admin, app):
     new = {"name": "eve", "password": "long enough", "role": "operator"}
     assert admin.post("/setup/users", data=new).status_code == 204
@@ -414,6 +442,6 @@ def test_pages_without_a_product_say_what_to_do(settings):
     station = Station(settings)
     station.database.migrate()
     browser = browser_of(create_app(station), "admin")
-    for address in ("/live", "/inspections", "/review", "/learn", "/setup"):
+    for address in ("/live", "/inspections", "/review", "/learn", "/monitor", "/setup"):
         assert "There is no product yet" in get(browser, address)
     station.database.close()

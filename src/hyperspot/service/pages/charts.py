@@ -8,8 +8,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 40
+WIDTH, HEIGHT = 640.0, 260.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 12.0, 40.0
 Point = tuple[float, float]
 
 
@@ -88,7 +88,7 @@ class Chart:
         for (x, y), kind, text in self.dots:
             dot = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
             parts.append(dot.format(kind, self._x(x), self._y(y), text))
-        frame = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
+        frame = Markup('<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>')
         return frame.format(WIDTH, HEIGHT, self.title, Markup("").join(parts))
 
     def _x(self, value: float) -> float:
