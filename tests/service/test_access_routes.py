@@ -63,7 +63,6 @@ GET /review/{inspection_id}/mask
 GET /setup/account
 POST /2020-11-20/projects/{project}/models/{version}/detect
 POST /api/v1/account/password
-POST /api/v1/alarms/{alarm_id}/acknowledge
 POST /api/v1/inspections
 POST /api/v1/inspections/batch
 POST /api/v1/inspections/{inspection_id}/labels
@@ -104,6 +103,7 @@ GET /setup/{group}/{row_id}
 PATCH /api/v1/outputs/{name}
 PATCH /api/v1/products/{product_id}
 PATCH /api/v1/sources/{name}
+POST /api/v1/alarms/{alarm_id}/acknowledge
 POST /api/v1/jobs
 POST /api/v1/jobs/{job_id}/cancel
 POST /api/v1/outputs

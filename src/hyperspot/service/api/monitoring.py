@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from hyperspot.service.access.guard import Operator
+from hyperspot.service.access.guard import Engineer, Operator
 from hyperspot.service.api.base import LARGEST_VERSION, Body, Id, ProductId, problems
 from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.api.inspecting import ProductText
@@ -78,7 +78,7 @@ def alarms(who: Operator, here: StationDep, query: Annotated[AlarmQuery, Query()
 
 
 @router.post("/alarms/{alarm_id}/acknowledge", summary="Acknowledge an alarm", responses=problems(404, 409, 422))
-def acknowledge_alarm(who: Operator, here: StationDep, alarm_id: Id) -> AlarmAnswer:
+def acknowledge_alarm(who: Engineer, here: StationDep, alarm_id: Id) -> AlarmAnswer:
     """Note that a person has seen an alarm."""
     with here.database.session() as session:
         return AlarmAnswer(**describe(acknowledge(session, alarm_id, who.name)))
