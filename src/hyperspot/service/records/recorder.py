@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage, now
-from hyperspot.service.problems import Problem, database_problem
+from hyperspot.service.problems import DATABASE_AWAY, Problem, database_problem
 
 MOST_TOGETHER = 64
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
@@ -134,7 +134,7 @@ class Recorder:
                 for one in batch:
                     self._write([one])
                 return
-            except (OperationalError, InterfaceError) as error:
+            except DATABASE_AWAY as error:
                 problem = database_problem(error)
                 at = time.monotonic()
                 for one in [one for one in batch if at > one.until]:
@@ -157,8 +157,12 @@ class Recorder:
     def _explain(self, new: NewInspection, error: IntegrityError) -> Exception:
         values = new.inspection
         if values["idempotency_key"] is not None:
-            with self._database.session() as session:
-                earlier = find_by_key(session, values["product_id"], values["idempotency_key"])
+            try:
+                with self._database.session() as session:
+                    earlier = find_by_key(session, values["product_id"], values["idempotency_key"])
+            except DATABASE_AWAY as away:
+                # An exception here would end the thread, and with it all recording.
+                return database_problem(away)
             if earlier is not None:
                 return DuplicateError(earlier)
         log.error("an inspection was refused by the database", exc_info=error)
