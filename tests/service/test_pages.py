@@ -445,3 +445,8 @@ def test_pages_without_a_product_say_what_to_do(settings):
     for address in ("/live", "/inspections", "/review", "/learn", "/monitor", "/setup"):
         assert "There is no product yet" in get(browser, address)
     station.database.close()
+
+
+@pytest.mark.parametrize("path", ["/inspections?before={}", "/setup/audit?before={}", "/setup/sources/{}"])
+def test_a_number_of_more_than_64_bits_is_refused(admin, path):
+    assert admin.get(path.format(10**30)).status_code == 422

@@ -247,6 +247,6 @@ def same_image(earlier: Inspection, key: ImageKey) -> Inspection:
 
 
 def disk_problem(error: OSError) -> Problem:
-    """Return the answer when the disk takes nothing."""
-    log.error("the disk does not write: %s", error)
+    """Return the answer when a file cannot be written."""
+    log.error("a file cannot be written: %s", error)
     return Problem(503, f"the station cannot store the image ({error.strerror or error}); free space on its disk")

@@ -85,8 +85,9 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, IntegrityError):
         log.info("two requests changed the same record: %s", error.orig)
         return Problem(409, "another request changed the same record at the same time; load it again, and repeat")
-    if isinstance(error, DataError):
-        log.info("a value cannot be stored: %s", error.orig)
+    if isinstance(error, DataError | OverflowError):
+        # SQLite's driver raises OverflowError for a number of more than 64 bits.
+        log.info("a value cannot be stored: %s", getattr(error, "orig", error))
         return Problem(422, "a value cannot be stored; check texts and numbers")
     log.error("request failed", exc_info=error)
     return Problem(500, "the station failed to answer; its log has the details")
@@ -112,6 +113,7 @@ def handle_problems(app: FastAPI) -> None:
         HTTPException,
         DBAPIError,
         PoolTimeoutError,
+        OverflowError,
         Exception,
     ):
         app.add_exception_handler(kind, answer)

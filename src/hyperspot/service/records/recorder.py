@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage, now
-from hyperspot.service.problems import DATABASE_AWAY, Problem, database_problem
+from hyperspot.service.problems import Problem, database_problem
 
 MOST_TOGETHER = 64
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
@@ -134,7 +134,7 @@ class Recorder:
                 for one in batch:
                     self._write([one])
                 return
-            except DATABASE_AWAY as error:
+            except (OperationalError, InterfaceError) as error:
                 problem = database_problem(error)
                 at = time.monotonic()
                 for one in [one for one in batch if at > one.until]:
@@ -160,8 +160,8 @@ class Recorder:
             try:
                 with self._database.session() as session:
                     earlier = find_by_key(session, values["product_id"], values["idempotency_key"])
-            except DATABASE_AWAY as away:
-                # An exception here would end the thread, and with it all recording.
+            except (OperationalError, InterfaceError) as away:
+                # Raised here, it would end the thread that writes all inspections.
                 return database_problem(away)
             if earlier is not None:
                 return DuplicateError(earlier)

@@ -156,9 +156,7 @@ class Retention:
         for path in self._unnamed(self._images.result_files(), kept, Inspection.id):
             self._images.remove_result(path.stem)
 
-    def _unnamed(
-        self, files: Iterator[Path], named: Select[str], name: InstrumentedAttribute[str]
-    ) -> Iterator[Path]:
+    def _unnamed(self, files: Iterator[Path], named: Select[str], name: InstrumentedAttribute[str]) -> Iterator[Path]:
         """Yield the files, old enough to be orphans, whose stems a query does not return."""
         newest = time.time() - ORPHAN_SECONDS
         while some := list(islice(files, PER_QUERY)):
