@@ -116,7 +116,14 @@ def _add_training_images(context: JobContext, dataset: Dataset, problems: list[s
         try:
             with context.database.session() as session:
                 content = sample.path.read_bytes()
-                added += training_images.add(session, context.images, context.product_id, content, context.who)
+                added += training_images.add(
+                    session,
+                    context.images,
+                    context.product_id,
+                    content,
+                    context.who,
+                    max_pixels=context.settings.max_pixels,
+                )
         except ImageError as error:
             problems.append(f"{_name(dataset, sample)}: {error}")
     return added
@@ -162,7 +169,7 @@ def _inspect(context: JobContext, predictor: Predictor, version: ModelVersion, s
     result = result_content(outcome)
     context.images.put_result(inspection_id, result)
     with context.database.session() as session:
-        training_images.store_image(session, context.images, content)
+        training_images.store_image(session, context.images, content, max_pixels=context.settings.max_pixels)
         inspection = Inspection(
             id=inspection_id,
             product_id=context.product_id,

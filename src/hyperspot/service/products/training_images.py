@@ -42,15 +42,23 @@ def store_image(session: Session, store: ImageStore, content: bytes, *, max_pixe
     return key
 
 
-def add(session: Session, store: ImageStore, product_id: str, content: bytes, who: str) -> bool:
+def add(
+    session: Session,
+    store: ImageStore,
+    product_id: str,
+    content: bytes,
+    who: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> bool:
     """Add an uploaded image of a good part; return whether it is new.
 
     Raises:
-        ImageError: If it is no image.
+        ImageError: If it is no image, is damaged at its beginning, or has too many pixels.
         Problem: 404 without the product.
     """
     get_product(session, product_id)
-    key = store_image(session, store, content)
+    key = store_image(session, store, content, max_pixels=max_pixels)
     return _add(session, product_id, key.sha256, "uploaded", who)
 
 
