@@ -8,8 +8,9 @@ from typing import Literal
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 640.0, 260.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 12.0, 40.0
+WIDTH, HEIGHT = 640.0, 288.0
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 16.0, 40.0, 40.0
+"""Above the lines is room for the name of the y axis and, below it, for texts of limits."""
 Point = tuple[float, float]
 
 
@@ -74,7 +75,7 @@ class Chart:
             >>> from hyperspot.service.pages.charts import Axis, Chart
             >>> axis = Axis(0.0, 1.0, [(0.0, "0"), (1.0, "<1>")])
             >>> drawn = Chart("Rate", axis, axis, lines=[([(0.0, 0.0), (1.0, 1.0)], "curve")]).svg()
-            >>> "M56.0 220.0L628.0 12.0" in drawn, "&lt;1&gt;" in drawn
+            >>> "M56.0 248.0L624.0 40.0" in drawn, "&lt;1&gt;" in drawn
             (True, True)
 
         """
@@ -84,7 +85,8 @@ class Chart:
             parts.append(_path([(LEFT, y), (WIDTH - RIGHT, y)], "limit") + _text(WIDTH - RIGHT, y - 5, text, "end"))
         for value, text in self.marks:
             x = self._x(value)
-            parts.append(_path([(x, TOP), (x, HEIGHT - BOTTOM)], "limit") + _text(x + 4, TOP + 10, text, "start"))
+            anchor = "start" if x < WIDTH / 2 else "end"
+            parts.append(_path([(x, TOP), (x, HEIGHT - BOTTOM)], "limit") + _text(x, TOP - 6, text, anchor))
         for (x, y), kind, text in self.dots:
             dot = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
             parts.append(dot.format(kind, self._x(x), self._y(y), text))
@@ -108,7 +110,7 @@ class Chart:
         corner = (LEFT, HEIGHT - BOTTOM)
         parts.append(_path([(LEFT, TOP), corner, (WIDTH - RIGHT, HEIGHT - BOTTOM)], "axis"))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label, "middle"))
-        parts.append(_text(LEFT + 6, TOP + 12, self.y.label, "start") if self.y.label else Markup(""))
+        parts.append(_text(LEFT, 15, self.y.label, "start") if self.y.label else Markup(""))
         return Markup("").join(parts)
 
     def _line(self, points: Sequence[Point | None], kind: str) -> Markup:
