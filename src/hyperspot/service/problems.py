@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hyperspot.errors import HyperspotError, ImageError, MissingPackageError
 
@@ -79,6 +80,9 @@ def problem_of(error: Exception) -> Problem:
         return Problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
     if isinstance(error, OperationalError | InterfaceError):
         return database_problem(error)
+    if isinstance(error, ClientDisconnect):
+        log.info("a client left before its request was read")
+        return Problem(400, "the request ended early; send it again")
     if isinstance(error, IntegrityError):
         log.info("a change met another one: %s", error.orig)
         return Problem(409, "the change met another one at the same time; look again, and repeat it")
