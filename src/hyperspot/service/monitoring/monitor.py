@@ -273,7 +273,7 @@ class _Alarms:
         self.new: list[Alarm] = []
 
     def forget_acknowledged(self, last_number: int) -> None:
-        """Begin anew what a person has acknowledged."""
+        """Start again what a person has acknowledged."""
         state = self._state
         if self._is_closed(state["drift_alarm"]):
             state |= {"drift_alarm": None, "test": None}
@@ -329,9 +329,10 @@ class _Alarms:
         elif test.seen == MOST_RECENT and not _usual(followed):
             # The calibration scores are not in the test, so that it does not see a change before its start.
             drift = detect_drift(calibration, test.scores, grouped=followed.grouped)
-            if drift is None or not drift.is_significant:
+            # Those scores come from other models and are higher than new ones, so that lower ones mean nothing.
+            if drift is None or not drift.is_significant or not drift.is_higher:
                 return
-            way = "higher" if drift.is_higher else "lower"
+            way = "higher"
             message = (
                 f"the scores of the first {test.seen} passed parts are {way} than those of the calibration images "
                 f"(p = {drift.p_value:.1g}; by chance in at most {FALSE_WARNINGS:.1%} of the runs)"

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from hyperspot import __version__
 from hyperspot.service.access.identity import Identity
 from hyperspot.service.database.tables import Alarm, Inspection, Product
+from hyperspot.service.measurements import decision_of
 from hyperspot.service.pages.forms import Field
 from hyperspot.service.pages.language import LANGUAGES, Translator, choose
 from hyperspot.service.products.catalog import list_products
@@ -22,8 +23,6 @@ TEMPLATES = Path(__file__).with_name("templates")
 THEMES = ("auto", "light", "dark")
 PRODUCT_COOKIE, THEME_COOKIE = "hyperspot_product", "hyperspot_theme"
 YEAR = 365 * 24 * 3600
-DECISIONS = {True: "anomalous", False: "good", None: "none"}
-"""Of `is_anomalous`, as in the names of texts and CSS classes."""
 
 
 def picture(inspection_id: str, kind: str, width: int | None = None) -> str:
@@ -40,11 +39,6 @@ def when(moment: datetime | None) -> str:
 def clock(moment: datetime) -> str:
     """Return the time of day in the zone of the station."""
     return moment.astimezone().strftime("%H:%M:%S")
-
-
-def decision(is_anomalous: bool | None) -> str:
-    """Return `anomalous`, `good` or `none`."""
-    return DECISIONS[is_anomalous]
 
 
 def query(**values: Any) -> str:
@@ -76,6 +70,18 @@ def field_text(t: Translator, kind: str, field: Field, part: str) -> str:
     return t(key) if t.has(key) else str(getattr(field, part))
 
 
+def sentence(text: str) -> str:
+    """Return a message with a capital letter: on a page it is a sentence.
+
+    Examples:
+        >>> from hyperspot.service.pages.rendering import sentence
+        >>> sentence("the camera is gone; check its cable")
+        'The camera is gone; check its cable'
+
+    """
+    return text[:1].upper() + text[1:]
+
+
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(TEMPLATES),
     autoescape=True,
@@ -87,7 +93,7 @@ ENVIRONMENT.globals.update(
     picture=picture,
     when=when,
     clock=clock,
-    decision=decision,
+    decision=decision_of,
     kind_text=kind_text,
     field_text=field_text,
     query=query,
@@ -95,6 +101,7 @@ ENVIRONMENT.globals.update(
     themes=THEMES,
     station_version=__version__,
 )
+ENVIRONMENT.filters["sentence"] = sentence
 
 
 def translator_of(request: Request, who: Identity | None = None) -> Translator:
