@@ -87,7 +87,7 @@ class StationSettings(BaseModel):
             details: list[dict[str, Any]] = getattr(error, "errors", list)()
             first = details[0] if details else {"loc": (), "msg": str(error)}
             name = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
+            message = str(first["msg"]).removeprefix("Value error, ")
             raise SettingsError(f"{name + ': ' if name else ''}{message}") from None
 
     @property
