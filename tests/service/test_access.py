@@ -352,6 +352,24 @@ def test_the_use_of_a_token_is_written_once_a_minute(station, anyone):
     assert moments[0] == moments[1] < moments[2]
 
 
+def test_who_reads_does_not_wait_for_a_writer(app, station, anyone):
+    browser, headers = browser_of(app), bearer(station)
+    with station.database.session() as session:
+        session.execute(update(SignIn).values(last_used_at=now() - timedelta(minutes=2)))
+    with station.database.engine.connect() as writer:
+        writer.exec_driver_sql("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        assert anyone.get("/api/v1/account", headers=headers).status_code == 200
+        assert browser.get("/api/v1/account").status_code == 200
+        assert time.monotonic() - began < 5
+        writer.rollback()
+    with station.database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 30_000
+    assert browser.get("/api/v1/account").status_code == 200
+    with station.database.session() as session:
+        assert session.scalar(select(SignIn.last_used_at)) > now() - timedelta(minutes=1), "noted when it is possible"
+
+
 @pytest.mark.parametrize("sent", ["Bearer hsp_wrong", "Bearer", "Basic YWRtaW46YWRtaW4=", "hsp_wrong"])
 def test_a_wrong_token_is_not_replaced_by_the_session(app, sent):
     refused = browser_of(app).get("/api/v1/account", headers={"Authorization": sent})

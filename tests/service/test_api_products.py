@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import io
+import random
+import shutil
 import time
 import zipfile
 
@@ -119,6 +121,49 @@ def test_what_is_no_model_is_refused(here, product, names, content, status):
     assert str(here.station.settings.data) not in detail
     assert here.operator.get(f"{product}/versions").json() == []
     assert not list(here.station.settings.data.glob(".upload-*"))
+
+
+def damaged_zip(method):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", method) as packed:
+        packed.writestr("model.onnx", random.Random(0).randbytes(2000) + b"a" * 50_000)
+    damaged = bytearray(content.getvalue())
+    damaged[60:90] = bytes(30)
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA, zipfile.ZIP_STORED])
+def test_a_damaged_archive_of_a_model_is_refused(here, product, method):
+    answer = here.engineer.post(f"{product}/versions", files=[("files", ("a.zip", damaged_zip(method)))])
+    assert "no readable ZIP archive" in problem(answer, 422)
+    assert not list(here.station.settings.data.glob(".upload-*"))
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".onnx", "a/.."])
+def test_odd_names_in_an_archive_of_a_model_are_refused(here, product, name):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as packed:
+        packed.writestr(name, b"model")
+    answer = here.engineer.post(f"{product}/versions", files=[("files", ("a.zip", content.getvalue()))])
+    assert str(here.station.settings.data) not in problem(answer, 422)
+
+
+def test_a_model_that_was_damaged_on_the_disk_is_mended_by_another_upload(tmp_path, model_file, good_image):
+    versions = f"{PRODUCTS}/bolt/versions"
+    with serving(tmp_path, model_file) as here:
+        (stored,) = (here.station.settings.data / "models").glob("*/model.onnx")
+        whole = stored.read_bytes()
+        stored.write_bytes(whole[:-1000])
+        detail = problem(here.operator.post(f"{API}/inspections?product=bolt", content=good_image), 503)
+        assert "damaged" in detail
+        assert str(stored.parent) not in detail
+        files = [("files", ("a.onnx", whole))]
+        assert here.engineer.post(versions, files=files).json()["size"] == len(whole)
+        assert stored.read_bytes() == whole
+        assert [path.name for path in stored.parents[1].iterdir()] == [stored.parent.name]
+        assert inspect(here.operator, good_image)["version"] == 1, "the first version is mended, too"
+        shutil.rmtree(stored.parents[1])
+        assert "upload the model again" in problem(here.engineer.get(f"{versions}/1/file"), 410)
 
 
 def test_figures_of_a_version(here):

@@ -210,6 +210,10 @@ def test_only_empty_places_are_restored_into(filled, tmp_path):
 
 
 def test_mistakes_are_one_sentence(filled, tmp_path):
+    (tmp_path / "other").mkdir()
+    with pytest.raises(DataError, match="no folder of a station"):
+        back_up(StationSettings(data=tmp_path / "other"), tmp_path / "out.tar")
+    assert not list((tmp_path / "other").iterdir()), "nothing is made of a folder that was named by mistake"
     with pytest.raises(DataError, match="no folder of a station"):
         back_up(StationSettings(data=tmp_path / "missing"), tmp_path / "out.tar")
     with pytest.raises(DataError, match="cannot be written"):

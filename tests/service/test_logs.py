@@ -1,5 +1,6 @@
 """Logs: one object a line, never a secret, harmless on a terminal."""
 
+import asyncio
 import io
 import json
 import logging
@@ -9,6 +10,7 @@ import pytest
 
 from hyperspot.service import logs
 from hyperspot.service.app import create_app
+from hyperspot.service.settings import StationSettings
 from hyperspot.service.station import Station
 from tests.service.clients import PASSWORD, browser_of, client_of, token_of
 
@@ -123,3 +125,27 @@ def test_fields_and_levels(configured):
     )  # fmt: skip
     assert shown["time"].endswith("+00:00")
     assert "odd" in warned["message"]
+
+
+def test_a_client_that_leaves_is_no_error(tmp_path, caplog):
+    app = create_app(Station(StationSettings(data=tmp_path / "station", port=0)))
+    app.state.station.settings.data.mkdir()
+    app.state.station.database.migrate()
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {
+        "type": "http", "method": "POST", "path": "/sign-in", "raw_path": b"/sign-in", "query_string": b"",
+        "headers": headers, "client": ("127.0.0.1", 1), "server": ("localhost", 80), "scheme": "http", "root_path": "",
+    }  # fmt: skip
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(app(scope, receive, send))
+    app.state.station.database.close()
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+    assert sent[0]["status"] == 400

@@ -5,11 +5,12 @@ import errno
 import os
 
 import pytest
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from hyperspot.service.database.tables import Inspection
 from hyperspot.service.inspecting import InspectionRequest
 from hyperspot.service.problems import Problem
-from hyperspot.service.records import image_store
+from hyperspot.service.records import image_store, recorder
 from hyperspot.service.settings import StationSettings
 from tests.service.conftest import running
 
@@ -91,3 +92,48 @@ def test_a_full_disk_is_503_and_inspects_again_when_there_is_space(settings, mod
     assert "space" in problem.detail
     # A record without its anomaly map is whole otherwise, and a record without its image is not made.
     assert before == (0 if full == "images" else 1)
+
+
+def failing(function, error, times):
+    """Return a function that fails so many times before it works."""
+    left = [times]
+
+    def fail(*arguments, **more):
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return function(*arguments, **more)
+
+    return fail
+
+
+REFUSED = IntegrityError("INSERT", {}, Exception("UNIQUE constraint failed: images.sha256"))
+AWAY = OperationalError("SELECT", {}, Exception("gone"))
+
+
+def inspect_twice(settings, model_file, image):
+    async def scenario():
+        async with running(settings, model_file) as station:
+            request = InspectionRequest("bolt", image, idempotency_key="7")
+            first = await asyncio.gather(station.inspector.inspect(request), return_exceptions=True)
+            async with asyncio.timeout(20):
+                second = await station.inspector.inspect(request)
+            return first[0], second, recorded(station)
+
+    return asyncio.run(scenario())
+
+
+def test_an_image_that_a_job_stores_at_the_same_moment_is_no_error(settings, model_file, good_image, monkeypatch):
+    monkeypatch.setattr(recorder, "_insert", failing(recorder._insert, REFUSED, 1))
+    first, second, rows = inspect_twice(settings, model_file, good_image)
+    assert rows == [first.id] == [second.id]
+
+
+def test_a_database_that_goes_while_a_refusal_is_explained_ends_no_recorder(
+    settings, model_file, good_image, monkeypatch
+):
+    monkeypatch.setattr(recorder, "_insert", failing(recorder._insert, REFUSED, 2))
+    monkeypatch.setattr(recorder, "find_by_key", failing(recorder.find_by_key, AWAY, 1))
+    first, second, rows = inspect_twice(settings, model_file, good_image)
+    assert first.status == 503
+    assert rows == [second.id]

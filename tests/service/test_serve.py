@@ -230,6 +230,8 @@ def test_what_cannot_be_used_is_one_sentence(tmp_path, run):
         (("--host", "203.0.113.7", "--port", 0), "is no address of this machine"),
         (("--tls-certificate", "missing.pem", "--tls-key", "missing.pem"), "missing.pem cannot be read"),
         (("--tls-key", "missing.pem"), "TLS takes two files"),
+        (("--tls-key", "missing.pem"), "error: TLS"),
+        (("--engine", "tensorflow"), "engine: Input should be 'torch', 'openvino' or 'onnxruntime'"),
         (("--database", "nonsense"), "database address cannot be used"),
     ):
         data_option = () if "--data" in arguments else ("--data", data)

@@ -78,8 +78,10 @@ def back_up(settings: StationSettings, output: Path, *, images: bool = True) -> 
         DataError: If there is no station, or the file cannot be written.
         SettingsError: If the database cannot be opened.
     """
-    if not settings.data.is_dir():
-        raise DataError(f"{settings.data} is no folder of a station; check the name")
+    is_station = settings.data.is_dir() if settings.database else (settings.data / "station.sqlite").is_file()
+    if not is_station:
+        # An empty database would be made, and its backup look like one of the station.
+        raise DataError(f"{settings.data} is no folder of a station; check the name, or give its --database")
     database = Database(settings.database_address)
     try:
         database.migrate()

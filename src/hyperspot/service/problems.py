@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hyperspot.errors import HyperspotError, ImageError, MissingPackageError
 
@@ -82,6 +83,9 @@ def problem_of(error: Exception) -> Problem:
         return Problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
     if isinstance(error, DATABASE_AWAY):
         return database_problem(error)
+    if isinstance(error, ClientDisconnect):
+        log.info("a client left before its request was read")
+        return Problem(400, "the request ended early; send it again")
     if isinstance(error, IntegrityError):
         log.info("two requests changed the same record: %s", error.orig)
         return Problem(409, "another request changed the same record at the same time; load it again, and repeat")

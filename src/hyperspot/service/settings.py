@@ -1,7 +1,7 @@
 """The settings of a station."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -52,7 +52,7 @@ class StationSettings(BaseModel):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     workers: int = Field(1, ge=1)
-    engine: str | None = None
+    engine: Literal["torch", "openvino", "onnxruntime"] | None = None
     threads: int | None = Field(None, ge=1)
     models_in_memory: int = Field(4, ge=1)
     max_batch: int = Field(8, ge=1)
@@ -87,7 +87,8 @@ class StationSettings(BaseModel):
             details: list[dict[str, Any]] = getattr(error, "errors", list)()
             first = details[0] if details else {"loc": (), "msg": str(error)}
             name = ".".join(str(part) for part in first["loc"])
-            raise SettingsError(f"{name + ': ' if name else ''}{first['msg']}") from None
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise SettingsError(f"{name + ': ' if name else ''}{message}") from None
 
     @property
     def database_address(self) -> str:

@@ -112,7 +112,7 @@ def delete_cookie(response: Response, settings: StationSettings) -> None:
 
 def _note_use(database: Database, key: str, moment: datetime) -> None:
     try:
-        with database.engine.begin() as connection:
+        with database.note() as connection:
             connection.execute(update(SignIn).where(SignIn.digest == key).values(last_used_at=moment))
     except OperationalError:
         # A database that does not write still answers who this is.

@@ -101,7 +101,7 @@ def identity_of_token(database: Database, secret: str) -> Identity | None:
 def _note_use(database: Database, token_id: int, moment: datetime) -> None:
     unused = or_(Token.last_used_at.is_(None), Token.last_used_at <= moment - USE_WRITTEN_EVERY)
     try:
-        with database.engine.begin() as connection:
+        with database.note() as connection:
             connection.execute(update(Token).where(Token.id == token_id, unused).values(last_used_at=moment))
     except OperationalError:
         # A database that does not write still answers who this is.

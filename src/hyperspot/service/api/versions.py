@@ -125,7 +125,7 @@ def show_version(who: Operator, here: StationDep, product_id: ProductId, number:
             "description": "The model file, or a ZIP archive of the files of an exported model.",
             "content": {"application/octet-stream": {"schema": BINARY}},
         },
-        **problems(404, 422),
+        **problems(404, 410, 422),
     },
 )
 def download_version(who: Engineer, here: StationDep, product_id: ProductId, number: VersionNumber) -> Response:

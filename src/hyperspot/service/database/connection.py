@@ -18,6 +18,8 @@ from hyperspot.utils.optional_packages import missing
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_SECONDS = 30
 """SQLite has one writer at a time; others wait."""
+NOTE_MILLISECONDS = 100
+"""That a note waits for the writer, and with it who reads."""
 
 
 class Database:
@@ -66,6 +68,20 @@ class Database:
         """Open a session; commits at the end, rolls back on an error."""
         with self._sessions.begin() as session:
             yield session
+
+    @contextmanager
+    def note(self) -> Iterator[Connection]:
+        """Open a transaction for what may be left out; raises OperationalError if SQLite has another writer."""
+        with self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {NOTE_MILLISECONDS}")
+            try:
+                yield connection
+                connection.commit()
+            finally:
+                connection.rollback()
+                if self.is_sqlite:
+                    connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * BUSY_SECONDS}")
 
     def migrate(self) -> None:
         """Create or update all tables; raises SettingsError if the database cannot be reached."""

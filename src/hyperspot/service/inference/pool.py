@@ -26,7 +26,7 @@ from hyperspot.service.settings import StationSettings
 ATTEMPTS = 2
 """Times that an image is tried when workers die."""
 GRACE = 5.0
-"""Seconds that a worker may work beyond the deadline of its batch before it is killed, loading a model included."""
+"""Seconds beyond the time of a request that a worker may work on a batch, loading a model included."""
 STOP_SECONDS = 5.0
 IN_FLIGHT = 2
 """Batches that a worker holds at most: one that it predicts, and one that it has received meanwhile."""
@@ -70,11 +70,6 @@ class _Work:
     requests: list[_Request]
     started: float = field(default_factory=time.monotonic)
 
-    @property
-    def deadline(self) -> float:
-        """The latest of its requests."""
-        return max(request.deadline for request in self.requests)
-
 
 class InferencePool:
     """Predicts in worker processes.
@@ -84,6 +79,7 @@ class InferencePool:
         waited: Gets the seconds that each image waited in the queue, from any thread.
 
     Attributes:
+        deadline: Seconds of a request.
         seconds_per_image: Smoothed; None before the first image.
     """
 
@@ -95,6 +91,7 @@ class InferencePool:
             settings.models_in_memory,
             settings.max_pixels,
         )
+        self.deadline = settings.deadline
         self.seconds_per_image: float | None = None
         self._waiting: deque[_Request] = deque()
         self._changed = threading.Condition()
@@ -155,7 +152,7 @@ class InferencePool:
                 workers died, 504 after the deadline.
         """
         loop = asyncio.get_running_loop()
-        request = _Request(model, image, time.monotonic() + self._settings.deadline, loop.create_future(), loop)
+        request = _Request(model, image, time.monotonic() + self.deadline, loop.create_future(), loop)
         with self._changed:
             if not self._is_open:
                 raise Problem(503, "the station is stopping; send the image again")
@@ -164,10 +161,10 @@ class InferencePool:
             self._waiting.append(request)
             self._changed.notify()
         try:
-            async with asyncio.timeout(self._settings.deadline):
+            async with asyncio.timeout(self.deadline):
                 return await request.future
         except TimeoutError:
-            raise late(self._settings.deadline) from None
+            raise late(self.deadline) from None
         finally:
             request.future.cancel()
 
@@ -193,29 +190,37 @@ class InferencePool:
             return None if self._idle else self._next_batch()
 
     def _next_batch(self) -> "_Work | None":
-        """Take the oldest request and others of the same model; requests that were given up are dropped."""
+        """Take the oldest request and others of the same model; requests that were given up are dropped.
+
+        A request whose worker died goes alone: if its image is the reason, no other dies with it.
+        """
         batch: list[_Request] = []
         others: list[_Request] = []
         while self._waiting and len(batch) < self._settings.max_batch:
             request = self._waiting.popleft()
             if request.future.done():
                 continue
-            if not batch or request.model == batch[0].model:
+            if not batch or (request.model == batch[0].model and not request.attempts):
                 batch.append(request)
+                if request.attempts:
+                    break
             else:
                 others.append(request)
         self._waiting.extendleft(reversed(others))
         return _Work(batch[0].model, batch) if batch else None
 
-    def put_back(self, batch: list[_Request]) -> None:
-        """Take the images of a dead worker first, once more."""
+    def put_back(self, batches: list[list[_Request]]) -> None:
+        """Take the images of a dead worker first, once more; the first batch is the one that it predicted."""
         with self._changed:
-            for request in reversed(batch):
-                request.attempts += 1
-                if request.attempts < ATTEMPTS:
-                    self._waiting.appendleft(request)
-                else:
-                    request.resolve(Problem(503, "the workers that predicted this image died; check the station's log"))
+            for number, batch in reversed(list(enumerate(batches))):
+                for request in reversed(batch):
+                    request.attempts += number == 0
+                    if request.attempts < ATTEMPTS:
+                        self._waiting.appendleft(request)
+                    else:
+                        request.resolve(
+                            Problem(503, "the workers that predicted this image died; check the station's log")
+                        )
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -276,7 +281,7 @@ class _Worker:
                 process.join()
                 connection.close()
                 self.to_load.extend(self._loaded[-self._pool.worker_settings.models_in_memory :])
-                self._pool.put_back([request for work in sent for request in work.requests])
+                self._pool.put_back([work.requests for work in sent])
                 sent.clear()
                 process, connection = self._open()
                 continue
@@ -331,7 +336,8 @@ class _Worker:
         while not connection.poll(1.0):
             if not process.is_alive():
                 raise EOFError(f"exit code {process.exitcode}")
-            if work.requests and time.monotonic() > work.deadline + GRACE:
+            # From its start: behind a queue and another batch, a slow worker is late without hanging.
+            if work.requests and time.monotonic() > work.started + self._pool.deadline + GRACE:
                 raise EOFError("no answer long after the deadline")
         answer: Answer = connection.recv()
         return answer

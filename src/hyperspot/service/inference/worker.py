@@ -102,7 +102,9 @@ def predict(models: Models, batch: Batch) -> Answer:
             for one in results
         ]
     except HyperspotError as error:
-        return [Failure(str(error), is_image=False) for _ in batch.images]
+        # Without the folder of the station, which operators need not know.
+        message = str(error).replace(f"{batch.model.path.parent}/", "")
+        return [Failure(message, is_image=False) for _ in batch.images]
     except MemoryError:
         return [Failure("the station is out of memory; use a smaller image", is_image=False) for _ in batch.images]
 

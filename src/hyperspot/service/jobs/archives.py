@@ -6,7 +6,6 @@ import secrets
 import stat
 import time
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
@@ -14,6 +13,7 @@ from typing import Protocol, runtime_checkable
 from hyperspot.errors import DataError
 from hyperspot.images.finding import is_image_file
 from hyperspot.utils.atomic_files import sync
+from hyperspot.utils.zip_damage import DAMAGED, damage_of
 
 MOST_FILES = 200_000
 MOST_BYTES = 50_000_000_000
@@ -23,8 +23,6 @@ DATA_FILES = (".csv", ".json", ".jsonl", ".manifest", ".txt", ".yaml", ".yml")
 CHUNK = 2**20
 KEEP_DAYS = 7.0
 """That an upload stays for imports; its images are kept by themselves."""
-DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
-"""Raised for archives that are broken, encrypted, or compressed in an unknown way."""
 DIGEST = re.compile("[0-9a-f]{64}")
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -140,10 +138,12 @@ def unpack(
                         if left < 0:
                             raise DataError(f"the archive unpacks to more than {most_bytes:,} bytes; divide it")
                         sink.write(chunk)
-    except DAMAGED as error:
-        raise DataError(f"the archive cannot be unpacked ({error}); pack it again, without a password") from None
     except FileExistsError:
         raise DataError("the archive holds a file twice; pack it again") from None
+    except DAMAGED as error:
+        if (damage := damage_of(error)) is None:
+            raise
+        raise DataError(f"the archive cannot be unpacked ({damage}); pack it again, without a password") from None
 
 
 def _is_wanted(name: PurePosixPath) -> bool:

@@ -15,13 +15,15 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from hyperspot.decision.planning import has_groups
-from hyperspot.errors import HyperspotError, ModelFileError
+from hyperspot.errors import ModelFileError
 from hyperspot.model_loading import load_model
 from hyperspot.runtime.exported_file import SUFFIXES as EXPORTED
 from hyperspot.runtime.exported_file import view_files, weights_file
 from hyperspot.service.access.audit import audit
 from hyperspot.service.database.tables import ModelVersion
+from hyperspot.service.problems import Problem
 from hyperspot.utils.atomic_files import sync
+from hyperspot.utils.zip_damage import DAMAGED, damage_of
 
 MOST_BYTES = 4_000_000_000
 """Of the files of a model; a small archive can unpack to more than the disk holds."""
@@ -121,8 +123,16 @@ class ModelStore:
         return ModelFile(sha256, self._folder / sha256 / f"{STEM}{suffix}")
 
     def archive(self, version: ModelVersion) -> tuple[str, Path | bytes]:
-        """Return the name and the content of a download: the file itself, or a ZIP archive of several."""
-        files = self._stored(version.sha256)
+        """Return the name and the content of a download: the file itself, or a ZIP archive of several.
+
+        Raises Problem 410 if the files are gone.
+        """
+        try:
+            files = self._stored(version.sha256)
+        except FileNotFoundError:
+            raise Problem(
+                410, f"the files of version {version.number} are gone from the disk; upload the model again"
+            ) from None
         name = f"{version.product_id}-{version.number}"
         if len(files) == 1:
             return name + version.suffix, files[0]
@@ -138,23 +148,33 @@ class ModelStore:
     def _keep(self, files: list[Path], first: Path, digest: str) -> None:
         """Copy the files into their folder, which appears whole or not at all."""
         folder = self._folder / digest
-        if folder.exists():
+        if self._is_whole(folder, digest):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=self._folder))
         try:
+            if folder.exists():
+                # Damaged on the disk: the same model, uploaded again, mends all versions that use it.
+                folder.rename(partial / "damaged")
+            whole = partial / "whole"
+            whole.mkdir()
             for path in files:
-                kept = partial / (STEM + path.name[len(first.stem) :].lower())
+                kept = whole / (STEM + path.name[len(first.stem) :].lower())
                 shutil.copyfile(path, kept)
                 sync(kept)
             try:
-                partial.rename(folder)
+                whole.rename(folder)
             except OSError:
                 # Stored by another request meanwhile.
                 if not folder.exists():
                     raise
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    @staticmethod
+    def _is_whole(folder: Path, digest: str) -> bool:
+        """Whether a folder holds the files of a digest as they were stored."""
+        return folder.is_dir() and _digest(sorted(folder.iterdir())) == digest
 
 
 def _files_of(first: Path) -> list[Path]:
@@ -181,7 +201,9 @@ def _unpacked(file: Path) -> Iterator[Path]:
         yield file
         return
     try:
-        with zipfile.ZipFile(file) as archive, tempfile.TemporaryDirectory() as folder:
+        # Beside the archive: the folder of temporary files may lie in memory.
+        unpacked = tempfile.TemporaryDirectory(prefix="unpacked-", dir=file.parent)
+        with unpacked as folder, zipfile.ZipFile(file) as archive:
             members = [one for one in archive.infolist() if not one.is_dir()]
             if sum(one.file_size for one in members) > MOST_BYTES:
                 raise ModelFileError(
@@ -200,7 +222,9 @@ def _unpacked(file: Path) -> Iterator[Path]:
             if len(firsts) != 1:
                 raise ModelFileError(f"{file.name} holds {len(firsts)} models; upload an archive of one")
             yield firsts[0]
-    except (zipfile.BadZipFile, FileExistsError, NotImplementedError, RuntimeError, EOFError) as error:
-        if isinstance(error, HyperspotError):
+    except FileExistsError:
+        raise ModelFileError(f"{file.name} holds a name twice or one that is none; pack the files again") from None
+    except DAMAGED as error:
+        if (damage := damage_of(error)) is None:
             raise
-        raise ModelFileError(f"{file.name} is no readable ZIP archive ({error}); pack the files again") from None
+        raise ModelFileError(f"{file.name} is no readable ZIP archive ({damage}); pack the files again") from None

@@ -121,19 +121,22 @@ class Recorder:
                 self._write(batch)
 
     def _write(self, batch: list[_Waiting]) -> None:
-        wait, again = FIRST_WAIT, False
+        wait, again, refused = FIRST_WAIT, False, False
         while batch:
             try:
                 with self._database.session() as session:
                     written = _insert(session, [one.new for one in batch], again=again)
             except IntegrityError as error:
-                if len(batch) == 1:
+                if len(batch) > 1:
+                    # One of them is refused; which one, is seen by writing each by itself.
+                    for one in batch:
+                        self._write([one])
+                    return
+                # A job or a page may have stored the same image, or removed an output, at this moment.
+                if refused:
                     batch[0].resolve(self._explain(batch[0].new, error))
                     return
-                # One of them is refused; which one, is seen by writing each by itself.
-                for one in batch:
-                    self._write([one])
-                return
+                refused = True
             except (OperationalError, InterfaceError) as error:
                 problem = database_problem(error)
                 at = time.monotonic()
