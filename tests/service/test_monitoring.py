@@ -237,6 +237,13 @@ def test_a_change_between_training_and_the_line_is_seen_without_calibration_scor
     assert "than those of the calibration images" in alarm.message
 
 
+def test_lower_scores_than_those_of_other_models_mean_nothing(database):
+    line = Line(database, "leave-one-out")
+    line.inspect(line.good(80) - 1.2)
+    Monitor(database, Events()).step()
+    assert line.alarms() == []
+
+
 def test_groups_are_not_tested_and_their_images_are(database):
     line = Line(database, grouped=True)
     line.inspect(line.good(100) + 2)

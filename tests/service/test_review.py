@@ -154,6 +154,7 @@ def test_figures_weight_the_sampled_passes(database, version):
     assert figures.detection_rate.low < figures.detection_rate.value < figures.detection_rate.high
     assert figures.groups["sample"] == Group(101, good=24, defect=1)
     assert "stands for 4.0 passed parts" in figures.sentence
+    assert figures.own_choice == 1
     at_threshold = next(point for point in figures.trade_off if point["threshold"] == 11.0)
     assert at_threshold["detection_rate"] == pytest.approx(figures.detection_rate.value)
     assert at_threshold["false_alarm_rate"] == pytest.approx(figures.false_alarm_rate.value)

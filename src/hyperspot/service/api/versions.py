@@ -70,6 +70,7 @@ class Figures(BaseModel):
     groups: dict[str, dict[str, Any]] = Field(description="Labels of alarms, near misses and the sample of passes.")
     disagreements: int
     unsure: int
+    own_choice: int = Field(description="Labels of passes that reviewers chose themselves; they count in no rate.")
     trade_off: list[dict[str, float]] = Field(description="`threshold`, `detection_rate` and `false_alarm_rate`.")
     sentence: str = Field(description="How the rates were estimated.")
 

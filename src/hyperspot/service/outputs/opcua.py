@@ -60,7 +60,10 @@ class OpcUaSettings(PlcSettings):
         if (self.user is None) != (self.password is None):
             raise ValueError("give user and password together")
         if self.user is None and self.trusted is None and not self.anonymous:
-            raise ValueError("nobody could sign in; give user and password, or a folder of trusted certificates")
+            raise ValueError(
+                "nobody could sign in; give user and password, a folder of trusted certificates, or let clients in "
+                "without password"
+            )
         if self.trusted is not None and self.certificate is None:
             raise ValueError("certificates of clients take encryption; give the certificate of the server and its key")
         if self.certificate is None and not self.anonymous and self.host not in LOOPBACK:

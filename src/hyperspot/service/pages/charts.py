@@ -8,8 +8,8 @@ from typing import Literal
 
 from markupsafe import Markup
 
-WIDTH, HEIGHT = 640.0, 260.0
-LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 12.0, 40.0
+WIDTH, HEIGHT = 640.0, 276.0
+LEFT, RIGHT, TOP, BOTTOM, ROW = 56.0, 16.0, 12.0, 40.0, 14.0
 Point = tuple[float, float]
 
 
@@ -74,7 +74,7 @@ class Chart:
             >>> from hyperspot.service.pages.charts import Axis, Chart
             >>> axis = Axis(0.0, 1.0, [(0.0, "0"), (1.0, "<1>")])
             >>> drawn = Chart("Rate", axis, axis, lines=[([(0.0, 0.0), (1.0, 1.0)], "curve")]).svg()
-            >>> "M56.0 220.0L628.0 12.0" in drawn, "&lt;1&gt;" in drawn
+            >>> "M56.0 236.0L624.0 12.0" in drawn, "&lt;1&gt;" in drawn
             (True, True)
 
         """
@@ -84,18 +84,24 @@ class Chart:
             parts.append(_path([(LEFT, y), (WIDTH - RIGHT, y)], "limit") + _text(WIDTH - RIGHT, y - 5, text, "end"))
         for value, text in self.marks:
             x = self._x(value)
-            parts.append(_path([(x, TOP), (x, HEIGHT - BOTTOM)], "limit") + _text(x + 4, TOP + 10, text, "start"))
+            anchor = "start" if x < WIDTH / 2 else "end"
+            parts.append(_path([(x, self._top), (x, HEIGHT - BOTTOM)], "limit") + _text(x, self._top - 6, text, anchor))
         for (x, y), kind, text in self.dots:
             dot = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="3"><title>{}</title></circle>')
             parts.append(dot.format(kind, self._x(x), self._y(y), text))
         frame = Markup('<svg class="chart" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">{}</svg>')
         return frame.format(WIDTH, HEIGHT, self.title, Markup("").join(parts))
 
+    @property
+    def _top(self) -> float:
+        """Of the lines; above it is room for the name of the y axis and, below that, for texts of limits."""
+        return TOP + ROW * bool(self.y.label) + ROW * any(text for _, text in (*self.limits, *self.marks))
+
     def _x(self, value: float) -> float:
         return LEFT + self.x.share(value) * (WIDTH - LEFT - RIGHT)
 
     def _y(self, value: float) -> float:
-        return HEIGHT - BOTTOM - self.y.share(value) * (HEIGHT - TOP - BOTTOM)
+        return HEIGHT - BOTTOM - self.y.share(value) * (HEIGHT - self._top - BOTTOM)
 
     def _axes(self) -> Markup:
         parts = []
@@ -106,9 +112,9 @@ class Chart:
             anchor = "end" if value >= self.x.high else "middle"
             parts.append(_text(self._x(value), HEIGHT - BOTTOM + 16, text, anchor))
         corner = (LEFT, HEIGHT - BOTTOM)
-        parts.append(_path([(LEFT, TOP), corner, (WIDTH - RIGHT, HEIGHT - BOTTOM)], "axis"))
+        parts.append(_path([(LEFT, self._top), corner, (WIDTH - RIGHT, HEIGHT - BOTTOM)], "axis"))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label, "middle"))
-        parts.append(_text(LEFT + 6, TOP + 12, self.y.label, "start") if self.y.label else Markup(""))
+        parts.append(_text(LEFT, 15, self.y.label, "start") if self.y.label else Markup(""))
         return Markup("").join(parts)
 
     def _line(self, points: Sequence[Point | None], kind: str) -> Markup:

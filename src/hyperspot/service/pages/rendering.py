@@ -70,6 +70,18 @@ def field_text(t: Translator, kind: str, field: Field, part: str) -> str:
     return t(key) if t.has(key) else str(getattr(field, part))
 
 
+def sentence(text: str) -> str:
+    """Return a message with a capital letter: on a page it is a sentence.
+
+    Examples:
+        >>> from hyperspot.service.pages.rendering import sentence
+        >>> sentence("the camera is gone; check its cable")
+        'The camera is gone; check its cable'
+
+    """
+    return text[:1].upper() + text[1:]
+
+
 ENVIRONMENT = Environment(
     loader=FileSystemLoader(TEMPLATES),
     autoescape=True,
@@ -89,6 +101,7 @@ ENVIRONMENT.globals.update(
     themes=THEMES,
     station_version=__version__,
 )
+ENVIRONMENT.filters["sentence"] = sentence
 
 
 def translator_of(request: Request, who: Identity | None = None) -> Translator:

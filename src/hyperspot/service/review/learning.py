@@ -100,6 +100,7 @@ class LearningFigures:
         promised_false_alarm_rate: Of the version.
         groups: By `alarm`, `near-miss` and `sample` (all other passes).
         disagreements, unsure: Inspections whose label is open.
+        own_choice: Labeled passes that reviewers chose themselves: no random sample, and in none of the rates.
         trade_off: Detection rate and false-alarm rate at each threshold, the highest first, of all labels that decide,
             weighted likewise; each point a dict of `threshold`, `detection_rate` and `false_alarm_rate`.
         sentence: How the rates were estimated.
@@ -113,6 +114,7 @@ class LearningFigures:
     groups: dict[str, Group]
     disagreements: int
     unsure: int
+    own_choice: int
     trade_off: list[dict[str, float]]
     sentence: str
 
@@ -151,9 +153,10 @@ def figures_of(session: Session, version: ModelVersion) -> LearningFigures:
         groups=groups,
         disagreements=undecided["disagreement"],
         unsure=undecided["unsure"],
+        own_choice=undecided["own choice"],
         trade_off=trade_off(weighted + imported),
         sentence=(
-            f"each of the {sample.labeled} labeled passes of the random sample stands for "
+            f"each labeled pass of the random sample, {sample.labeled} in all, stands for "
             f"{sample.inspections / sample.labeled:.1f} passed parts"
             if sample.labeled
             else "no pass of the random sample is labeled yet, so that missed defects are unknown"
@@ -308,7 +311,7 @@ def _counts(session: Session, version: ModelVersion) -> dict[str, int]:
 
 
 def _labeled(session: Session, version: ModelVersion) -> tuple[list[tuple[str, Labeled]], dict[str, int]]:
-    """Return the labeled inspections with their groups, and how many have no decision."""
+    """Return the labeled inspections with their groups, and how many count in no rate."""
     query = (
         select(Label, Inspection.score, Inspection.is_anomalous, Inspection.review_reason, _group_of())
         .options(defer(Label.mask))
@@ -322,7 +325,7 @@ def _labeled(session: Session, version: ModelVersion) -> tuple[list[tuple[str, L
         labels.setdefault(label.inspection_number, []).append(label)
         about[label.inspection_number] = score, is_alarm, reason, group
     rows: list[tuple[str, Labeled]] = []
-    undecided = {"disagreement": 0, "unsure": 0}
+    undecided = {"disagreement": 0, "unsure": 0, "own choice": 0}
     for number, said in labels.items():
         decision = consensus(said)
         score, is_alarm, reason, group = about[number]
@@ -330,6 +333,8 @@ def _labeled(session: Session, version: ModelVersion) -> tuple[list[tuple[str, L
             undecided[str(decision)] += 1
         elif group != "sample" or reason == "sample":
             rows.append((group, Labeled(score, decision == "defect", bool(is_alarm))))
+        else:
+            undecided["own choice"] += 1
     return rows, undecided
 
 

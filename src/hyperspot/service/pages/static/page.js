@@ -11,7 +11,7 @@
   function message(text) {
     const box = document.createElement("div"), close = document.createElement("button");
     const line = document.createElement("span");
-    line.textContent = text;
+    line.textContent = text.charAt(0).toUpperCase() + text.slice(1);
     close.type = "button";
     close.className = "plain";
     close.textContent = "✕";
@@ -56,13 +56,30 @@
 
   // A question before a change: keyboard and touch work as in the rest of the page.
   const dialog = document.getElementById("question");
+  let asking = null;
   document.addEventListener("htmx:confirm", (event) => {
     if (!event.detail.question) return;
     event.preventDefault();
+    asking = event.target;
     dialog.querySelector("p").textContent = event.detail.question;
     dialog.returnValue = "";
     dialog.addEventListener("close", () => { if (dialog.returnValue === "yes") event.detail.issueRequest(true); }, { once: true });
     dialog.showModal();
+  });
+  // Lists are loaded again at events; the button of an open question stays, or the answer would change nothing.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (dialog.open && event.detail.target.contains(asking)) event.detail.shouldSwap = false;
+  });
+
+  // The picture of the inspection before stays until the new one is loaded.
+  let shown = null;
+  const picture = () => document.querySelector("#panel .stage img");
+  document.addEventListener("htmx:beforeSwap", () => { shown = picture(); });
+  document.addEventListener("htmx:afterSwap", () => {
+    const next = picture(), before = shown;
+    if (!before || !next || before === next || next.complete) return;
+    next.replaceWith(before);
+    for (const end of ["load", "error"]) next.addEventListener(end, () => before.replaceWith(next), { once: true });
   });
 
   document.addEventListener("change", (event) => {
