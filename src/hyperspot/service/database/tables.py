@@ -147,6 +147,9 @@ class Inspection(Base):
         UniqueConstraint("product_id", "idempotency_key"),
         Index("ix_inspections_product_number", "product_id", "number"),
         Index("ix_inspections_product_serial", "product_id", "serial_number"),
+        # The two that *Live* reads with each inspection: the last images of a line station, and the counts of today.
+        Index("ix_inspections_product_station", "product_id", "station", "number"),
+        Index("ix_inspections_product_received", "product_id", "received_at", "station", "is_anomalous"),
     )
 
     number: Mapped[int] = mapped_column(Key, primary_key=True, autoincrement=True)
@@ -161,10 +164,11 @@ class Inspection(Base):
     idempotency_key: Mapped[str | None] = mapped_column(String(200))
     serial_number: Mapped[str | None] = mapped_column(String(200))
     lot: Mapped[str | None] = mapped_column(String(200), index=True)
-    station: Mapped[str | None] = mapped_column(String(200), index=True)
+    station: Mapped[str | None] = mapped_column(String(200))
+    """The line station where the image was taken."""
     source: Mapped[str] = mapped_column(String(100))
     """`rest`, or the name of a source."""
-    received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
     recorded_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     score: Mapped[float] = mapped_column(Float)
     p_value: Mapped[float | None] = mapped_column(Float)

@@ -266,10 +266,15 @@ def upgrade() -> None:
     op.create_index("ix_inspections_is_anomalous", "inspections", ["is_anomalous"], unique=False)
     op.create_index("ix_inspections_lot", "inspections", ["lot"], unique=False)
     op.create_index("ix_inspections_product_number", "inspections", ["product_id", "number"], unique=False)
+    op.create_index(
+        "ix_inspections_product_received",
+        "inspections",
+        ["product_id", "received_at", "station", "is_anomalous"],
+        unique=False,
+    )
     op.create_index("ix_inspections_product_serial", "inspections", ["product_id", "serial_number"], unique=False)
-    op.create_index("ix_inspections_received_at", "inspections", ["received_at"], unique=False)
+    op.create_index("ix_inspections_product_station", "inspections", ["product_id", "station", "number"], unique=False)
     op.create_index("ix_inspections_review_reason", "inspections", ["review_reason"], unique=False)
-    op.create_index("ix_inspections_station", "inspections", ["station"], unique=False)
     op.create_index("ix_inspections_version_id", "inspections", ["version_id"], unique=False)
     op.create_table(
         "monitor_states",
@@ -352,10 +357,10 @@ def downgrade() -> None:
     op.drop_table("deliveries")
     op.drop_table("monitor_states")
     op.drop_index("ix_inspections_version_id", table_name="inspections")
-    op.drop_index("ix_inspections_station", table_name="inspections")
     op.drop_index("ix_inspections_review_reason", table_name="inspections")
-    op.drop_index("ix_inspections_received_at", table_name="inspections")
+    op.drop_index("ix_inspections_product_station", table_name="inspections")
     op.drop_index("ix_inspections_product_serial", table_name="inspections")
+    op.drop_index("ix_inspections_product_received", table_name="inspections")
     op.drop_index("ix_inspections_product_number", table_name="inspections")
     op.drop_index("ix_inspections_lot", table_name="inspections")
     op.drop_index("ix_inspections_is_anomalous", table_name="inspections")
