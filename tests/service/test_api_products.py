@@ -264,9 +264,10 @@ def test_alarms_are_acknowledged_once(here):
         session.add(alarm)
     listed = here.operator.get(f"{API}/alarms", params={"product": "bolt"}).json()
     assert (listed[0]["id"], listed[0]["message"]) == (alarm.id, "the images are blurred")
-    seen = here.operator.post(f"{API}/alarms/{alarm.id}/acknowledge").json()
-    assert seen["acknowledged_by"].startswith("token operator")
-    problem(here.operator.post(f"{API}/alarms/{alarm.id}/acknowledge"), 409)
+    problem(here.operator.post(f"{API}/alarms/{alarm.id}/acknowledge"), 403)
+    seen = here.engineer.post(f"{API}/alarms/{alarm.id}/acknowledge").json()
+    assert seen["acknowledged_by"].startswith("token engineer")
+    problem(here.engineer.post(f"{API}/alarms/{alarm.id}/acknowledge"), 409)
     assert here.operator.get(f"{API}/alarms").json() == []
     assert here.operator.get(f"{API}/alarms", params={"acknowledged": True}).json() == [seen]
 
