@@ -6,10 +6,10 @@ import shutil
 import httpx
 import pytest
 
-from tests.service.browsers import chromium, demo_images, opened, served
+from tests.service.browsers import demo_images, opened, served
 
 pytestmark = pytest.mark.browser
-__all__ = ["chromium", "demo_images"]
+__all__ = ["demo_images"]
 
 
 def confirm(page):

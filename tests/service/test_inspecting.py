@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy.exc import OperationalError
 
 from hyperspot import load_model
 from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage
@@ -194,3 +195,21 @@ def test_deliveries_are_written_with_the_inspection(settings, model_file, good_i
             return session.query(Delivery).count(), session.query(StoredImage).count()
 
     assert run(settings, model_file, scenario) == (2, 1)
+
+
+def test_the_recorder_goes_on_when_a_refusal_cannot_be_explained(settings, model_file, good_image, monkeypatch):
+    async def scenario(station):
+        request = InspectionRequest("bolt", good_image, idempotency_key="k")
+        await station.inspector.inspect(request)
+        # As if another process had recorded the key after the look for it, and the database had gone then.
+        monkeypatch.setattr("hyperspot.service.inspecting.find_by_key", lambda *_: None)
+        monkeypatch.setattr("hyperspot.service.records.recorder.find_by_key", away)
+        with pytest.raises(Problem) as raised:
+            await station.inspector.inspect(request)
+        await station.inspector.inspect(InspectionRequest("bolt", good_image))
+        return raised.value.status, len(stored(station))
+
+    def away(*_):
+        raise OperationalError("SELECT", {}, OSError("the server closed the connection"))
+
+    assert run(settings, model_file, scenario) == (503, 2)

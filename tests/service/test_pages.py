@@ -445,3 +445,15 @@ def test_pages_without_a_product_say_what_to_do(settings):
     for address in ("/live", "/inspections", "/review", "/learn", "/monitor", "/setup"):
         assert "There is no product yet" in get(browser, address)
     station.database.close()
+
+
+@pytest.mark.parametrize("path", ["/inspections?before={}", "/setup/audit?before={}", "/setup/sources/{}"])
+def test_a_number_of_more_than_64_bits_is_refused(admin, path):
+    assert admin.get(path.format(10**30)).status_code == 422
+
+
+def test_training_images_have_the_limit_of_pixels_of_the_station(station, admin, good_image):
+    station.settings = station.settings.model_copy(update={"max_pixels": 10})
+    answer = admin.post("/setup/products/bolt/images", files={"file": ("x.png", good_image)})
+    assert answer.status_code == 422
+    assert "more than 10 pixels" in answer.json()["detail"]

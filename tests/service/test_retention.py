@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from hyperspot.service.database.tables import Inspection, Label, ModelVersion, Product, StoredImage, TrainingImage, now
 from hyperspot.service.inference.outcome import Outcome
@@ -134,3 +135,23 @@ def test_files_without_an_inspection_go_after_an_hour(database, images):
     os.utime(images.path(key), (past, past))
     retention.apply()
     assert images.read(key) is None
+
+
+def test_maps_without_an_inspection_go_after_an_hour(database, images):
+    add(database, images, "a")
+    images.put_result("b".ljust(32, "0"), RESULT)
+    past = time.time() - ORPHAN_SECONDS - 1
+    for path in images.result_files():
+        os.utime(path, (past, past))
+    Retention(database, images, Limits(None, None)).apply()
+    assert [path.stem[0] for path in images.result_files()] == ["a"]
+
+
+def test_files_are_looked_up_together(database, images):
+    past = time.time() - ORPHAN_SECONDS - 1
+    for number in range(20):
+        os.utime(images.path(add(database, images, chr(97 + number))), (past, past))
+    statements = []
+    event.listen(database.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    Retention(database, images, Limits(None, None)).apply()
+    assert len(statements) == 2

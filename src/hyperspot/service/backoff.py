@@ -30,5 +30,5 @@ class Backoff:
         return limit * random.uniform(0.5, 1)  # noqa: S311 - no secret
 
     def reset(self) -> None:
-        """Begin anew, after a success."""
+        """Start again with the first wait, after a success."""
         self._limit = self._first

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from hyperspot.errors import DataError, HyperspotError
 from hyperspot.service.database.tables import Inspection, Product
 from hyperspot.service.inspecting import InspectionRequest
@@ -47,14 +49,14 @@ async def run(station: Station, seconds: float = SECONDS) -> None:
         await asyncio.to_thread(_train, station, folder)
         while not await asyncio.to_thread(_is_trained, station):
             await asyncio.sleep(0.5)
-    except (HyperspotError, Problem, OSError) as error:
+    except (HyperspotError, Problem, OSError, SQLAlchemyError) as error:
         log.error("the demo ends: %s", error)
         return
     log.info("the demo inspects an image every %g s", seconds)
     for number, (path, is_good) in enumerate(images(folder), 1):
         try:
             await _inspect(station, number, path, is_good)
-        except (HyperspotError, Problem, OSError) as error:
+        except (HyperspotError, Problem, OSError, SQLAlchemyError) as error:
             log.warning("the demo could not inspect an image: %s", error)
         await asyncio.sleep(seconds)
 

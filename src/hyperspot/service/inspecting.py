@@ -2,31 +2,28 @@
 
 import asyncio
 import contextlib
-import io
 import logging
 import random
 import time
 import uuid
-import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from PIL import Image
 from sqlalchemy import select
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
-from hyperspot.images.reading import FORMATS
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Inspection, ModelVersion, Product, now
 from hyperspot.service.events import Events
 from hyperspot.service.inference.outcome import Outcome
 from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.measurements import Measurements
-from hyperspot.service.problems import Problem, database_problem
+from hyperspot.service.problems import DATABASE_AWAY, Problem, database_problem
 from hyperspot.service.products.catalog import Recipe, recipe_of
 from hyperspot.service.products.models import ModelFile, ModelStore
-from hyperspot.service.records.image_store import ImageKey, ImageStore, key_of, result_content
+from hyperspot.service.records.image_store import ImageKey, ImageStore, result_content
+from hyperspot.service.records.receiving import RefusedImageError, received
 from hyperspot.service.records.recorder import DuplicateError, NewInspection, Recorder, find_by_key
 from hyperspot.service.records.summary import summary_of
 from hyperspot.service.settings import StationSettings
@@ -96,8 +93,8 @@ class Inspector:
                 if event.kind == "version" or (event.kind == "job" and event.data["state"] == "done"):
                     try:
                         await self._warm()
-                    except (OperationalError, InterfaceError) as error:
-                        log.warning("active models are loaded when an image needs them: %s", str(error.orig).strip())
+                    except SQLAlchemyError as error:
+                        log.warning("active models are loaded when an image needs them: %s", error)
 
     async def _warm(self) -> None:
         self._pool.warm(await asyncio.to_thread(self._active_models))
@@ -132,24 +129,11 @@ class Inspector:
             raise Problem(400, "the image is empty; send its bytes")
         if len(image) > self._settings.max_upload:
             raise Problem(413, f"the image has more than {self._settings.max_upload:,} bytes; send a smaller file")
-        key = key_of(image)
-        if key is None:
-            raise Problem(415, "the content is no image; send PNG, JPEG, TIFF, BMP or WebP")
         try:
-            with warnings.catch_warnings(), Image.open(io.BytesIO(image), formats=FORMATS) as header:
-                warnings.simplefilter("ignore")
-                width, height = header.size
-        except Image.DecompressionBombError:
-            raise self._too_many_pixels() from None
-        except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything
-            log.info("an image has no readable header: %s", error)
-            raise Problem(422, "the image is damaged; send it again") from None
-        if width * height > self._settings.max_pixels:
-            raise self._too_many_pixels()
-        return key
-
-    def _too_many_pixels(self) -> Problem:
-        return Problem(413, f"the image has more than {self._settings.max_pixels:,} pixels; send a smaller one")
+            with received(image, self._settings.max_pixels) as (key, _):
+                return key
+        except RefusedImageError as error:
+            raise Problem(error.status, str(error)) from None
 
     @contextlib.asynccontextmanager
     async def _alone(self, product_id: str, idempotency_key: str) -> AsyncIterator[None]:
@@ -198,7 +182,7 @@ class Inspector:
                 if request.idempotency_key is None:
                     return recipe, None
                 return recipe, find_by_key(session, request.product_id, request.idempotency_key)
-        except (OperationalError, InterfaceError) as error:
+        except DATABASE_AWAY as error:
             raise database_problem(error) from None
 
     async def _record(self, request: InspectionRequest, key: ImageKey, recipe: Recipe, outcome: Outcome) -> Inspection:
@@ -263,6 +247,6 @@ def same_image(earlier: Inspection, key: ImageKey) -> Inspection:
 
 
 def disk_problem(error: OSError) -> Problem:
-    """Return the answer when the disk takes nothing."""
-    log.error("the disk does not write: %s", error)
+    """Return the answer when a file cannot be written."""
+    log.error("a file cannot be written: %s", error)
     return Problem(503, f"the station cannot store the image ({error.strerror or error}); free space on its disk")

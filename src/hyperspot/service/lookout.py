@@ -22,6 +22,7 @@ from hyperspot.service.access.guard import Operator
 from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.database.tables import Inspection
 from hyperspot.service.finishing import in_thread
+from hyperspot.service.inference.drawing import mask_of
 from hyperspot.service.inspecting import InspectionRequest
 from hyperspot.service.problems import Problem, problem_of
 from hyperspot.service.products.catalog import active_version
@@ -165,9 +166,7 @@ def _check_version(here: Station, project: str, version: str) -> None:
 
 def _response(here: Station, inspection: Inspection) -> DetectAnomaliesResponse:
     result = here.images.read_result(inspection.id) or {}
-    bits = result.get("mask")
-    shape = inspection.height, inspection.width
-    mask = np.zeros(shape, bool) if bits is None else np.unpackbits(bits, axis=1, count=shape[1]).astype(bool)
+    mask = mask_of(result, inspection.height, inspection.width)
     return DetectAnomaliesResponse(
         DetectAnomalyResult=DetectAnomalyResult(
             Source=ImageSource(),

@@ -6,7 +6,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from hyperspot.errors import HyperspotError, ImageError, MissingPackageError
@@ -28,6 +29,8 @@ TITLES = {
     503: "Not available",
     504: "Deadline exceeded",
 }
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+"""Errors of a database that does not answer now; a request is worth another try."""
 log = logging.getLogger(__name__)
 
 
@@ -77,21 +80,22 @@ def problem_of(error: Exception) -> Problem:
         return Problem(422, f"{where}: {first['msg']}", errors=_plain(error.errors()))
     if isinstance(error, HTTPException):
         return Problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, DATABASE_AWAY):
         return database_problem(error)
     if isinstance(error, IntegrityError):
-        log.info("a change met another one: %s", error.orig)
-        return Problem(409, "the change met another one at the same time; look again, and repeat it")
-    if isinstance(error, DataError):
-        log.info("a value cannot be stored: %s", error.orig)
+        log.info("two requests changed the same record: %s", error.orig)
+        return Problem(409, "another request changed the same record at the same time; load it again, and repeat")
+    if isinstance(error, DataError | OverflowError):
+        # SQLite's driver raises OverflowError for a number of more than 64 bits.
+        log.info("a value cannot be stored: %s", getattr(error, "orig", error))
         return Problem(422, "a value cannot be stored; check texts and numbers")
     log.error("request failed", exc_info=error)
     return Problem(500, "the station failed to answer; its log has the details")
 
 
-def database_problem(error: DBAPIError) -> Problem:
+def database_problem(error: SQLAlchemyError) -> Problem:
     """Return the answer while the database is away."""
-    log.warning("the database does not answer: %s", str(error.orig).strip())
+    log.warning("the database does not answer: %s", str(getattr(error, "orig", error)).strip())
     return Problem(503, "the database does not answer; send the request again later", headers={"Retry-After": "2"})
 
 
@@ -102,7 +106,16 @@ def handle_problems(app: FastAPI) -> None:
         del request
         return problem_of(error).response()
 
-    for kind in (Problem, HyperspotError, RequestValidationError, HTTPException, DBAPIError, Exception):
+    for kind in (
+        Problem,
+        HyperspotError,
+        RequestValidationError,
+        HTTPException,
+        DBAPIError,
+        PoolTimeoutError,
+        OverflowError,
+        Exception,
+    ):
         app.add_exception_handler(kind, answer)
 
 

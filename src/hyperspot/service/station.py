@@ -26,7 +26,7 @@ class Part(Protocol):
         """Start; raises HyperspotError if that is impossible."""
 
     async def stop(self) -> None:
-        """Stop, after what was begun is finished."""
+        """Finish what is running, then stop."""
 
 
 class Station:
@@ -35,13 +35,13 @@ class Station:
     Attributes:
         settings: Of the station.
         database: Products, inspections, users.
-        events: What happens, live.
+        events: Tell pages and outputs what happens.
         images: Files of images and anomaly maps.
         measurements: Counts and latencies, for `/metrics`.
         models: Files of models.
         pool: Worker processes that predict.
         recorder: Writes inspections.
-        inspector: The path of an image.
+        inspector: Inspects an image: check, prediction, record, event.
         retention: Removes old images.
         jobs: Runs what takes long, in processes of its own.
         monitor: Raises alarms about the process.

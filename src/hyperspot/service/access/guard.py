@@ -8,7 +8,6 @@ from urllib.parse import quote
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
-from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -16,7 +15,7 @@ from hyperspot.service.access.identity import Identity, Role
 from hyperspot.service.access.sessions import COOKIE, identity_of_session
 from hyperspot.service.access.tokens import identity_of_token
 from hyperspot.service.database import Database
-from hyperspot.service.problems import Problem, database_problem
+from hyperspot.service.problems import DATABASE_AWAY, Problem, database_problem
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
@@ -39,7 +38,7 @@ def identify(request: Request) -> Identity | None:
         if scheme:
             return identity_of_token(database, token.strip()) if scheme.lower() == "bearer" else None
         return identity_of_session(database, secret) if secret else None
-    except (OperationalError, InterfaceError) as error:
+    except DATABASE_AWAY as error:
         raise database_problem(error) from None
 
 

@@ -1,23 +1,22 @@
 """The API of users, tokens and the audit log."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
 from hyperspot.service.access import accounts, sessions, tokens
 from hyperspot.service.access.guard import Admin, Operator
 from hyperspot.service.access.identity import Role
 from hyperspot.service.access.sign_in import Attempts, address_of
+from hyperspot.service.api.base import LARGEST, Id, Moment
 from hyperspot.service.database.tables import AuditEntry, Token, User
 from hyperspot.service.problems import Problem
+from hyperspot.service.records.summary import API
 from hyperspot.service.station import Station
 
-InUtc = AfterValidator(lambda moment: moment.replace(tzinfo=UTC) if moment and moment.tzinfo is None else moment)
-"""A time without a zone is one in UTC."""
-router = APIRouter(prefix="/api/v1", tags=["access"])
+router = APIRouter(prefix=API, tags=["access"])
 
 
 class _Body(BaseModel):
@@ -145,8 +144,8 @@ def create_token(request: Request, who: Admin, body: NewToken) -> dict[str, Any]
 
 
 @router.delete("/tokens/{token_id}", status_code=204)
-def revoke_token(request: Request, who: Admin, token_id: int) -> None:
-    """Revoke a token; it stops to work at once."""
+def revoke_token(request: Request, who: Admin, token_id: Id) -> None:
+    """Revoke a token; it stops working at once."""
     with request.app.state.station.database.session() as session:
         tokens.revoke_token(session, token_id, who.name)
 
@@ -158,9 +157,11 @@ def audit_log(
     by: Annotated[str | None, Query(description="Name of a user, or `token NAME`.", max_length=100)] = None,
     action: Annotated[str | None, Query(description="For example `version.activate`.", max_length=64)] = None,
     subject: Annotated[str | None, Query(description="What was changed.", max_length=200)] = None,
-    since: Annotated[datetime | None, Query(description="The earliest time."), InUtc] = None,
-    until: Annotated[datetime | None, Query(description="Entries before this time."), InUtc] = None,
-    before: Annotated[int | None, Query(description="Entries before the one with this id: the next page.")] = None,
+    since: Annotated[Moment | None, Query(description="The earliest time.")] = None,
+    until: Annotated[Moment | None, Query(description="Entries before this time.")] = None,
+    before: Annotated[
+        int | None, Query(ge=1, le=LARGEST, description="Entries before the one with this id: the next page.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> list[dict[str, Any]]:
     """List who changed what, the newest first."""

@@ -33,7 +33,7 @@ def create_token(
         name: Stands in the audit log, for example `press 3`.
         role: What the program may do.
         who: For the audit log.
-        expires_at: When it stops to work; None: when it is revoked.
+        expires_at: When it stops working; None: when it is revoked.
 
     Raises:
         Problem: 422 for a name or a time that cannot be used, 409 for a name that is taken.
@@ -76,7 +76,7 @@ def list_tokens(session: Session) -> list[Token]:
 
 
 def revoke_token(session: Session, token_id: int, who: str) -> None:
-    """Remove a token; it stops to work at once. Raises Problem 404 if there is none."""
+    """Remove a token; it stops working at once. Raises Problem 404 if there is none."""
     name = session.execute(delete(Token).where(Token.id == token_id).returning(Token.name)).scalar()
     if name is None:
         raise Problem(404, "there is no such token; list the tokens")

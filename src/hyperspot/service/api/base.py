@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Path
@@ -28,6 +29,25 @@ def plain_text(text: str) -> str:
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("the text has a NUL or half a surrogate pair; leave it out")
     return text
+
+
+def with_zone(moment: datetime) -> datetime:
+    """Return a time with its zone, by default that of the station; raises ValueError if no database stores it.
+
+    Examples:
+        >>> from datetime import UTC, datetime
+        >>> from hyperspot.service.api.base import with_zone
+        >>> with_zone(datetime(2026, 3, 2, tzinfo=UTC)) == datetime(2026, 3, 2, tzinfo=UTC)
+        True
+
+    """
+    try:
+        aware = moment.astimezone()
+    except (OverflowError, ValueError, OSError):
+        raise ValueError("the time is out of range") from None
+    if not 1900 <= aware.year <= 9000:
+        raise ValueError("the time is out of range")
+    return aware
 
 
 def plain_json(values: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +85,7 @@ Text = Annotated[str, AfterValidator(plain_text), Field(min_length=1, max_length
 ShortText = Annotated[str, AfterValidator(plain_text), Field(min_length=1, max_length=100)]
 Note = Annotated[str, AfterValidator(plain_text), Field(max_length=500)]
 Json = Annotated[dict[str, Any], AfterValidator(plain_json)]
+Moment = Annotated[datetime, AfterValidator(with_zone)]
 Id = Annotated[int, Path(ge=1, le=LARGEST, description="Number of the row.")]
 VersionNumber = Annotated[int, Path(ge=1, le=LARGEST_VERSION, description="Number of the version.")]
 ProductId = Annotated[str, Path(description="Id of the product.", examples=["bolt"])]

@@ -54,9 +54,7 @@ class ConnectionAnswer(BaseModel):
     product: str | None
     settings: dict[str, Any]
     is_enabled: bool
-    status: dict[str, Any] | None = Field(
-        description="How it does: `state`, `last_error` and counts; null if disabled."
-    )
+    status: dict[str, Any] | None = Field(description="`state`, `last_error` and counts; null if it is disabled.")
     created_at: datetime
 
 
@@ -97,7 +95,7 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
     @router.get(
         "",
         summary=f"List {word}s",
-        description=f"List all {word}s by name, and how they do.",
+        description=f"List all {word}s by name, with their status.",
         operation_id=f"list_{word}s",
     )
     def list_all(who: Operator, here: StationDep) -> list[ConnectionAnswer]:
@@ -145,7 +143,7 @@ def _router(table: type[Source] | type[Output], word: str, status: Callable[[Sta
     @router.get(
         "/{name}",
         summary=f"Show a {word}",
-        description=f"Return a {word}, and how it does.",
+        description=f"Return a {word} with its status.",
         operation_id=f"show_{word}",
         responses=problems(404, 422),
     )

@@ -15,12 +15,12 @@ from hyperspot.service.access.guard import Operator
 from hyperspot.service.api.base import problems
 from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.database.tables import Alarm, Delivery, Job, Output
+from hyperspot.service.jobs.queue import OPEN
 from hyperspot.service.problems import Problem
 from hyperspot.service.station import Station
 
 NEEDED_BYTES = 500_000_000
 """Free space on the disk of the images without which the station is not ready."""
-OPEN = ("queued", "running")
 router = APIRouter(tags=["station"])
 
 
@@ -38,7 +38,7 @@ async def live() -> Health:
 
 @router.get("/health/ready", summary="Tell whether images are inspected", responses=problems(503))
 def ready(here: StationDep) -> Health:
-    """Check database, workers and disk; 503 with `reasons` if one of them does not do."""
+    """Check database, workers and disk; 503 with `reasons` if one of them fails."""
     reasons = list(reasons_against(here))
     if reasons:
         raise Problem(503, "the station is not ready: " + "; ".join(reasons), reasons=reasons)

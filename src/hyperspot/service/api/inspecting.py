@@ -15,6 +15,7 @@ from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.api.forms import BINARY, TEXT, fields_of, files_of, form_body, is_form, require_form
 from hyperspot.service.inspecting import InspectionRequest
 from hyperspot.service.problems import Problem, problem_of
+from hyperspot.service.records.summary import API
 from hyperspot.service.station import Station
 
 MOST_IMAGES = 1000
@@ -27,7 +28,7 @@ IdempotencyKey = Annotated[
         description="A repeated request with the same key and image is answered with the first inspection.",
     ),
 ]
-router = APIRouter(prefix="/api/v1/inspections", tags=["inspections"])
+router = APIRouter(prefix=f"{API}/inspections", tags=["inspections"])
 
 
 class PartFields(Body):

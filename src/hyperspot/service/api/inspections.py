@@ -5,7 +5,6 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlencode
@@ -17,7 +16,7 @@ from starlette.background import BackgroundTask
 
 from hyperspot.service.access.guard import Operator
 from hyperspot.service.api.answers import InspectionList, OneInspection, answer_of, label_answer
-from hyperspot.service.api.base import LARGEST, LARGEST_VERSION, Body, Text, plain_text, problems
+from hyperspot.service.api.base import LARGEST, LARGEST_VERSION, Body, Moment, Text, plain_text, problems
 from hyperspot.service.api.dependencies import StationDep
 from hyperspot.service.api.inspecting import ProductText
 from hyperspot.service.database.tables import StoredImage
@@ -36,19 +35,6 @@ from hyperspot.service.records.summary import API, summary_of
 from hyperspot.service.review.labels import consensus, labels_of
 
 router = APIRouter(prefix=f"{API}/inspections", tags=["inspections"])
-
-
-def _with_zone(moment: datetime) -> datetime:
-    try:
-        aware = moment.astimezone()
-    except (OverflowError, ValueError, OSError):
-        raise ValueError("the time is out of range") from None
-    if not 1900 <= aware.year <= 9000:
-        raise ValueError("the time is out of range")
-    return aware
-
-
-Moment = Annotated[datetime, AfterValidator(_with_zone)]
 
 
 class FilterQuery(Body):

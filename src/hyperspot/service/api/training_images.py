@@ -136,7 +136,9 @@ def remove_training_image(who: Engineer, here: StationDep, product_id: ProductId
 def _add(here: Station, product_id: str, content: bytes, who: str) -> UploadResult:
     try:
         with here.database.session() as session:
-            return UploadResult(added=training_images.add(session, here.images, product_id, content, who))
+            most = here.settings.max_pixels
+            added = training_images.add(session, here.images, product_id, content, who, max_pixels=most)
+            return UploadResult(added=added)
     except ImageError as error:
         problem = Problem(422, str(error)).to_dict()
         return UploadResult(added=False, problem=ProblemDetails(**problem))

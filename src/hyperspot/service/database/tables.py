@@ -301,7 +301,7 @@ class Source(Base):
 
 
 class SourceFile(Base):
-    """A file that a watched folder has dealt with."""
+    """A file of a watched folder that was processed, skipped or failed."""
 
     __tablename__ = "source_files"
     __table_args__ = (UniqueConstraint("source_id", "path", "size", "modified_ns"),)

@@ -4,7 +4,7 @@ import io
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from PIL import Image
 
 from hyperspot.choices import OverlayStyle
@@ -31,16 +31,12 @@ def verdict_of(inspection: Inspection, image: bytes, result: dict[str, Shaped[np
     letterbox = rendering["letterbox"]
     pixels = read_image(image)
     height, width = pixels.shape[:2]
-    bits = result.get("mask")
-    mask = (
-        np.zeros((height, width), dtype=bool) if bits is None else np.unpackbits(bits, axis=1, count=width).astype(bool)
-    )
     low, high = rendering["heat_range"]
     return Verdict(
         score=inspection.score,
         p_value=inspection.p_value,
         is_anomalous=inspection.is_anomalous,
-        mask=mask,
+        mask=mask_of(result, height, width),
         regions=(),
         image=pixels,
         input_map=result["map"],
@@ -50,6 +46,18 @@ def verdict_of(inspection: Inspection, image: bytes, result: dict[str, Shaped[np
         threshold=inspection.threshold,
         mask_floor=rendering["mask_floor"],
     )
+
+
+def mask_of(result: dict[str, Shaped[np.ndarray, "..."]], height: int, width: int) -> Bool[np.ndarray, "_h _w"]:
+    """Return the mask of an inspection at the size of its image.
+
+    Args:
+        result: What `ImageStore.read_result` returns.
+        height: Of the image, in pixels.
+        width: Of the image, in pixels.
+    """
+    bits = result.get("mask")
+    return np.zeros((height, width), bool) if bits is None else np.unpackbits(bits, axis=1, count=width).astype(bool)
 
 
 def draw(verdict: Verdict, picture: Picture, *, caption: bool = False, width: int | None = None) -> bytes:

@@ -10,13 +10,13 @@ import logging
 import math
 import multiprocessing
 import multiprocessing.connection
-import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from hyperspot.hardware.cpu import cores
 from hyperspot.service.inference.outcome import Outcome
 from hyperspot.service.inference.worker import Answer, Batch, Failure, WorkerSettings, main
 from hyperspot.service.problems import Problem
@@ -89,10 +89,9 @@ class InferencePool:
 
     def __init__(self, settings: StationSettings, waited: Callable[[float], None] = lambda _: None) -> None:
         self._settings, self.waited = settings, waited
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.worker_settings = WorkerSettings(
             settings.engine,
-            settings.threads or max(1, cores // settings.workers),
+            settings.threads or max(1, cores() // settings.workers),
             settings.models_in_memory,
             settings.max_pixels,
         )

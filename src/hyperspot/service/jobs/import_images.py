@@ -3,7 +3,6 @@
 import io
 import uuid
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,8 @@ from hyperspot.service.jobs.archives import archive_path, unpack
 from hyperspot.service.jobs.base import Finish, JobContext, JobKind, JobParameters
 from hyperspot.service.monitoring.image_checks import checks_of
 from hyperspot.service.products import training_images
-from hyperspot.service.records.image_store import key_of, result_content
+from hyperspot.service.records.image_store import result_content
+from hyperspot.service.records.receiving import received
 from hyperspot.service.review.labels import add_label
 from hyperspot.service.review.learning import IMPORTED
 
@@ -116,7 +116,14 @@ def _add_training_images(context: JobContext, dataset: Dataset, problems: list[s
         try:
             with context.database.session() as session:
                 content = sample.path.read_bytes()
-                added += training_images.add(session, context.images, context.product_id, content, context.who)
+                added += training_images.add(
+                    session,
+                    context.images,
+                    context.product_id,
+                    content,
+                    context.who,
+                    max_pixels=context.settings.max_pixels,
+                )
         except ImageError as error:
             problems.append(f"{_name(dataset, sample)}: {error}")
     return added
@@ -144,9 +151,8 @@ def _add_labeled(context: JobContext, dataset: Dataset, problems: list[str]) -> 
 def _inspect(context: JobContext, predictor: Predictor, version: ModelVersion, sample: Sample) -> bool:
     """Record an inspection with its label; return whether it is new."""
     content = sample.path.read_bytes()
-    key = key_of(content)
-    if key is None:
-        raise ImageError("the content is no image; send PNG, JPEG, TIFF, BMP or WebP")
+    with received(content, context.settings.max_pixels) as (key, _):
+        pass
     idempotency_key = f"import:{version.number}:{key.sha256}"
     known = select(Inspection.id).where(
         Inspection.product_id == context.product_id, Inspection.idempotency_key == idempotency_key
@@ -163,7 +169,7 @@ def _inspect(context: JobContext, predictor: Predictor, version: ModelVersion, s
     result = result_content(outcome)
     context.images.put_result(inspection_id, result)
     with context.database.session() as session:
-        training_images.store_image(session, context.images, content)
+        training_images.store_image(session, context.images, content, max_pixels=context.settings.max_pixels)
         inspection = Inspection(
             id=inspection_id,
             product_id=context.product_id,
@@ -194,13 +200,9 @@ def _name(dataset: Dataset, sample: Sample) -> str:
 
 def _without(folder: Path, message: str) -> str:
     """Return a message without the temporary folder."""
-    for one in dict.fromkeys(_parents(folder)):
+    for one in (folder, folder.resolve()):
         message = message.replace(f"{one}/", "").replace(str(one), "the archive")
     return message
-
-
-def _parents(folder: Path) -> Iterator[Path]:
-    yield from (folder, folder.resolve())
 
 
 IMPORT = JobKind(ImportParameters, run)

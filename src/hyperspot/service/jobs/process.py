@@ -4,7 +4,6 @@ It needs the database and the files, not the station, but it ends when the stati
 The settings come by the environment, since a command line is seen by all users of the machine.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from hyperspot.errors import HyperspotError
+from hyperspot.service import logs
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Job
 from hyperspot.service.jobs import queue
@@ -186,6 +186,6 @@ def end_with_the_station() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format=json.dumps({"job": sys.argv[1], "message": "%(message)s"}))
+    logs.configure()
     threading.Thread(target=end_with_the_station, daemon=True).start()
     sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

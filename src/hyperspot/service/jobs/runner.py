@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from hyperspot.hardware.cpu import cores
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Job
 from hyperspot.service.events import Events
@@ -134,8 +135,7 @@ class JobRunner:
         self._publish()
 
     def _open(self, claimed: Claim) -> "subprocess.Popen[bytes]":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = str(max(1, cores - self._settings.workers * (self._settings.threads or 1)))
+        threads = str(max(1, cores() - self._settings.workers * (self._settings.threads or 1)))
         environment = {
             "OMP_NUM_THREADS": threads,
             "OMP_WAIT_POLICY": "PASSIVE",

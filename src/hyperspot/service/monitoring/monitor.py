@@ -273,7 +273,7 @@ class _Alarms:
         self.new: list[Alarm] = []
 
     def forget_acknowledged(self, last_number: int) -> None:
-        """Begin anew what a person has acknowledged."""
+        """Start again what a person has acknowledged."""
         state = self._state
         if self._is_closed(state["drift_alarm"]):
             state |= {"drift_alarm": None, "test": None}

@@ -129,7 +129,7 @@ class Outputs:
             running.wake.set()
 
     def status(self) -> dict[str, dict[str, Any]]:
-        """Return how each enabled output does, by name; reads the database.
+        """Return the status of each enabled output, by name; reads the database.
 
         `waiting` verdicts are sent next, `refused` ones were set aside.
         """
@@ -159,8 +159,9 @@ class Outputs:
 
     def _unset_refused(self, name: str) -> None:
         output = select(OutputRow.id).where(OutputRow.name == name).scalar_subquery()
+        refused = update(Delivery).where(Delivery.output_id == output, Delivery.refused_at.is_not(None))
         with self._database.session() as session:
-            session.execute(update(Delivery).where(Delivery.output_id == output).values(refused_at=None, attempts=0))
+            session.execute(refused.values(refused_at=None, attempts=0))
 
     def _rows(self, name: str | None = None) -> list[OutputRow]:
         query = select(OutputRow).where(OutputRow.is_enabled).order_by(OutputRow.id)

@@ -73,7 +73,7 @@ class Modbus(PlcOutput):
         await self._write(INPUTS, 0, [MAP_VERSION])
 
     async def close(self) -> None:
-        """Stop to listen."""
+        """Stop listening."""
         if self._server is not None:
             await self._server.shutdown()
 

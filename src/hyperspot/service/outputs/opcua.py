@@ -127,7 +127,7 @@ class OpcUa(PlcOutput):
             raise OutputError(f"the certificate or its key cannot be read ({error}); check the files") from None
 
     async def close(self) -> None:
-        """Stop to listen."""
+        """Stop listening."""
         if self._server is not None:
             await self._server.stop()
 

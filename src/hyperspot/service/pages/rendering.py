@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from hyperspot import __version__
 from hyperspot.service.access.identity import Identity
 from hyperspot.service.database.tables import Alarm, Inspection, Product
+from hyperspot.service.measurements import decision_of
 from hyperspot.service.pages.forms import Field
 from hyperspot.service.pages.language import LANGUAGES, Translator, choose
 from hyperspot.service.products.catalog import list_products
@@ -22,8 +23,6 @@ TEMPLATES = Path(__file__).with_name("templates")
 THEMES = ("auto", "light", "dark")
 PRODUCT_COOKIE, THEME_COOKIE = "hyperspot_product", "hyperspot_theme"
 YEAR = 365 * 24 * 3600
-DECISIONS = {True: "anomalous", False: "good", None: "none"}
-"""Of `is_anomalous`, as in the names of texts and CSS classes."""
 
 
 def picture(inspection_id: str, kind: str, width: int | None = None) -> str:
@@ -40,11 +39,6 @@ def when(moment: datetime | None) -> str:
 def clock(moment: datetime) -> str:
     """Return the time of day in the zone of the station."""
     return moment.astimezone().strftime("%H:%M:%S")
-
-
-def decision(is_anomalous: bool | None) -> str:
-    """Return `anomalous`, `good` or `none`."""
-    return DECISIONS[is_anomalous]
 
 
 def query(**values: Any) -> str:
@@ -99,7 +93,7 @@ ENVIRONMENT.globals.update(
     picture=picture,
     when=when,
     clock=clock,
-    decision=decision,
+    decision=decision_of,
     kind_text=kind_text,
     field_text=field_text,
     query=query,

@@ -115,7 +115,8 @@ def change(
 def upload_image(who: Engineer, here: StationDep, product_id: str, file: Annotated[bytes, File()]) -> dict[str, bool]:
     """Add a training image."""
     with here.database.session() as session:
-        return {"is_new": training_images.add(session, here.images, product_id, file, who.name)}
+        most = here.settings.max_pixels
+        return {"is_new": training_images.add(session, here.images, product_id, file, who.name, max_pixels=most)}
 
 
 @router.get("/setup/products/{product_id}/images")

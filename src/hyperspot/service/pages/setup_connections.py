@@ -42,7 +42,7 @@ def table_of(group: Group) -> Table:
 
 @router.get("/setup/{group}")
 def connections(request: Request, who: EngineerPage, here: StationDep, group: Group) -> HTMLResponse:
-    """Show all sources or all outputs and how they do."""
+    """Show all sources or all outputs with their status."""
     with here.database.session() as session:
         kinds = list(SOURCES if group == "sources" else OUTPUTS)
         product = chosen_product(request, session)

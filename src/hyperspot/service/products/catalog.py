@@ -156,7 +156,7 @@ def activate(session: Session, product_id: str, number: int, who: str) -> ModelV
 def roll_back(session: Session, product_id: str, who: str) -> ModelVersion:
     """Activate the version that was active before the current one; raises Problem 409 if there is none.
 
-    Rolling back twice leads further back, as undoing does, not forth again.
+    Rolling back twice goes two versions back.
     """
     version = active_version(session, product_id)
     query = (

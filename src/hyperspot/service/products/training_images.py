@@ -1,21 +1,18 @@
 """The images of good parts that the next training of a product learns."""
 
-import io
-import warnings
 from typing import NamedTuple
 
-from PIL import Image
 from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, load_only
 
-from hyperspot.errors import HyperspotError, ImageError
 from hyperspot.images import read_size
-from hyperspot.images.reading import FORMATS, MAX_PIXELS
+from hyperspot.images.reading import MAX_PIXELS
 from hyperspot.service.access.audit import audit
-from hyperspot.service.database.tables import Inspection, Label, StoredImage, TrainingImage
+from hyperspot.service.database.tables import Inspection, Label, StoredImage, TrainingImage, now
 from hyperspot.service.problems import Problem
 from hyperspot.service.products.catalog import get_product
-from hyperspot.service.records.image_store import ImageKey, ImageStore, key_of
+from hyperspot.service.records.image_store import ImageKey, ImageStore
+from hyperspot.service.records.receiving import received
 from hyperspot.service.review.labels import consensus, labels_of
 
 
@@ -32,55 +29,37 @@ def store_image(session: Session, store: ImageStore, content: bytes, *, max_pixe
     Raises:
         ImageError: If it is no image, is damaged at its beginning, or has too many pixels.
     """
-    key = key_of(content)
-    if key is None:
-        raise ImageError("the content is no image; send PNG, JPEG, TIFF, BMP or WebP")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(content), formats=FORMATS) as header:
-                pixels = header.width * header.height
-                if pixels > max_pixels:
-                    raise ImageError(f"the image has {pixels:,} pixels, more than {max_pixels:,}; scale it down")
-                height, width = read_size(header)
-    except (HyperspotError, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001 - decoders of damaged files raise anything
-        raise ImageError(f"the image is damaged ({type(error).__name__}); copy or save it again") from None
+    with received(content, max_pixels) as (key, header):
+        height, width = read_size(header)
     store.put(key, content)
     known = session.get(StoredImage, key.sha256)
     if known is None:
         session.add(StoredImage(sha256=key.sha256, suffix=key.suffix, size=len(content), width=width, height=height))
     else:
-        known.removed_at = None
+        # Retention counts from now.
+        known.removed_at, known.stored_at = None, now()
     session.flush()
     return key
 
 
-def add(session: Session, store: ImageStore, product_id: str, content: bytes, who: str) -> bool:
+def add(
+    session: Session,
+    store: ImageStore,
+    product_id: str,
+    content: bytes,
+    who: str,
+    *,
+    max_pixels: int = MAX_PIXELS,
+) -> bool:
     """Add an uploaded image of a good part; return whether it is new.
 
     Raises:
-        ImageError: If it is no image.
+        ImageError: If it is no image, is damaged at its beginning, or has too many pixels.
         Problem: 404 without the product.
     """
     get_product(session, product_id)
-    key = store_image(session, store, content)
+    key = store_image(session, store, content, max_pixels=max_pixels)
     return _add(session, product_id, key.sha256, "uploaded", who)
-
-
-def add_reviewed(session: Session, inspection: Inspection, who: str) -> bool:
-    """Add the image of an inspection that was labeled good; return whether it is new.
-
-    Raises Problem 409 if the image is not kept any more.
-    """
-    stored = session.get(StoredImage, inspection.image_sha256)
-    if stored is None or stored.removed_at is not None:
-        raise Problem(409, f"the image of inspection {inspection.number} is not kept any more; choose another one")
-    added = _add(session, inspection.product_id, inspection.image_sha256, "reviewed", who)
-    if added:
-        audit(session, who, "training_image.add", inspection.product_id, inspection=inspection.id)
-    return added
 
 
 def addable(session: Session, product_id: str) -> list[Inspection]:
@@ -97,7 +76,7 @@ def addable(session: Session, product_id: str) -> list[Inspection]:
         )
         .order_by(Inspection.number)
     )
-    found = list(session.scalars(query))
+    found = list(session.scalars(query.options(load_only(Inspection.id, Inspection.image_sha256))))
     labels = labels_of(session, [one.number for one in found])
     good = {one.image_sha256: one for one in found if consensus(labels[one.number]) == "good"}
     return list(good.values())
@@ -105,7 +84,16 @@ def addable(session: Session, product_id: str) -> list[Inspection]:
 
 def add_all_reviewed(session: Session, product_id: str, who: str) -> int:
     """Add the images of all inspections that were labeled good; return how many are new."""
-    return sum(add_reviewed(session, inspection, who) for inspection in addable(session, product_id))
+    found = addable(session, product_id)
+    # All rows at once: SQLite has one writer, for which the inspections of the line wait.
+    for inspection in found:
+        image = TrainingImage(
+            product_id=product_id, image_sha256=inspection.image_sha256, origin="reviewed", added_by=who
+        )
+        session.add(image)
+        audit(session, who, "training_image.add", product_id, inspection=inspection.id)
+    session.flush()
+    return len(found)
 
 
 def of(session: Session, product_id: str) -> list[Stored]:

@@ -117,7 +117,11 @@ class ImageStore:
 
     def files(self) -> Iterator[Path]:
         """Yield all files of images."""
-        yield from self._images.glob("*/*")
+        yield from self._images.glob("*/[!.]*")
+
+    def result_files(self) -> Iterator[Path]:
+        """Yield all files of anomaly maps."""
+        yield from self._results.glob("*/[!.]*")
 
     def _result(self, inspection_id: str) -> Path:
         return self._results / inspection_id[:2] / f"{inspection_id}.npz"

@@ -157,8 +157,12 @@ class Recorder:
     def _explain(self, new: NewInspection, error: IntegrityError) -> Exception:
         values = new.inspection
         if values["idempotency_key"] is not None:
-            with self._database.session() as session:
-                earlier = find_by_key(session, values["product_id"], values["idempotency_key"])
+            try:
+                with self._database.session() as session:
+                    earlier = find_by_key(session, values["product_id"], values["idempotency_key"])
+            except (OperationalError, InterfaceError) as away:
+                # Raised here, it would end the thread that writes all inspections.
+                return database_problem(away)
             if earlier is not None:
                 return DuplicateError(earlier)
         log.error("an inspection was refused by the database", exc_info=error)

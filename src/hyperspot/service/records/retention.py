@@ -5,11 +5,16 @@ Inspections stay.
 
 import asyncio
 import logging
+import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
+from pathlib import Path
 
-from sqlalchemy import ColumnElement, exists, func, not_, or_, select, update
+from sqlalchemy import ColumnElement, Select, exists, func, not_, or_, select, update
+from sqlalchemy.orm import InstrumentedAttribute
 
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Inspection, Label, StoredImage, TrainingImage, now
@@ -19,6 +24,8 @@ EVERY_SECONDS = 600.0
 ORPHAN_SECONDS = 3600.0
 """Age at which a file without an inspection is removed: its request failed, or the station was killed."""
 PER_TRANSACTION = 200
+PER_QUERY = 500
+"""Files that are looked up together."""
 log = logging.getLogger(__name__)
 
 
@@ -141,17 +148,30 @@ class Retention:
         return removed
 
     def _remove_orphans(self) -> None:
-        oldest = time.time() - ORPHAN_SECONDS
-        for path in self._images.files():
-            try:
-                if path.stat().st_mtime > oldest:
-                    continue
-            except FileNotFoundError:
-                continue
+        """Remove the files that no row names."""
+        images = select(StoredImage.sha256).where(StoredImage.removed_at.is_(None))
+        for path in self._unnamed(self._images.files(), images, StoredImage.sha256):
+            self._images.remove(ImageKey(path.stem, path.suffix))
+        kept = select(Inspection.id).join(StoredImage).where(StoredImage.removed_at.is_(None))
+        for path in self._unnamed(self._images.result_files(), kept, Inspection.id):
+            self._images.remove_result(path.stem)
+
+    def _unnamed(self, files: Iterator[Path], named: Select[str], name: InstrumentedAttribute[str]) -> Iterator[Path]:
+        """Yield the files, old enough to be orphans, whose stems a query does not return."""
+        newest = time.time() - ORPHAN_SECONDS
+        while some := list(islice(files, PER_QUERY)):
+            old = [path for path in some if _modified(path) < newest]
             with self._database.session() as session:
-                row = session.get(StoredImage, path.stem)
-            if row is None or row.removed_at is not None:
-                self._images.remove(ImageKey(path.stem, path.suffix))
+                known = set(session.scalars(named.where(name.in_([path.stem for path in old]))))
+            yield from (path for path in old if path.stem not in known)
+
+
+def _modified(path: Path) -> float:
+    """Return when a file was written, in seconds since 1970; infinity if it is gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def is_kept() -> ColumnElement[bool]:

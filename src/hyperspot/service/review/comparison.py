@@ -58,7 +58,7 @@ def mcnemar(first_alone: int, second_alone: int) -> float:
 
 
 def compare(rows: Sequence[Compared]) -> dict[str, Any]:
-    """Return who finds more defects and who alarms less in vain, as JSON values.
+    """Return which version finds more defects and which raises fewer false alarms, as JSON values.
 
     Returns:
         `images`; for `defects` and `good`: `total`, the number of right decisions of `active` and `candidate` with

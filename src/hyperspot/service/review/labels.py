@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from hyperspot.service.access.audit import audit
 from hyperspot.service.database.tables import Inspection, Label
@@ -99,7 +99,8 @@ def labels_of(session: Session, numbers: Sequence[int]) -> dict[int, list[Label]
     found: dict[int, list[Label]] = {number: [] for number in numbers}
     for start in range(0, len(numbers), 500):
         query = select(Label).where(Label.inspection_number.in_(numbers[start : start + 500])).order_by(Label.id)
-        for label in session.scalars(query):
+        # Lists and exports do not need the masks; `label.mask` reads one while the session is open.
+        for label in session.scalars(query.options(defer(Label.mask))):
             found[label.inspection_number].append(label)
     return {number: newest(labels) for number, labels in found.items()}
 

@@ -1,4 +1,4 @@
-"""What the labels say about a version: how many defects it finds, and how often it alarms in vain.
+"""What the labels say about a version: its detection rate and its false-alarm rate.
 
 All alarms go to review, but only a sample of the passed parts. Each labeled inspection therefore stands for all
 inspections of its group (alarms, near misses, other passes): it counts N / n times, where N is the number of

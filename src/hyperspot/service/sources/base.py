@@ -44,7 +44,7 @@ Inspect = Callable[[Capture], Awaitable[Inspection]]
 
 @dataclass
 class SourceStatus:
-    """How a source does.
+    """The status of a source.
 
     Attributes:
         kind: Of the source.

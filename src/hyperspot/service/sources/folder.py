@@ -85,7 +85,7 @@ class _Waiting:
     Attributes:
         file: As it was seen last.
         steady_at: Monotonic time when it is complete if it does not change.
-        was_unreadable: It was read once in vain.
+        was_unreadable: The first attempt to read it failed.
     """
 
     file: FoundFile
@@ -96,9 +96,9 @@ class _Waiting:
 class Folder(Source):
     """Inspects the image files of a folder, the oldest first.
 
-    The table `source_files` has a row for each file that was dealt with. The idempotency key of an inspection follows
-    from the file, so that a file whose inspection was recorded when the process ended, but not its row, is not
-    inspected twice.
+    The table `source_files` has a row for each file that was processed, skipped or failed. The idempotency key of an
+    inspection follows from the file, so that a file whose inspection was recorded when the process ended, but not its
+    row, is not inspected twice.
     """
 
     form = FolderSettings
@@ -128,7 +128,7 @@ class Folder(Source):
             await asyncio.wait([watching])
             if self._numbers is not None:
                 await self._numbers.close()
-        raise SourceError("the folder was replaced by another one; watching begins anew")
+        raise SourceError("the folder was replaced by another one; watching starts again")
 
     async def _watch(self, folder: WatchedFolder) -> None:
         """Note changes as they happen; network shares tell of few, so that rescans find the rest."""
@@ -243,7 +243,7 @@ class Folder(Source):
         return row
 
     def _known(self, files: Sequence[FoundFile]) -> dict[FileKey, str]:
-        """Return the states of those files that were dealt with."""
+        """Return the states of the files that have a row."""
         known: dict[FileKey, str] = {}
         with self.context.database.session() as session:
             for begin in range(0, len(files), AT_ONCE):
