@@ -27,6 +27,9 @@ def wait_for_job(page, kind):
 def promote(page, number):
     row = page.locator("#versions tr", has=page.locator(f"strong:text-is('{number}')"))
     row.get_by_role("button", name="Promote").click()
+    # An event loads the list again while the question is open.
+    with page.expect_response("**/learn/versions?**"):
+        page.evaluate("htmx.ajax('GET', document.querySelector('#versions').getAttribute('hx-get'), '#versions')")
     with page.expect_navigation():
         confirm(page)
     row.get_by_text("Active", exact=True).wait_for()

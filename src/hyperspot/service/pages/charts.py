@@ -114,7 +114,7 @@ class Chart:
         corner = (LEFT, HEIGHT - BOTTOM)
         parts.append(_path([(LEFT, self._top), corner, (WIDTH - RIGHT, HEIGHT - BOTTOM)], "axis"))
         parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label, "middle"))
-        parts.append(_text(LEFT, 15, self.y.label, "start") if self.y.label else Markup(""))
+        parts.append(_text(LEFT, 15.0, self.y.label, "start") if self.y.label else Markup(""))
         return Markup("").join(parts)
 
     def _line(self, points: Sequence[Point | None], kind: str) -> Markup:

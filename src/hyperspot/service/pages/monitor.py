@@ -135,9 +135,9 @@ def _check(
 
 def _drift(t: Translator, drift: dict[str, Any]) -> Markup:
     points = [(float(number), float(value)) for number, value in drift["points"]]
-    x = number_axis(
-        [number for number, _ in points], lambda value: t.count(round(value)), t("monitor.inspection_number")
-    )
+    numbers = [number for number, _ in points]
+    # At least five wide, so that ticks are whole numbers.
+    x = number_axis([*numbers, numbers[0] + 5], lambda value: t.count(round(value)), t("monitor.inspection_number"))
     y = number_axis([value for _, value in points] + [0.0, drift["alarm_at"]], t.number, t("monitor.evidence"))
     limits = [(drift["alarm_at"], t("monitor.drift.alarm"))]
     return Chart(t("monitor.drift"), x, y, lines=[(points, "curve")], limits=limits).svg()
