@@ -2,10 +2,10 @@
 
     python -m benchmarks.station_load --seconds 60
 
-Overhead: one image at a time, in turn by the exported detector in this process and by the station over HTTP. The
-threads of both are equal. Throughput: the same images in batches by the detector, and from many connections by the
-station, in turn. Overload: requests at twice the measured throughput; what is accepted has to be recorded, the rest
-answered with 429. Prints one JSON object.
+Overhead: one image at a time, in turn by the exported detector in this process and by the station over HTTP. Both have
+as many threads. Throughput: the same images in batches by the detector, and from many connections by the station, in
+turn. Overload: requests at twice the measured throughput; what is accepted has to be recorded, the rest answered with
+429. The client runs on the same machine. Prints one JSON object.
 """
 
 import argparse
@@ -154,13 +154,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2, help="of the engine, here and in the station")
+    parser.add_argument("--threads", type=int, default=2, help="of each worker")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60, help="of overload")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model, images = chosen(given, Path(folder))
-        bare = ExportedDetector.load(model, threads=given.threads)
+        bare = ExportedDetector.load(model, threads=given.threads * given.workers)
         result: dict[str, Any] = {"native_precision": native_precision(), "images": len(images)}
         options = ["--workers", str(given.workers), "--threads", str(given.threads)]
         station = ServedStation(Path(folder, "station"), model, options)

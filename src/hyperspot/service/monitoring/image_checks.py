@@ -58,16 +58,16 @@ def checks_of(pixels: UInt8[np.ndarray, "h w 3"]) -> dict[str, float]:
 
 def _focus(pixels: UInt8[np.ndarray, "h w 3"]) -> float:
     height, width = pixels.shape[:2]
-    energy = variance = 0.0
-    for top in _spread(max(1, height - PATCH + 1), PATCHES):
-        for left in _spread(max(1, width - PATCH + 1), PATCHES):
-            patch = pixels[top : top + PATCH, left : left + PATCH, 1].astype(np.float32)
-            if min(patch.shape) < 3:
-                continue
-            laplacian = 4 * patch[1:-1, 1:-1] - patch[:-2, 1:-1] - patch[2:, 1:-1] - patch[1:-1, :-2] - patch[1:-1, 2:]
-            energy += float(np.square(laplacian).mean())
-            variance += float(patch.var())
-    return energy / variance if variance > 0 else 0.0
+    if min(height, width) < 3:
+        return 0.0
+    tops, lefts = (_spread(max(1, side - PATCH + 1), PATCHES) for side in (height, width))
+    patches = np.stack(
+        [pixels[top : top + PATCH, left : left + PATCH, 1] for top in tops for left in lefts], dtype=np.float32
+    )
+    laplacian = 4 * patches[:, 1:-1, 1:-1] - patches[:, :-2, 1:-1] - patches[:, 2:, 1:-1]
+    laplacian -= patches[:, 1:-1, :-2] + patches[:, 1:-1, 2:]
+    variance = float(patches.var(axis=(1, 2)).sum())
+    return float(np.square(laplacian).mean(axis=(1, 2)).sum()) / variance if variance > 0 else 0.0
 
 
 def _spread(length: int, count: int) -> np.ndarray:
