@@ -1,7 +1,9 @@
-"""Work that is finished even if the task that waits for it is canceled."""
+"""Work that is finished even if the task that waits for it is canceled, and answers from other threads."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, InvalidStateError
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -41,3 +43,23 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
     """
     return await finish(asyncio.to_thread(function, *args, **kwargs))
+
+
+def resolve(future: "Future[T]", result: T | Exception) -> None:
+    """Give the answer that a coroutine awaits by `asyncio.wrap_future`, from any thread, unless it was given up.
+
+    Examples:
+        >>> from concurrent.futures import Future
+        >>> from hyperspot.service.finishing import resolve
+        >>> future = Future()
+        >>> resolve(future, "first")
+        >>> resolve(future, "second")
+        >>> future.result()
+        'first'
+
+    """
+    with contextlib.suppress(InvalidStateError):
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)

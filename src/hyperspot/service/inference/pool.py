@@ -14,9 +14,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from hyperspot.hardware.cpu import cores
+from hyperspot.service.finishing import resolve
 from hyperspot.service.inference.outcome import Outcome
 from hyperspot.service.inference.worker import Answer, Batch, Failure, WorkerSettings, main
 from hyperspot.service.problems import Problem
@@ -39,27 +41,9 @@ log = logging.getLogger(__name__)
 class _Request:
     model: ModelFile
     image: bytes
-    deadline: float
-    future: "asyncio.Future[Outcome]"
-    loop: asyncio.AbstractEventLoop
+    future: "Future[Outcome]" = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)
     attempts: int = 0
-
-    def resolve(self, outcome: Outcome | Problem) -> None:
-        """Answer from any thread."""
-
-        def answer() -> None:
-            if self.future.done():
-                return
-            if isinstance(outcome, Problem):
-                self.future.set_exception(outcome)
-            else:
-                self.future.set_result(outcome)
-
-        try:
-            self.loop.call_soon_threadsafe(answer)
-        except RuntimeError:
-            log.warning("an answer came after the station had stopped")
 
 
 @dataclass
@@ -112,7 +96,7 @@ class InferencePool:
             self._changed.notify_all()
         await asyncio.gather(*(asyncio.to_thread(worker.join) for worker in self._workers))
         for request in self._waiting:
-            request.resolve(Problem(503, "the station is stopping; send the image again"))
+            resolve(request.future, Problem(503, "the station is stopping; send the image again"))
         self._waiting.clear()
 
     @property
@@ -151,8 +135,7 @@ class InferencePool:
             Problem: 422 if the image cannot be read, 429 if the queue is full, 503 if the model cannot be used or
                 workers died, 504 after the deadline.
         """
-        loop = asyncio.get_running_loop()
-        request = _Request(model, image, time.monotonic() + self.deadline, loop.create_future(), loop)
+        request = _Request(model, image)
         with self._changed:
             if not self._is_open:
                 raise Problem(503, "the station is stopping; send the image again")
@@ -162,11 +145,9 @@ class InferencePool:
             self._changed.notify()
         try:
             async with asyncio.timeout(self.deadline):
-                return await request.future
+                return await asyncio.wrap_future(request.future)
         except TimeoutError:
             raise late(self.deadline) from None
-        finally:
-            request.future.cancel()
 
     def take(self, worker: "_Worker") -> "_Work | None":
         """Return the next work of a worker that is idle, once there is some; None when the pool stops."""
@@ -218,8 +199,9 @@ class InferencePool:
                     if request.attempts < ATTEMPTS:
                         self._waiting.appendleft(request)
                     else:
-                        request.resolve(
-                            Problem(503, "the workers that predicted this image died; check the station's log")
+                        resolve(
+                            request.future,
+                            Problem(503, "the workers that predicted this image died; check the station's log"),
                         )
             self._changed.notify_all()
 
@@ -289,7 +271,7 @@ class _Worker:
             if work.requests:
                 self._pool.count(time.monotonic() - work.started, len(work.requests))
             for request, one in zip(work.requests, answer, strict=True):
-                request.resolve(_problem_of(one) if isinstance(one, Failure) else one)
+                resolve(request.future, _problem_of(one) if isinstance(one, Failure) else one)
             if sent:
                 # It begins now.
                 sent[0].started = time.monotonic()

@@ -9,7 +9,8 @@ import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Delivery, Inspection, Output, StoredImage, now
+from hyperspot.service.finishing import resolve
 from hyperspot.service.problems import Problem, database_problem
 
 MOST_TOGETHER = 64
@@ -51,22 +53,7 @@ class DuplicateError(Exception):
 class _Waiting:
     new: NewInspection
     until: float
-    loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[Inspection]"
-
-    def resolve(self, result: Inspection | Exception) -> None:
-        def answer() -> None:
-            if self.future.done():
-                return
-            if isinstance(result, Exception):
-                self.future.set_exception(result)
-            else:
-                self.future.set_result(result)
-
-        try:
-            self.loop.call_soon_threadsafe(answer)
-        except RuntimeError:
-            log.warning("inspection %s was recorded after the station had stopped", self.new.inspection["id"])
+    future: "Future[Inspection]" = field(default_factory=Future)
 
 
 class Recorder:
@@ -98,11 +85,10 @@ class Recorder:
             DuplicateError: If its idempotency key was used before.
             Problem: 503 if the database stays away.
         """
-        loop = asyncio.get_running_loop()
-        waiting = _Waiting(new, time.monotonic() + self._patience, loop, loop.create_future())
+        waiting = _Waiting(new, time.monotonic() + self._patience)
         self._queue.put(waiting)
         # Shielded: a client that leaves does not take back what is being written.
-        return await asyncio.shield(waiting.future)
+        return await asyncio.shield(asyncio.wrap_future(waiting.future))
 
     def _run(self) -> None:
         is_open = True
@@ -134,14 +120,14 @@ class Recorder:
                     return
                 # A job or a page may have stored the same image, or removed an output, at this moment.
                 if refused:
-                    batch[0].resolve(self._explain(batch[0].new, error))
+                    resolve(batch[0].future, self._explain(batch[0].new, error))
                     return
                 refused = True
             except (OperationalError, InterfaceError) as error:
                 problem = database_problem(error)
                 at = time.monotonic()
                 for one in [one for one in batch if at > one.until]:
-                    one.resolve(problem)
+                    resolve(one.future, problem)
                 batch = [one for one in batch if at <= one.until]
                 again = True
                 if batch:
@@ -150,11 +136,11 @@ class Recorder:
             except Exception as error:
                 log.exception("inspections could not be recorded")
                 for one in batch:
-                    one.resolve(error)
+                    resolve(one.future, error)
                 return
             else:
                 for one, inspection in zip(batch, written, strict=True):
-                    one.resolve(inspection)
+                    resolve(one.future, inspection)
                 return
 
     def _explain(self, new: NewInspection, error: IntegrityError) -> Exception:
