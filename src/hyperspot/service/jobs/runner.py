@@ -19,11 +19,11 @@ from hyperspot.hardware.cpu import cores
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Job
 from hyperspot.service.events import Events
-from hyperspot.service.finishing import in_thread
 from hyperspot.service.jobs import queue
 from hyperspot.service.jobs.archives import remove_old
 from hyperspot.service.jobs.process import SETTINGS
 from hyperspot.service.jobs.queue import Claim
+from hyperspot.service.repeating import Repeating
 from hyperspot.service.settings import StationSettings
 
 POLL_SECONDS = 0.5
@@ -68,50 +68,27 @@ class JobRunner:
         self._at_once, self._stale = at_once, stale_seconds
         self._running: dict[int, _Running] = {}
         self._shown: dict[int, dict[str, Any]] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
+        # A process that is being started is known before the station stops.
+        self._following = Repeating(self.step, POLL_SECONDS, "jobs wait")
 
     async def start(self) -> None:
         """Start to run jobs; those whose process is gone follow after `stale_seconds`. Old uploads are removed."""
-        self._wake = asyncio.Event()
         await asyncio.to_thread(remove_old, self._settings.data)
-        self._task = asyncio.create_task(self._follow(), name="jobs")
+        await self._following.start()
 
     async def stop(self) -> None:
         """End the processes; their jobs go back to the queue."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await self._following.stop()
         await asyncio.to_thread(self._end_all)
 
     def notify(self) -> None:
         """Look at the queue now; called in the loop of the station."""
-        self._wake.set()
+        self._following.notify()
 
     @property
     def processes(self) -> dict[int, int]:
         """Process ids of the running jobs, by the id of the job."""
         return {job_id: running.process.pid for job_id, running in self._running.items()}
-
-    async def _follow(self) -> None:
-        is_away = False
-        while True:
-            try:
-                # A process that is being started is known before the station stops.
-                await in_thread(self.step)
-                is_away = False
-            except SQLAlchemyError as error:
-                if not is_away:
-                    log.warning("the database does not answer, jobs wait: %s", error)
-                is_away = True
-            except Exception:
-                log.exception("jobs could not be followed")
-            with contextlib.suppress(TimeoutError):
-                # Not `wait_for`, which may lose a cancellation in Python 3.11.
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._wake.wait()
-            self._wake.clear()
 
     def step(self) -> None:
         """Follow the processes, and start what waits if there is room."""

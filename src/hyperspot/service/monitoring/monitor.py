@@ -3,15 +3,12 @@
 What it has seen is kept in the database with the alarms, in one transaction, so that a restart continues exactly.
 """
 
-import asyncio
-import contextlib
 import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, undefer
 
 from hyperspot.decision.calibration import Calibration
@@ -20,11 +17,11 @@ from hyperspot.errors import CalibrationError
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Alarm, Inspection, Label, ModelVersion, MonitorState, Product
 from hyperspot.service.events import Events
-from hyperspot.service.finishing import in_thread
 from hyperspot.service.monitoring.alarms import describe, raise_alarm
 from hyperspot.service.monitoring.false_alarms import count_inspection, too_many_false_alarms
 from hyperspot.service.monitoring.image_checks import limits_of, unusual
 from hyperspot.service.monitoring.martingale import BETS, CHANCE, ExchangeabilityTest
+from hyperspot.service.repeating import Repeating
 from hyperspot.service.review.learning import IMPORTED
 
 POLL_SECONDS = 2.0
@@ -69,32 +66,15 @@ class Monitor:
     def __init__(self, database: Database, events: Events) -> None:
         self._database, self._events = database, events
         self._followed: dict[int, _Followed] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._following = Repeating(self.step, POLL_SECONDS, "monitoring waits")
 
     async def start(self) -> None:
         """Start to follow."""
-        self._task = asyncio.create_task(self._run(), name="monitor")
+        await self._following.start()
 
     async def stop(self) -> None:
         """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-
-    async def _run(self) -> None:
-        is_away = False
-        while True:
-            try:
-                await in_thread(self.step)
-                is_away = False
-            except SQLAlchemyError as error:
-                if not is_away:
-                    log.warning("the database does not answer, monitoring waits: %s", error)
-                is_away = True
-            except Exception:
-                log.exception("inspections could not be monitored")
-            await asyncio.sleep(POLL_SECONDS)
+        await self._following.stop()
 
     def step(self) -> None:
         """Look at everything that is new."""

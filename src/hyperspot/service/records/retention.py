@@ -3,7 +3,6 @@
 Inspections stay.
 """
 
-import asyncio
 import logging
 import math
 import time
@@ -19,6 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from hyperspot.service.database import Database
 from hyperspot.service.database.tables import Inspection, Label, StoredImage, TrainingImage, now
 from hyperspot.service.records.image_store import ImageKey, ImageStore
+from hyperspot.service.repeating import Repeating
 
 EVERY_SECONDS = 600.0
 ORPHAN_SECONDS = 3600.0
@@ -53,27 +53,15 @@ class Retention:
 
     def __init__(self, database: Database, images: ImageStore, limits: Limits) -> None:
         self._database, self._images, self._limits = database, images, limits
-        self._task: asyncio.Task[None] | None = None
+        self._repeating = Repeating(self.apply, EVERY_SECONDS, "retention waits")
 
     async def start(self) -> None:
         """Start to apply the limits."""
-        self._task = asyncio.create_task(self._run())
+        await self._repeating.start()
 
     async def stop(self) -> None:
         """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            try:
-                removed = await asyncio.to_thread(self.apply)
-                if removed:
-                    log.info("retention removed %d images", removed)
-            except Exception:
-                log.exception("retention failed; it is tried again in %g s", EVERY_SECONDS)
-            await asyncio.sleep(EVERY_SECONDS)
+        await self._repeating.stop()
 
     def apply(self, at: datetime | None = None) -> int:
         """Remove what the limits do not keep; return the number of images."""
@@ -94,6 +82,8 @@ class Retention:
                     excess -= size
                 removed += self._remove(chosen, at)
         self._remove_orphans()
+        if removed:
+            log.info("retention removed %d images", removed)
         return removed
 
     def _oldest(self, also: ColumnElement[bool] | None = None) -> list[tuple[StoredImage, int]]:
