@@ -1,10 +1,15 @@
 """A station: its parts, and how they start and stop."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
+from sqlalchemy.orm import Session
+
 from hyperspot.service.database import Database
+from hyperspot.service.database.tables import ModelVersion
 from hyperspot.service.events import Events
+from hyperspot.service.finishing import in_thread
 from hyperspot.service.inference.pool import InferencePool
 from hyperspot.service.inspecting import Inspector
 from hyperspot.service.jobs.runner import JobRunner
@@ -98,6 +103,17 @@ class Station:
         except BaseException:
             await self.stop()
             raise
+
+    async def switch(self, change: Callable[[Session], ModelVersion]) -> ModelVersion:
+        """Change which version of a product inspects, by `catalog.activate` or `catalog.roll_back`, and return it."""
+
+        def write() -> ModelVersion:
+            with self.database.session() as session:
+                return change(session)
+
+        version = await in_thread(write)
+        self.events.publish("version", {"product": version.product_id, "number": version.number})
+        return version
 
     async def stop(self) -> None:
         """Stop all parts, the last started first."""

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, BinaryIO
@@ -10,7 +10,6 @@ from typing import Annotated, Any, BinaryIO
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
 
 from hyperspot.errors import HyperspotError, MissingPackageError
 from hyperspot.service.access.guard import Engineer, Operator
@@ -105,7 +104,7 @@ async def upload_version(request: Request, who: Engineer, here: StationDep, prod
         contents: list[BinaryIO] = [one.file for one in files]
         number = await in_thread(_add, here, product_id, names, contents, fields.note, who.name)
     if fields.activate:
-        return await _switch(here, product_id, lambda session: catalog.activate(session, product_id, number, who.name))
+        return _active(await here.switch(lambda session: catalog.activate(session, product_id, number, who.name)))
     return await in_thread(_show, here, product_id, number)
 
 
@@ -155,24 +154,13 @@ async def activate_version(
     who: Engineer, here: StationDep, product_id: ProductId, number: VersionNumber
 ) -> VersionAnswer:
     """Let a version inspect, from the next request on."""
-    return await _switch(here, product_id, lambda session: catalog.activate(session, product_id, number, who.name))
+    return _active(await here.switch(lambda session: catalog.activate(session, product_id, number, who.name)))
 
 
 @router.post("/roll-back", summary="Roll back", responses=problems(404, 409))
 async def roll_back(who: Engineer, here: StationDep, product_id: ProductId) -> VersionAnswer:
     """Let the version inspect that was active before the current one."""
-    return await _switch(here, product_id, lambda session: catalog.roll_back(session, product_id, who.name))
-
-
-async def _switch(here: Station, product_id: str, change: Callable[[Session], ModelVersion]) -> VersionAnswer:
-    def write() -> VersionAnswer:
-        with here.database.session() as session:
-            version = change(session)
-            return _answer(version, version.id)
-
-    answer = await in_thread(write)
-    here.events.publish("version", {"product": product_id, "number": answer.number})
-    return answer
+    return _active(await here.switch(lambda session: catalog.roll_back(session, product_id, who.name)))
 
 
 def _add(
@@ -210,6 +198,10 @@ def _show(here: Station, product_id: str, number: int) -> VersionAnswer:
     with here.database.session() as session:
         active = catalog.get_product(session, product_id).active_version_id
         return _answer(catalog.get_version(session, product_id, number), active)
+
+
+def _active(version: ModelVersion) -> VersionAnswer:
+    return _answer(version, version.id)
 
 
 def _answer(version: ModelVersion, active_id: int | None) -> VersionAnswer:

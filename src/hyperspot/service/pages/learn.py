@@ -1,7 +1,5 @@
 """*Learn*: what the labels say about the models, and new versions."""
 
-import asyncio
-from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Request
@@ -20,7 +18,6 @@ from hyperspot.service.problems import Problem
 from hyperspot.service.products import training_images
 from hyperspot.service.products.catalog import activate, get_product, roll_back, versions
 from hyperspot.service.review.learning import LearningFigures, figures_of
-from hyperspot.service.station import Station
 
 JOBS_SHOWN = 8
 RELOAD = Response(status_code=204, headers={"HX-Refresh": "true"})
@@ -98,22 +95,14 @@ async def promote(
     who: Engineer, here: StationDep, product: Annotated[str, Form()], number: Annotated[int, Form()]
 ) -> Response:
     """Make a version the active one."""
-    return await _switch(here, product, lambda session: activate(session, product, number, who.name))
+    await here.switch(lambda session: activate(session, product, number, who.name))
+    return RELOAD
 
 
 @router.post("/learn/roll-back")
 async def back(who: Engineer, here: StationDep, product: Annotated[str, Form()]) -> Response:
     """Make the version active that was active before."""
-    return await _switch(here, product, lambda session: roll_back(session, product, who.name))
-
-
-async def _switch(here: Station, product_id: str, change: Callable[[Session], ModelVersion]) -> Response:
-    def write() -> int:
-        with here.database.session() as session:
-            return change(session).number
-
-    number = await asyncio.to_thread(write)
-    here.events.publish("version", {"product": product_id, "number": number})
+    await here.switch(lambda session: roll_back(session, product, who.name))
     return RELOAD
 
 
