@@ -23,8 +23,7 @@ def wilson_interval(count: int, total: int, confidence: float = 0.95) -> tuple[f
         '0.007 to 0.195'
 
     """
-    if not (0 <= count <= total and 0 < confidence < 1):
-        raise ValueError(f"{count} of {total} with confidence {confidence} is no rate")
+    _check(count, total, confidence)
     if total == 0:
         return None
     z = NormalDist().inv_cdf((1 + confidence) / 2)
@@ -54,13 +53,17 @@ def exact_interval(count: int, total: int, confidence: float = 0.95) -> tuple[fl
         '0.001 to 0.204'
 
     """
-    if not (0 <= count <= total and 0 < confidence < 1):
-        raise ValueError(f"{count} of {total} with confidence {confidence} is no rate")
+    _check(count, total, confidence)
     if total == 0:
         return None
     tail = (1 - confidence) / 2
     low = 0.0 if count == 0 else beta_quantile(tail, count, total)
     return low, 1.0 if count == total else beta_quantile(1 - tail, count + 1, total)
+
+
+def _check(count: int, total: int, confidence: float) -> None:
+    if not (0 <= count <= total and 0 < confidence < 1):
+        raise ValueError(f"{count} of {total} with confidence {confidence} is no rate")
 
 
 def beta_quantile(share: float, a: int, n: int) -> float:
